@@ -1,0 +1,61 @@
+"""Conversions between label maps, one-hot masks, boxes and run-length encodings; padding to a stride."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.errors import require
+
+RLE = dict[str, Any]  # {"size": [H, W], "counts": str}, the compressed encoding of COCO and YouTube-VIS
+
+
+def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
+    """(..., H, W) label maps and (K,) ids to (..., K, H, W) bool masks."""
+    return labels.unsqueeze(-3) == ids.to(labels)[:, None, None]
+
+
+def labels_from_masks(masks: Tensor, ids: Tensor, threshold: float = 0.5) -> Tensor:
+    """(K, H, W) scored probabilities and (K,) ids to an (H, W) int64 label map: the largest above a threshold.
+
+    Background (0) is where no probability exceeds the threshold; among equals the first wins.
+    """
+    floor = torch.full_like(masks[:1], threshold) if len(masks) else masks.new_full((1, *masks.shape[1:]), threshold)
+    winner = torch.cat([floor, masks]).argmax(0)
+    return torch.cat([ids.new_zeros(1), ids]).long()[winner]
+
+
+def pad_to_stride(frames: Tensor, stride: int) -> Tensor:
+    """Pad (..., H, W) with zeros at the right and the bottom to multiples of `stride`."""
+    H, W = frames.shape[-2:]
+    return F.pad(frames, (0, -W % stride, 0, -H % stride))
+
+
+def boxes_from_masks(masks: Tensor) -> Tensor:
+    """(K, H, W) bool masks to (K, 4) float32 xyxy pixels, the far edge excluded; zeros where a mask is empty."""
+    K, H, W = masks.shape
+    rows, columns = masks.any(2), masks.any(1)  # (K, H), (K, W)
+    y, x = torch.arange(H, device=masks.device), torch.arange(W, device=masks.device)
+    left = torch.where(columns, x, W).amin(1) if W else x.new_zeros(K)
+    top = torch.where(rows, y, H).amin(1) if H else y.new_zeros(K)
+    right = torch.where(columns, x + 1, 0).amax(1) if W else x.new_zeros(K)
+    bottom = torch.where(rows, y + 1, 0).amax(1) if H else y.new_zeros(K)
+    boxes = torch.stack([left, top, right, bottom], 1).float()
+    return torch.where(masks.flatten(1).any(1)[:, None], boxes, 0.0)
+
+
+def encode_rle(mask: np.ndarray) -> RLE:
+    """(H, W) bool mask to a compressed run-length encoding with text counts, as JSON wants it."""
+    coder = require("pycocotools.mask", "run-length encoding of masks")
+    rle = coder.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def decode_rle(rle: RLE) -> np.ndarray:
+    """A run-length encoding, compressed (text) or not (a list of runs), to an (H, W) bool mask."""
+    coder = require("pycocotools.mask", "run-length decoding of masks")
+    if isinstance(rle["counts"], list):
+        rle = coder.frPyObjects(rle, *rle["size"])
+    return coder.decode(rle).astype(bool)

@@ -1,0 +1,142 @@
+"""The shared vocabulary: what flows between datasets, networks, criteria, trackers and writers.
+
+Shape letters of the house: B clips, T frames, C channels, H W pixels, h w cells, N tokens proposed, K objects
+really there, D hidden width, E embedding width, S memory elements, A anchors, P sampled points.
+The order is (B, T, K or N, C, H, W). An *id* says who (positive, constant for life, never reused); a *slot*
+says where in a tensor: slot k of a clip is label k in its label maps, at index k - 1 of axis K.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+IGNORE = 255  # the label of pixels that no loss and no score may count
+
+
+@dataclass
+class Clip:
+    """A batch of annotated clips.
+
+    frames: (B, T, 3, H, W) float32, in whatever normalisation the system's dataset chose (ImageNet by default)
+    labels: (B, T, H, W) uint8 label maps: 0 background, k slot k, 255 ignore
+    ids: (B, K) int64 annotation identity of each slot, 0 where the slot is empty
+    classes: (B, K) int64 class index of each slot, 0 where there are no classes
+    names: names[b][t] = (video, frame)
+    skipped: paths of bad files that were passed over while this batch was drawn
+    """
+
+    frames: Tensor
+    labels: Tensor
+    ids: Tensor
+    classes: Tensor
+    names: list[list[tuple[str, str]]]
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def masks(self) -> Tensor:
+        """(B, T, K, H, W) bool: the pixels of each slot."""
+        return self.labels.unsqueeze(2) == self._slots[None, None, :, None, None]
+
+    @property
+    def prompt(self) -> Tensor:
+        """(B, K, H, W) bool: the masks of the first frame."""
+        return self.labels[:, 0].unsqueeze(1) == self._slots[None, :, None, None]
+
+    @property
+    def present(self) -> Tensor:
+        """(B, T, K) bool: whether the slot has any pixel in the frame."""
+        B, T = self.labels.shape[:2]
+        counts = torch.zeros(B, T, 256, dtype=torch.int32, device=self.labels.device)
+        pixels = self.labels.flatten(2).long()
+        counts.scatter_add_(2, pixels, torch.ones_like(pixels, dtype=torch.int32))
+        return counts[:, :, 1 : self.ids.shape[1] + 1] > 0
+
+    @property
+    def _slots(self) -> Tensor:
+        return torch.arange(1, self.ids.shape[1] + 1, dtype=torch.uint8, device=self.labels.device)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Clip":
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Clip":
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Any) -> "Clip":
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: function(x) for name, x in tensors.items() if isinstance(x, Tensor)})
+
+
+@dataclass
+class Prompt:
+    """What a person says about one frame: new ids start tracks, known ids are corrected.
+
+    labels: (H, W) int64 label map of ids, or None
+    boxes: {id: (x, y, width, height)} in pixels of the frame
+    """
+
+    labels: Tensor | None = None
+    boxes: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids that the prompt names, ascending; 255 in a label map is ignored."""
+        named = set(self.boxes)
+        if self.labels is not None:
+            named |= set(self.labels.unique().tolist()) - {0, IGNORE}
+        return sorted(named)
+
+
+@dataclass
+class Tracks:
+    """What a tracker says about one frame, at the frame's own size.
+
+    ids: (K,) int64, each > 0 and constant for life
+    labels: (H, W) int64, the system's own decision; 0 background, otherwise an id
+    masks: (K, H, W) float32 probabilities; they may overlap
+    scores: (K,) float32 in [0, 1]
+    classes: (K,) int64 class indices; None where the system has no classes
+    boxes: (K, 4, 2) rotated boxes in pixels, or None
+    """
+
+    ids: Tensor
+    labels: Tensor
+    masks: Tensor
+    scores: Tensor
+    classes: Tensor | None = None
+    boxes: Tensor | None = None
+
+    @classmethod
+    def empty(cls, height: int, width: int, device: torch.device | str = "cpu") -> "Tracks":
+        """No tracks: zero objects is a normal case."""
+        return cls(
+            ids=torch.zeros(0, dtype=torch.int64, device=device),
+            labels=torch.zeros(height, width, dtype=torch.int64, device=device),
+            masks=torch.zeros(0, height, width, device=device),
+            scores=torch.zeros(0, device=device),
+        )
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """One video at a time, one frame at a time; each output is final.
+
+    needs_prompt: whether a video without any prompt is a mistake (the caller raises ValueError at its end)
+    mask_threshold: probability above which a pixel of `Tracks.masks` belongs to the object in results.json
+    """
+
+    needs_prompt: bool
+    mask_threshold: float
+
+    def reset(self) -> None:
+        """Forget the video."""
+
+    def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
+        """Take the next frame, uint8 RGB (3, H, W), and say who is where."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on: tensors and plain types."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`; ids go on over chunks of a long video."""
