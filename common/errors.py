@@ -33,6 +33,15 @@ def require(module: str, purpose: str) -> ModuleType:
         raise MissingPackage(f"{purpose} needs {package} ({error}): {REMEDIES[package]}") from error
 
 
+def available(module: str) -> bool:
+    """Whether an optional module can be imported."""
+    try:
+        require(module, module)
+    except MissingPackage:
+        return False
+    return True
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's main function; what the user can mend ends it in one line and exit status 2."""
     try:

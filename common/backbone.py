@@ -1,0 +1,137 @@
+"""ResNet features at strides 4, 8, 16 and 32: torchvision's ResNet-50, and a narrow one for two cores."""
+
+from collections import OrderedDict
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights, resnet50
+from torchvision.models.resnet import BasicBlock
+
+from common.errors import UserError
+
+NARROW_CHANNELS = (32, 48, 64, 96)
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm with fixed statistics, computed in the dtype of its input.
+
+    torchvision's promotes to float32 under autocast, which doubles the memory of the activations.
+    """
+
+    def __init__(self, num_features: int):
+        super().__init__()
+        for name, value in {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}.items():
+            self.register_buffer(name, torch.full((num_features,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + 1e-5).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with 8 channels or more in each of at most 32 groups."""
+    return nn.GroupNorm(min(32, channels // 8), channels)
+
+
+def _resnet50_stages(norm_layer: type[nn.Module]) -> tuple[nn.Module, list[nn.Module], list[int]]:
+    net = resnet50(weights=None, norm_layer=norm_layer)
+    stem = nn.Sequential(OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool))
+    return stem, [net.layer1, net.layer2, net.layer3, net.layer4], [256, 512, 1024, 2048]
+
+
+def _narrow_stages() -> tuple[nn.Module, list[nn.Module], list[int]]:
+    """A ResNet with one basic block a stage, 0.5 M parameters, and two strided convolutions as its stem."""
+    c4 = NARROW_CHANNELS[0]
+    stem = nn.Sequential(
+        nn.Conv2d(3, c4 // 2, 3, stride=2, padding=1, bias=False),
+        group_norm(c4 // 2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(c4 // 2, c4, 3, stride=2, padding=1, bias=False),
+        group_norm(c4),
+        nn.ReLU(inplace=True),
+    )
+    stages, inputs = [], c4
+    for channels in NARROW_CHANNELS:
+        stride = 1 if channels == c4 else 2
+        shortcut = nn.Sequential(nn.Conv2d(inputs, channels, 1, stride, bias=False), group_norm(channels))
+        stages.append(BasicBlock(inputs, channels, stride, shortcut, norm_layer=group_norm))
+        inputs = channels
+    return stem, stages, list(NARROW_CHANNELS)
+
+
+def imagenet_weights() -> dict[str, Tensor]:
+    """torchvision's ImageNet weights of ResNet-50, from its cache or the network.
+
+    Raises UserError where neither has them.
+    """
+    try:
+        return ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"the ImageNet weights of ResNet-50 cannot be fetched ({error}): give a file with "
+            "--backbone_weights PATH, or train from scratch with --backbone_weights none"
+        ) from error
+
+
+def read_backbone_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict of torchvision's ResNet-50 from a file, read without running any code in it."""
+    if not path.is_file():
+        raise UserError(f"--backbone_weights {path}: no such file; legal values are imagenet, none or a file")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"--backbone_weights {path}: not a PyTorch state dict ({type(error).__name__})") from error
+    if not isinstance(weights, dict) or not all(isinstance(x, Tensor) for x in weights.values()):
+        raise UserError(f"--backbone_weights {path}: not a state dict of tensors")
+    return weights
+
+
+class Backbone(nn.Module):
+    """A ResNet whose four stages are all returned.
+
+    name: `resnet50` (256/512/1024/2048 channels) or `narrow` (32/48/64/96)
+    weights: `imagenet`, `none`, or the path of a state dict of torchvision's ResNet-50. With weights, batch norm is
+        frozen, and so are stem and layer1; without, norms are GroupNorm and everything is trained.
+    pretrained: False builds the same network without reading any weights, for a checkpoint to fill
+
+    Raises UserError where the weights cannot be had; there is no silent random start.
+    """
+
+    def __init__(self, name: str, weights: str, *, pretrained: bool = True):
+        super().__init__()
+        if name == "narrow" and weights != "none":
+            raise UserError(f"--backbone narrow has no {weights} weights: add --backbone_weights none")
+        frozen = weights != "none"
+        if name == "narrow":
+            self.stem, stages, self.channels = _narrow_stages()
+        else:
+            self.stem, stages, self.channels = _resnet50_stages(FrozenBatchNorm2d if frozen else group_norm)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        if frozen and pretrained:
+            self._load(imagenet_weights() if weights == "imagenet" else read_backbone_weights(Path(weights)), weights)
+        if frozen:
+            self.stem.requires_grad_(False)
+            self.layer1.requires_grad_(False)
+
+    def _load(self, weights: dict[str, Tensor], source: str) -> None:
+        """Take the entries of a torchvision ResNet-50; its classifier and batch counters have no place here."""
+        renamed = {
+            f"stem.{key}" if key.startswith(("conv1.", "bn1.")) else key: value
+            for key, value in weights.items()
+            if not key.startswith("fc.") and not key.endswith("num_batches_tracked")
+        }
+        try:
+            self.load_state_dict(renamed)
+        except RuntimeError as error:
+            raise UserError(f"--backbone_weights {source}: not a ResNet-50 of torchvision ({error})") from error
+
+    def forward(self, frames: Tensor) -> dict[int, Tensor]:
+        """(B*T, 3, H, W) with H, W multiples of 32 to {stride: (B*T, C, H/stride, W/stride)} for 4, 8, 16, 32."""
+        f4 = self.layer1(self.stem(frames))
+        f8 = self.layer2(f4)
+        f16 = self.layer3(f8)
+        f32 = self.layer4(f16)
+        return {4: f4, 8: f8, 16: f16, 32: f32}

@@ -1,0 +1,159 @@
+"""Checkpoints: written whole or not at all, read without running anything in them, loaded strictly.
+
+A checkpoint is {"format", "system", "config", "model", "ema", "criterion", "optimizer", "scheduler",
+"scaler", "epoch", "step", "best", "args"}, of tensors and plain types alone. It says which system it belongs
+to and with which options the network was built, so that `load_network` needs no other file and no flag.
+"""
+
+import importlib
+import os
+import pickle
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import UserError
+
+FORMAT = 1
+NEEDED = ("format", "system", "config", "model")  # without these a file is not one of our checkpoints
+
+# {system: (module, class)}. Names, not imports: common lies below the systems, and a script that loads one
+# system need not import the others.
+NETWORKS: dict[str, tuple[str, str]] = {"vita_tcovis": ("modules", "VITA_TCOVIS")}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether `torch.load(weights_only=True)` will read the value back (not a NumPy scalar, not a Path)."""
+    if isinstance(value, dict):
+        return all(_is_plain(key) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, Tensor) or type(value) in (str, int, float, bool, type(None))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, checkpoint: dict[str, Any]) -> None:
+    with open(path, "wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
+    """Write a checkpoint atomically: at every moment `path` is the former file or the new one, whole.
+
+    Raises OSError with the path where it cannot be written (disk full, no folder, no permission); the former
+    file is untouched then and no temporary file stays.
+    """
+    assert _is_plain(checkpoint), "a checkpoint holds tensors and plain types only"
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")  # a fixed name: what a killed process left is overwritten
+    try:
+        _write(temporary, checkpoint)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # torch's zip writer answers a failed write with a RuntimeError of its own, raised over the OSError.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, f"cannot write the checkpoint: {cause.strerror}", str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _unpickle(path: Path, map_location: torch.device | str) -> Any:
+    """Read the tensors and plain types of a file; a file with anything else is refused, not executed."""
+    with open(path, "rb") as file:
+        try:
+            return torch.load(file, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError as error:
+            # Without the word GLOBAL the reader met an instruction unknown to it, and cannot say more.
+            objects = "arbitrary objects, which could run code"
+            reason = f"it holds {objects}" if "GLOBAL" in str(error) else f"it is junk, or holds {objects}"
+            raise UserError(f"{path} is not a checkpoint: {reason}; nothing in it was executed") from error
+        except Exception as error:  # damage shows in a dozen ways, from EOFError to UnicodeDecodeError
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+            raise UserError(f"{path} is not a checkpoint, or is damaged ({reason}); pass another") from error
+
+
+def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of this project, tensors placed on `map_location`; no code in the file is ever run.
+
+    Raises UserError with the path: no such file, a folder, junk, truncated, arbitrary objects, the file of
+    another project, or one written by a newer version of this one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        problem = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise UserError(f"checkpoint {path} {problem}; pass a .pth file that main.py wrote")
+    checkpoint = _unpickle(path, map_location)
+    absent = [key for key in NEEDED if not isinstance(checkpoint, dict) or key not in checkpoint]
+    if absent:
+        raise UserError(f"{path} is not a checkpoint of this project: it has no {', '.join(absent)}")
+    if checkpoint["format"] != FORMAT:
+        found = f"{path} has checkpoint format {checkpoint['format']}"
+        raise UserError(f"{found}, this version reads {FORMAT}; update the project")
+    return checkpoint
+
+
+def _build(path: Path, system: str, options: dict[str, Any]) -> nn.Module:
+    """Build a system's network from the options of a checkpoint; nothing is downloaded."""
+    module, name = NETWORKS[system]
+    network = getattr(importlib.import_module(module), name)
+    known = {field.name for field in fields(network.Config)}
+    if known != set(options):
+        parts = {"unknown": sorted(set(options) - known), "missing": sorted(known - set(options))}
+        told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in parts.items() if names)
+        raise UserError(f"{path} was written with other options of the {system} network ({told})")
+    return network(network.Config(**options), pretrained=False)
+
+
+def _check_weights(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """Raise UserError, with counts and the first few names, unless names and shapes agree exactly."""
+    common = expected.keys() & found.keys()
+    parts = {
+        "missing": sorted(expected.keys() - common),
+        "unexpected": sorted(found.keys() - common),
+        "of another shape": sorted(key for key in common if expected[key].shape != found[key].shape),
+    }
+    told = [
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for kind, keys in parts.items()
+        if keys
+    ]
+    if told:
+        raise UserError(f"{path} does not fit its network: weights {', '.join(told)}")
+
+
+def load_network(path: str | Path, system: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the network that a checkpoint describes and load its weights, the EMA's where there are any.
+
+    Returns the network, on the CPU in `eval` mode, and the checkpoint's config: the options of each part as
+    plain types, {"network": {...}, "criterion": {...}, "tracker": {...}, "data": {...}}.
+    Raises UserError for what `read_checkpoint` refuses, a system other than `system`, an unknown one, options
+    that differ in name from the network's own, and weights that do not fit exactly.
+    """
+    path = Path(path)
+    checkpoint = read_checkpoint(path)
+    found = checkpoint["system"]
+    if system not in (None, found):
+        raise UserError(f"{path} is a checkpoint of the system {found}, not of {system}; leave --system out")
+    if found not in NETWORKS:
+        raise UserError(f"{path} is of the unknown system {found}; known are: {', '.join(NETWORKS)}")
+    network = _build(path, found, checkpoint["config"].get("network", {}))
+    weights = checkpoint.get("ema") or checkpoint["model"]
+    _check_weights(path, network.state_dict(), weights)
+    network.load_state_dict(weights)
+    return network.eval(), checkpoint["config"]

@@ -1,0 +1,112 @@
+"""Dataclass fields <-> argparse flags, so that every option and its default is written in one place.
+
+Each network, criterion, dataset and tracker has a dataclass `Config`; its fields are its flags. A field without a
+default belongs to another part of the same system (the dataset's `num_tokens` is the network's) and takes that
+part's value.
+"""
+
+import argparse
+import shlex
+import types
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
+
+from common.errors import UserError
+
+ConfigType = TypeVar("ConfigType")
+
+
+def option(default: Any, help: str, choices: Sequence[Any] | None = None) -> Any:
+    """A dataclass field that is also a flag, with its help and its legal values."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+def boolean(text: str) -> bool:
+    """The value of a switch on the command line, which also survives a round trip through a ClearML server."""
+    values = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return values[text.lower()]
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags in full only, presets as @files (one flag with its values a line, # comments), errors in one line."""
+
+    def __init__(self, **kwargs: Any):
+        kwargs.setdefault("formatter_class", _HelpFormatter)
+        super().__init__(allow_abbrev=False, fromfile_prefix_chars="@", **kwargs)
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        return shlex.split(arg_line, comments=True)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Shows the default of every flag that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        hidden = action.default in (None, argparse.SUPPRESS) or action.nargs == 0
+        return text if hidden or "%(default)" in text else f"{text} (default: %(default)s)".lstrip()
+
+
+@dataclass(frozen=True)
+class _Value:
+    """How one field reads its text."""
+
+    type: Any
+    nargs: str | int | None = None
+    const: Any = None
+
+
+def _value_of(item: Field) -> _Value:
+    """The argparse type and number of values of a field; `bool` alone on the command line means true."""
+    kind = item.type
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    if kind is bool:
+        return _Value(boolean, "?", True)
+    if get_origin(kind) is tuple:
+        return _Value(get_args(kind)[0], len(get_args(kind)))
+    assert kind in (int, float, str), f"no flag can be made of {item.name}: {item.type}"
+    return _Value(kind)
+
+
+def has_default(item: Field) -> bool:
+    return item.default is not MISSING or item.default_factory is not MISSING
+
+
+def add_config_flags(parser: argparse.ArgumentParser, config: type, title: str) -> None:
+    """Add one flag for each field of the dataclass that has a default, in a group of the help text."""
+    group = parser.add_argument_group(title)
+    for item in fields(config):
+        if not has_default(item):
+            continue
+        value = _value_of(item)
+        group.add_argument(
+            f"--{item.name}",
+            type=value.type,
+            nargs=value.nargs,
+            const=value.const,
+            default=item.default,
+            choices=item.metadata.get("choices"),
+            help=item.metadata.get("help", "").replace("%", "%%"),
+        )
+
+
+def config_from_args(config: type[ConfigType], args: argparse.Namespace) -> ConfigType:
+    """Build the dataclass from the flags of its fields' names."""
+    values = {item.name: getattr(args, item.name) for item in fields(config)}
+    return config(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})
+
+
+def config_from_dict(config: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:
+    """Build the dataclass from a checkpoint's plain values; UserError where the fields are not the same."""
+    known = {item.name for item in fields(config)}
+    if known != set(values):
+        difference = ", ".join(sorted(known ^ set(values)))
+        raise UserError(f"{source}: its {config.__qualname__} has other fields ({difference}): another version made it")
+    return config(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})

@@ -1,0 +1,128 @@
+"""The processes of one training run, as torchrun starts them; in a single process every helper does nothing.
+
+DistributedDataParallel averages the gradients of R processes. So that R processes with a share of the batch
+each learn what one process with the whole batch would, a loss follows one of two conventions:
+
+- A mean over objects divides its own sum by `all_reduce_mean(count)`, the mean count per process, not by its
+  own count: the average over processes is then (sum of all) / (count of all).
+- A loss over gathered embeddings, `loss(gather_with_gradient(x))`, is computed alike by every process. The
+  gather hands each process the sum of all R gradients of its own rows, R times the gradient of the one loss;
+  the average over processes makes of that the gradient of a single process that holds all the rows.
+"""
+
+import os
+from datetime import timedelta
+from typing import Any
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from common.errors import UserError
+
+# Rank 0 may evaluate for hours while the others wait for it; that a process died is torchrun's to notice.
+TIMEOUT = timedelta(hours=12)
+
+
+def init() -> None:
+    """Join the process group that torchrun's environment describes; without torchrun, do nothing.
+
+    Each process takes the GPU of its local rank (NCCL); without CUDA the group is on the CPU (gloo).
+    Raises UserError where this machine has fewer GPUs than processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return
+    if not torch.cuda.is_available():
+        torch.distributed.init_process_group("gloo", timeout=TIMEOUT)
+        return
+    local_rank, num_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local_rank >= num_gpus:
+        raise UserError(
+            f"local rank {local_rank} has no GPU: torchrun --nproc-per-node may be {num_gpus} here"
+        )
+    torch.cuda.set_device(local_rank)
+    torch.distributed.init_process_group("nccl", timeout=TIMEOUT, device_id=torch.device("cuda", local_rank))
+
+
+def _grouped() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def rank() -> int:
+    """The number of this process, 0 in a single process."""
+    return torch.distributed.get_rank() if _grouped() else 0
+
+
+def world_size() -> int:
+    """The number of processes."""
+    return torch.distributed.get_world_size() if _grouped() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and reports: rank 0 alone does."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until every process has come here."""
+    if _grouped():
+        torch.distributed.barrier()
+
+
+def broadcast(value: Any) -> Any:
+    """What rank 0 holds, given to every process; plain types and paths."""
+    if not _grouped():
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box)
+    return box[0]
+
+
+def all_reduce_mean(tensor: Tensor) -> Tensor:
+    """The mean of a float tensor over all processes, without gradient; in a single process the tensor."""
+    if not _grouped():
+        return tensor
+    total = tensor.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / world_size()
+
+
+class _Gather(torch.autograd.Function):
+    """Tensors of one shape from all processes, stacked; backward sums what every process asks of each."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(world_size())]
+        torch.distributed.all_gather(parts, x)
+        return torch.stack(parts)  # (processes, *x.shape)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total[rank()]
+
+
+def gather_with_gradient(x: Tensor) -> Tensor:
+    """Concatenate the (n_i, ...) rows of all processes in the order of the ranks: (sum of n_i, ...).
+
+    The lengths may differ and may be 0. Every process must call it, with an `x` that belongs to the graph,
+    and compute the same loss of the result; the gradients are then as the head of this file says.
+    """
+    if not _grouped():
+        return x
+    own = torch.tensor([len(x)], device=x.device)
+    lengths = [torch.empty_like(own) for _ in range(world_size())]
+    torch.distributed.all_gather(lengths, own)
+    lengths = torch.cat(lengths).tolist()
+    padding = max(1, *lengths) - len(x)  # collectives want one shape, and not an empty one
+    padded = torch.cat([x, x.new_zeros(padding, *x.shape[1:])])
+    parts = _Gather.apply(padded)
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def shutdown() -> None:
+    """Leave the process group, at the end of a run."""
+    if _grouped():
+        torch.distributed.destroy_process_group()

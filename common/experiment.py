@@ -1,0 +1,332 @@
+"""The ClearML experiment of a run, and its silent twin: reporting never stops, delays or hangs training.
+
+Reports are handed to a thread and sent from there, because some of ClearML's calls wait for hours where a
+server has gone away. What fails is told once, counted, and told again at the end. Only one process of a run
+reports (rank 0).
+"""
+
+import argparse
+import math
+import signal
+import ssl
+import sys
+import threading
+import urllib.error
+import urllib.request
+from functools import partial
+from os import environ
+from pathlib import Path
+from queue import SimpleQueue
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from common.errors import UserError, require
+
+REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"  # what a ClearML agent installs
+PROBE_SECONDS = 3.0  # how long a server may take to answer a ping
+PATIENCE_SECONDS = 15.0  # at the end: how long to wait before asking whether the server still answers
+MAX_WAITS = 40  # at the end: how often to wait while the server answers (10 minutes of uploads)
+
+
+def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of experiment tracking: what `open_experiment` is told by its keywords."""
+    group = parser.add_argument_group("experiment tracking (ClearML)")
+    group.add_argument(
+        "--enable_clearml", action="store_true", help="log curves, masks and machine metrics remotely"
+    )
+    group.add_argument(
+        "--clearml_offline", action="store_true", help="record into ~/.clearml, without any server"
+    )
+    group.add_argument("--project_name", default="VITA-TCOVIS", help="ClearML project (default: %(default)s)")
+    group.add_argument("--task_name", default="train", help="ClearML task (default: %(default)s)")
+    group.add_argument(
+        "--queue", help="send the run to the agents of this ClearML queue instead of running it here"
+    )
+
+
+class Experiment:
+    """The silent twin: takes every report and does nothing. Use it as a context manager, or call `close`."""
+
+    def __enter__(self) -> "Experiment":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self.close(error)
+
+    def scalars(self, title: str, values: dict[str, float], step: int) -> None:
+        """One point of each curve of the graph `title`; a value that is not finite is left out."""
+
+    def image(self, title: str, series: str, step: int, image: np.ndarray) -> None:
+        """A picture, uint8 RGB (H, W, 3), among the debug samples."""
+
+    def media(self, title: str, series: str, step: int, path: str | Path) -> None:
+        """A picture or video file among the debug samples; browsers play H.264 in mp4."""
+
+    def table(self, title: str, rows: list[list[Any]], step: int) -> None:
+        """A table among the plots; the first row names the columns."""
+
+    def single_value(self, name: str, value: float) -> None:
+        """A number of the whole run, for the table that compares experiments."""
+
+    def artifact(self, name: str, content: str | Path | dict[str, Any]) -> None:
+        """A file, or a dict that becomes a JSON file, kept with the experiment."""
+
+    def model(self, name: str, path: str | Path) -> None:
+        """A checkpoint, as the output model `name`; a later one of the same name replaces it."""
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Send what is waiting and end the experiment; `error` is what ended the run, if anything did."""
+
+
+class ClearMLExperiment(Experiment):
+    """Reports to a ClearML task, on a server or in an offline session."""
+
+    def __init__(self, clearml: ModuleType, task: Any, handlers: dict[int, Any]) -> None:
+        """handlers: {signal number: handler} from before `Task.init`, to be put back at the end."""
+        self._clearml, self._task, self._handlers = clearml, task, handlers
+        self._logger = task.get_logger()
+        self._models: dict[str, Any] = {}  # {name: OutputModel}
+        self._num_failures = 0
+        self._reports: SimpleQueue = SimpleQueue()  # of calls; None ends it
+        self._reporter = threading.Thread(target=self._report, daemon=True)
+        self._reporter.start()
+
+    def scalars(self, title: str, values: dict[str, float], step: int) -> None:
+        for series, value in values.items():
+            if math.isfinite(value):  # ClearML would draw it as 0
+                self._put(self._logger.report_scalar, title, series, float(value), step)
+
+    def image(self, title: str, series: str, step: int, image: np.ndarray) -> None:
+        self._put(self._logger.report_image, title, series, step, image=image.copy())
+
+    def media(self, title: str, series: str, step: int, path: str | Path) -> None:
+        self._put(self._logger.report_media, title, series, step, local_path=str(path))
+
+    def table(self, title: str, rows: list[list[Any]], step: int) -> None:
+        self._put(self._logger.report_table, title, title, step, table_plot=rows)
+
+    def single_value(self, name: str, value: float) -> None:
+        self._put(self._logger.report_single_value, name, float(value))
+
+    def artifact(self, name: str, content: str | Path | dict[str, Any]) -> None:
+        self._put(self._upload_artifact, name, content if isinstance(content, dict) else Path(content))
+
+    def model(self, name: str, path: str | Path) -> None:
+        # ClearML's output models crash offline; an artifact keeps the file just as well.
+        upload = self._upload_artifact if self._clearml.Task.is_offline() else self._upload_model
+        self._put(upload, name, Path(path))
+
+    def close(self, error: BaseException | None = None) -> None:
+        self._reports.put(None)
+        finished = self._wait(self._reporter)
+        # In a thread, lest a server that has gone away hold the process; it also tells ClearML's own exit hook,
+        # which would wait just so, that the task is being closed already.
+        closing = threading.Thread(target=self._end_task, args=(error,), daemon=True)
+        closing.start()
+        if not (self._wait(closing) and finished):
+            _tell("the server does not answer; what it had not received is lost")
+        if self._num_failures > 1:
+            _tell(f"{self._num_failures} reports failed in all")
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+    def _put(self, function: Any, *args: Any, **kwargs: Any) -> None:
+        self._reports.put(partial(function, *args, **kwargs))
+
+    def _report(self) -> None:
+        """What the reporting thread does: one report after the other, whatever becomes of it."""
+        for report in iter(self._reports.get, None):
+            try:
+                report()
+            except Exception as error:
+                self._num_failures += 1
+                if self._num_failures == 1:
+                    _tell(f"a report failed ({_one_line(error)}); training goes on")
+
+    def _upload_artifact(self, name: str, content: Path | dict[str, Any]) -> None:
+        if isinstance(content, Path) and not content.exists():
+            raise FileNotFoundError(f"no file {content}")
+        if not self._task.upload_artifact(name, artifact_object=content):
+            raise OSError(f"artifact {name} was not uploaded")
+
+    def _upload_model(self, name: str, path: Path) -> None:
+        if name not in self._models:
+            self._models[name] = self._clearml.OutputModel(task=self._task, name=name, framework="PyTorch")
+        self._models[name].update_weights(str(path), auto_delete_file=False)
+
+    def _end_task(self, error: BaseException | None) -> None:
+        if isinstance(error, Exception):
+            self._task.mark_failed(status_reason=_one_line(error))
+        self._task.close()
+
+    def _wait(self, thread: threading.Thread) -> bool:
+        """Whether the thread came to its end; it is given up once the server does not answer any more."""
+        for _ in range(MAX_WAITS):
+            thread.join(PATIENCE_SECONDS)
+            if not thread.is_alive():
+                return True
+            if not self._clearml.Task.is_offline() and not _answers(_host(self._clearml)):
+                return False
+        return False
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _tell(text: str) -> None:
+    print(f"ClearML: {text}", file=sys.stderr)
+
+
+def _host(clearml: ModuleType) -> str:
+    return clearml.backend_api.Session.get_api_server_host()
+
+
+def _answers(host: str) -> bool:
+    """Whether an API server answers; ClearML itself would try a dead one for hours, in silence."""
+    try:
+        with urllib.request.urlopen(f"{host}/debug.ping", timeout=PROBE_SECONDS):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except urllib.error.URLError as error:
+        return isinstance(
+            error.reason, ssl.SSLError
+        )  # somebody answers; whom to trust is clearml.conf's matter
+    except (OSError, ValueError):
+        return False
+
+
+def _why_offline(clearml: ModuleType) -> str | None:
+    """Why no server can be used, or None."""
+    config = clearml.config.config_obj
+    keys = [
+        environ.get(f"CLEARML_API_{kind.upper()}_KEY") or config.get(f"api.credentials.{kind}_key", None)
+        for kind in ("access", "secret")
+    ]
+    if not all(keys) and not environ.get("CLEARML_AUTH_TOKEN"):
+        return "no credentials (run clearml-init)"
+    return None if _answers(_host(clearml)) else f"no server answers at {_host(clearml)}"
+
+
+def _init_task(clearml: ModuleType, project_name: str, task_name: str) -> Any:
+    try:
+        # Sending reports from a thread: the default, a forked process, can hold the exit for minutes in a git
+        # repository.
+        overrides = {"sdk": {"development": {"report_use_subprocess": False}}}
+        clearml.config.config_obj.set_overrides(overrides)
+    except AttributeError:  # not a documented interface
+        _tell("report_use_subprocess could not be set; the exit may be slow")
+    clearml.Task.force_requirements_env_freeze(False, str(REQUIREMENTS))
+    task = clearml.Task.init(
+        project_name=project_name,
+        task_name=task_name,
+        reuse_last_task_id=False,  # or a second run within a day overwrites the first
+        output_uri=True,
+        auto_connect_arg_parser=False,
+        auto_connect_frameworks={"pytorch": False, "matplotlib": False},  # no upload of every checkpoint
+    )
+    task.set_initial_iteration(0)  # steps are absolute, in a resumed task too
+    return task
+
+
+def _open_task(clearml: ModuleType, *, offline: bool, project_name: str, task_name: str) -> Any:
+    """A new task, or the one that an agent runs; offline if that is wished or the server cannot be used."""
+    offline = offline or clearml.Task.is_offline()  # CLEARML_OFFLINE_MODE=1
+    problem = None if offline else _why_offline(clearml)
+    if not offline and problem is None:
+        try:
+            return _init_task(clearml, project_name, task_name)
+        except Exception as error:
+            problem = _one_line(error)
+    if problem and not clearml.Task.running_locally():
+        raise UserError(f"ClearML: {problem}; an agent's run takes its arguments from the server")
+    if problem:
+        _tell(f"{problem}; this run is recorded offline")
+    clearml.Task.set_offline(True)
+    return _init_task(clearml, project_name, task_name)
+
+
+def _connectable(args: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """The arguments as ClearML keeps them: it edits a value in the type of its default."""
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    floats = {action.dest for action in parser._actions if action.type is float}
+    return {name: float(v) if name in floats and isinstance(v, int) else v for name, v in values.items()}
+
+
+def _parse_edited(action: argparse.Action, value: Any) -> Any:
+    """A value from ClearML, where text passes through the flag's own type as on the command line."""
+    if isinstance(value, list | tuple):
+        return [_parse_edited(action, item) for item in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        value = (action.type or str)(value)
+    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+        raise UserError(
+            f"the value {value!r} of Args/{action.dest} in ClearML is not valid: {error}"
+        ) from error
+    if action.choices is not None and value not in action.choices:
+        choices = ", ".join(map(str, action.choices))
+        raise UserError(f"the value {value!r} of Args/{action.dest} in ClearML is none of: {choices}")
+    return value
+
+
+def _connect(task: Any, args: argparse.Namespace, parser: argparse.ArgumentParser, *, edited: bool) -> None:
+    """Show the arguments under Args; where they may have been edited, put them back into `args`."""
+    connected = task.connect(_connectable(args, parser), name="Args")
+    if not edited:
+        return
+    for action in parser._actions:
+        if action.dest in connected:
+            setattr(args, action.dest, _parse_edited(action, connected[action.dest]))
+
+
+def _send_to_queue(clearml: ModuleType, task: Any, name: str) -> None:
+    """End this process and leave the run to an agent; in the agent's process, do nothing."""
+    if clearml.Task.is_offline():
+        raise UserError(f"--queue {name} needs a ClearML server that answers; leave it out to run here")
+    try:
+        task.execute_remotely(queue_name=name)
+    except ValueError as error:
+        raise UserError(f"--queue {name}: {error}") from error
+
+
+def open_experiment(
+    args: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    *,
+    enabled: bool,
+    offline: bool,
+    project_name: str,
+    task_name: str,
+    queue: str | None = None,
+) -> Experiment:
+    """The experiment of a run; the silent twin where ClearML is not enabled, and nothing of it is imported.
+
+    Call it in the main thread, before anything is built from `args`: under a ClearML agent the values edited in
+    the web page are put into them. Seed after it: `Task.init` seeds random, numpy and torch with its own number.
+    Without credentials, or where the server does not answer, one line says so and the run is recorded offline.
+    Raises UserError: ClearML is not installed; `queue`, or an agent, without a server; an edited value that its
+    flag refuses.
+    """
+    if queue and (offline or not enabled):
+        raise UserError("--queue needs a ClearML server: pass --enable_clearml, and no --clearml_offline")
+    if not enabled:
+        return Experiment()
+    clearml = require("clearml", "--enable_clearml")
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        task = _open_task(clearml, offline=offline, project_name=project_name, task_name=task_name)
+        _connect(task, args, parser, edited=not clearml.Task.running_locally())
+        if queue:
+            _send_to_queue(clearml, task, queue)
+        return ClearMLExperiment(clearml, task, handlers)
+    except UserError:
+        raise
+    except Exception as error:
+        _tell(f"{_one_line(error)}; this run is not recorded")
+        return Experiment()

@@ -1,0 +1,64 @@
+"""The numbers of a run, one row an epoch, in results.csv; and running means of what an epoch reports."""
+
+import csv
+from pathlib import Path
+
+from torch import Tensor
+
+from common.files import atomic_write
+
+
+class History:
+    """Rows of {column: number}; `results.csv` is written whole at every change, so columns may join later."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def add(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+        self._write()
+
+    def resume(self, epoch: int) -> None:
+        """Take up the file of an interrupted run, as far as the epoch that its checkpoint has finished."""
+        if not self.path.is_file():
+            return
+        with open(self.path, newline="") as file:
+            rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        self.rows = [row for row in rows if row["epoch"] <= epoch]
+
+    def _write(self) -> None:
+        columns = list(dict.fromkeys(column for row in self.rows for column in row))
+        with atomic_write(self.path) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(
+                {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows
+            )
+
+
+class Means:
+    """Running means of scalars that stay on their device until somebody asks.
+
+    A pair `x_sum` and `x_count` becomes the one mean `x`; every other name is averaged over the calls.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.calls = 0
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        self.calls += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach().double()
+
+    def result(self) -> dict[str, float]:
+        means = {}
+        for name, total in self.sums.items():
+            if name.endswith("_sum"):
+                count = float(self.sums[f"{name.removesuffix('_sum')}_count"])
+                if count:
+                    means[name.removesuffix("_sum")] = float(total) / count
+            elif not name.endswith("_count"):
+                means[name] = float(total) / self.calls
+        return means

@@ -1,0 +1,68 @@
+"""Parameter groups, learning-rate schedule and the moving average of weights."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
+
+
+def parameter_groups(
+    network: nn.Module, criterion: nn.Module, *, lr_head: float, lr_backbone: float, weight_decay: float
+) -> list[dict]:
+    """AdamW's groups: backbone and heads, each with and without weight decay; frozen parameters are in none.
+
+    Norms, biases, embeddings (parameters held by a module itself rather than by a layer) and the criterion's own
+    parameters do not decay. Each group has a `name`, for the log.
+    """
+    groups = {
+        (part, decay): {"name": part, "params": [], "lr": rate, "weight_decay": weight_decay if decay else 0.0}
+        for part, rate in (("backbone", lr_backbone), ("heads", lr_head))
+        for decay in (True, False)
+    }
+    for module_name, module in network.named_modules():
+        part = "backbone" if module_name.split(".")[0] == "backbone" else "heads"
+        for name, parameter in module.named_parameters(recurse=False):
+            decays = name == "weight" and not isinstance(module, NORMS)
+            if parameter.requires_grad:
+                groups[part, decays]["params"].append(parameter)
+    groups["heads", False]["params"] += [p for p in criterion.parameters() if p.requires_grad]
+    return [group for group in groups.values() if group["params"]]
+
+
+def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
+    """The factor of the learning rate at a step: linear from 0 over the warm-up, then half a cosine down to 0."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights, started gently: its decay is at most (1 + n) / (10 + n)."""
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.decay, self.updates = decay, 0
+        self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        present = network.state_dict()
+        moving = [name for name, value in self.weights.items() if value.is_floating_point()]
+        torch._foreach_lerp_(
+            [self.weights[name] for name in moving], [present[name] for name in moving], 1 - decay
+        )
+
+    def load(self, weights: dict[str, Tensor], updates: int) -> None:
+        self.updates = updates
+        for name, value in self.weights.items():
+            value.copy_(weights[name])
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Clip the gradients to a total norm (no clipping at 0) and return the norm before it."""
+    return nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else math.inf)

@@ -1,0 +1,36 @@
+"""A progress bar on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from common.errors import MissingPackage, require
+
+Item = TypeVar("Item")
+
+
+def progress(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
+    """Show a tqdm bar over the items where stderr is a terminal and tqdm is installed; the same items either way."""
+    if not sys.stderr.isatty():
+        return items
+    try:
+        return require("tqdm", "a progress bar").tqdm(items, desc=title, total=total, leave=False)
+    except MissingPackage:
+        return items
+
+
+def plain_lines() -> bool:
+    """Whether a program should print its progress as lines, because there is no bar to look at."""
+    return not sys.stderr.isatty()
+
+
+def every(items: Iterable[Item], number: int) -> Iterator[list[Item]]:
+    """Lists of `number` items; the last may be shorter."""
+    group: list[Item] = []
+    for item in items:
+        group.append(item)
+        if len(group) == number:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,190 @@
+"""Pictures for people: coloured overlays of label maps, contact sheets, training curves."""
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import find_objects
+from torch import Tensor
+
+from common.files import atomic_write
+
+GAP = 4  # pixels between the pictures of a sheet
+
+
+def _davis_palette() -> np.ndarray:
+    """(256, 3) uint8 colours of PASCAL VOC and DAVIS: the bits of an index, three by three, fill R, G and B."""
+    indices = np.arange(256)
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    for level in range(8):
+        for channel in range(3):
+            bit = indices >> (3 * level + channel) & 1
+            palette[:, channel] |= (bit << (7 - level)).astype(np.uint8)
+    return palette
+
+
+PALETTE = _davis_palette()
+# The same hues at full brightness, which stand out on the fill, on dark and on white ground.
+OUTLINES = (PALETTE * (255.0 / PALETTE.max(1, keepdims=True).clip(1))).astype(np.uint8)
+
+
+def colour_indices(ids: np.ndarray) -> np.ndarray:
+    """Rows of PALETTE of the ids: past 255 they begin again at 1, because 0 is the background's."""
+    return np.where(ids > 0, (ids - 1) % 255 + 1, 0)
+
+
+def colour_of(track: int) -> tuple[int, int, int]:
+    """RGB colour of an id."""
+    red, green, blue = PALETTE[colour_indices(np.asarray(track))].tolist()
+    return red, green, blue
+
+
+def _outlines(labels: np.ndarray, thickness: int) -> np.ndarray:
+    """(H, W) bool: pixels within `thickness` of another label, up, down, left or right."""
+    edges = np.zeros(labels.shape, dtype=bool)
+    for step in range(1, thickness + 1):
+        across = labels[:, step:] != labels[:, :-step]
+        down = labels[step:] != labels[:-step]
+        edges[:, step:] |= across
+        edges[:, :-step] |= across
+        edges[step:] |= down
+        edges[:-step] |= down
+    return edges
+
+
+@lru_cache(maxsize=1024)
+def _name_plate(text: str, size: int, colour: tuple[int, int, int]) -> np.ndarray:
+    """(h, w, 3) uint8: text of a font size on a box of the colour, framed in the colour of the text."""
+    font = ImageFont.load_default(size)
+    left, top, right, bottom = (round(side) for side in font.getbbox(text))
+    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    ink = (0, 0, 0) if luminance > 110 else (255, 255, 255)
+    plate = Image.new("RGB", (right - left + 6, bottom - top + 5), colour)
+    draw = ImageDraw.Draw(plate)
+    draw.rectangle((0, 0, plate.width - 1, plate.height - 1), outline=ink)
+    draw.text((3 - left, 2 - top), text, font=font, fill=ink)
+    return np.asarray(plate)
+
+
+def _place(taken: np.ndarray, x: int, y: int, height: int, width: int) -> tuple[int, int]:
+    """The top left corner of a plate near the point (x, y): above it, else where no other plate is, else above."""
+    left = min(max(x - width // 2, 0), max(taken.shape[1] - width, 0))
+    for corner in (y - height, y, y + height, y - 2 * height, y - height):
+        top = min(max(corner, 0), max(taken.shape[0] - height, 0))
+        if not taken[top : top + height, left : left + width].any():
+            break
+    return top, left
+
+
+def _draw_names(picture: np.ndarray, labels: np.ndarray, text: dict[int, str] | None) -> None:
+    """Name every object, in place, at the middle of its highest row of pixels."""
+    size = max(11, min(labels.shape) // 26)
+    taken = np.zeros(labels.shape, dtype=bool)
+    for track, box in enumerate(find_objects(labels.astype(np.int32)), start=1):
+        name = str(track) if text is None else text.get(track)
+        if box is None or not name:
+            continue
+        rows, columns = box
+        highest = np.flatnonzero(labels[rows.start, columns] == track)
+        plate = _name_plate(name, size, colour_of(track))[: labels.shape[0], : labels.shape[1]]
+        height, width = plate.shape[:2]
+        top, left = _place(taken, columns.start + int(highest.mean()), rows.start, height, width)
+        picture[top : top + height, left : left + width] = plate
+        taken[top : top + height, left : left + width] = True
+
+
+def overlay(
+    frame: np.ndarray | Tensor, labels: np.ndarray | Tensor, text: dict[int, str] | None = None
+) -> np.ndarray:
+    """Draw a label map over its frame: a translucent fill, an outline and a name for each object.
+
+    frame: uint8 RGB, a (3, H, W) tensor or an (H, W, 3) array
+    labels: (H, W) ids, 0 background
+    text: the name of each id, none for ids that it lacks; the ids themselves where it is None
+    Returns a new (H, W, 3) uint8 array.
+    """
+    picture = np.array(frame.permute(1, 2, 0).cpu() if isinstance(frame, Tensor) else frame)
+    labels = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+    assert picture.shape[:2] == labels.shape, "the label map has the size of the frame"
+    objects = labels > 0
+    picture[objects] = picture[objects] // 2 + PALETTE[colour_indices(labels[objects])] // 2
+    edges = objects & _outlines(labels, thickness=max(1, round(min(labels.shape) / 300)))
+    picture[edges] = OUTLINES[colour_indices(labels[edges])]
+    _draw_names(picture, labels, text)
+    return picture
+
+
+def strip(
+    images: Sequence[np.ndarray], captions: Sequence[str] | None = None, columns: int | None = None
+) -> np.ndarray:
+    """Arrange pictures in rows, each under its caption, on white.
+
+    images: (H, W, 3) uint8; the cells have the size of the largest
+    captions: one for each image
+    columns: pictures in a row, all in one row where it is None
+    Returns an (H', W', 3) uint8 array.
+    """
+    captions = captions or [""] * len(images)
+    columns = min(columns or len(images), len(images))
+    line = 18 if any(captions) else 0
+    height = max(image.shape[0] for image in images) + line + GAP
+    width = max(image.shape[1] for image in images) + GAP
+    sheet = Image.new("RGB", (columns * width + GAP, -(-len(images) // columns) * height + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        x, y = index % columns * width + GAP, index // columns * height + GAP
+        draw.text((x, y), caption, font=ImageFont.load_default(13), fill="black")
+        sheet.paste(Image.fromarray(image), (x, y + line))
+    return np.array(sheet)
+
+
+Curves = dict[str, tuple[list[float], list[float]]]  # name: (x, y)
+
+
+def _read_curves(csv_path: Path) -> tuple[str, dict[str, Curves]]:
+    """The name of the first column, and the curves of the others by the part of their name before "/".
+
+    Empty cells are left out. The columns "epoch" and "step" count; they are no curves.
+    """
+    groups: dict[str, Curves] = defaultdict(dict)
+    with open(csv_path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        axis, *names = reader.fieldnames or ["step"]
+        curves = {name: ([], []) for name in names if name not in ("epoch", "step")}
+        for row in reader:
+            for name, (x, y) in curves.items():
+                if row[name]:
+                    x.append(float(row[axis]))
+                    y.append(float(row[name]))
+    for name, curve in curves.items():
+        groups[name.partition("/")[0]][name] = curve
+    return axis, groups
+
+
+def plot_curves(csv_path: Path, png_path: Path) -> None:
+    """Draw the columns of a results.csv against its first ("step" or "epoch"), one plot for each group of names.
+
+    A group is the part of a column's name before "/", as in loss/total; empty cells are left out.
+    """
+    from matplotlib.figure import Figure
+
+    axis, groups = _read_curves(csv_path)
+    columns = min(3, max(1, len(groups)))
+    rows = max(1, math.ceil(len(groups) / columns))
+    figure = Figure(figsize=(5 * columns, 3.5 * rows), layout="constrained")
+    plots = figure.subplots(rows, columns, squeeze=False).flat
+    for (group, curves), plot in zip(groups.items(), plots, strict=False):
+        for name, (x, y) in curves.items():
+            plot.plot(x, y, label=name.partition("/")[2] or name, marker="." if len(x) < 50 else "")
+        plot.set(title=group, xlabel=axis)
+        plot.grid(alpha=0.3)
+        plot.legend(fontsize="small")
+    for plot in plots:
+        plot.set_axis_off()
+    with atomic_write(png_path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

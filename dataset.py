@@ -1,0 +1,223 @@
+"""YouTubeVOSDataset: short clips of annotated videos, the most frequent objects of each, normalised frames."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from common.config import option
+from common.errors import UserError
+from common.masks import pad_to_stride
+from common.seeding import mix, seeded
+from common.transforms import Augmentation, draw, fit_short_side, normalise, resize_frames, resize_labels
+from common.types import IGNORE, Clip
+from common.vos_dataset import Video, VOSFolder, check
+
+STRIDE = 32  # batches are padded to multiples of this
+MOST_SLOTS = IGNORE - 1  # what a uint8 label map can hold
+ATTEMPTS = 10  # clips drawn in place of one with a bad file before giving up
+
+
+def compact_labels(label_maps: list[np.ndarray]) -> tuple[Tensor, list[int]]:
+    """Label maps of any integer ids to (T, H, W) uint8 of slots, and the id of each slot.
+
+    255 stays "ignore" in 8-bit maps; ids beyond the 254 smallest become "ignore" too.
+    """
+    source = np.stack(label_maps)
+    there = np.bincount(source.ravel(), minlength=IGNORE + 1) > 0
+    ignored = [IGNORE] if source.dtype == np.uint8 else []
+    ids = [int(i) for i in there.nonzero()[0] if i and i not in ignored]
+    slots = np.full(len(there), IGNORE, dtype=np.uint8)
+    slots[[0, *ids[:MOST_SLOTS]]] = np.arange(min(len(ids), MOST_SLOTS) + 1)
+    return torch.from_numpy(slots[source]), ids[:MOST_SLOTS]
+
+
+def select_objects(labels: Tensor, num_objects: int, min_area: int) -> list[int]:
+    """The labels of the most frequent objects of a clip, most frequent first.
+
+    labels (T, H, W) uint8. Frequency is the number of frames in which an object covers at least `min_area` pixels;
+    ties go to the larger total area, then to the smaller label. An object that never does is not selected.
+    """
+    areas = torch.stack([torch.bincount(frame.flatten(), minlength=256) for frame in labels])[:, 1:IGNORE]
+    frequency, area = (areas >= min_area).sum(0).tolist(), areas.sum(0).tolist()
+    found = [i for i in range(len(frequency)) if frequency[i]]
+    found.sort(key=lambda i: (-frequency[i], -area[i], i))
+    return [i + 1 for i in found[:num_objects]]
+
+
+def keep_objects(labels: Tensor, kept: list[int]) -> Tensor:
+    """Relabel (T, H, W) so that kept[k] becomes slot k + 1; what is left out becomes "ignore", never background."""
+    table = torch.full((256,), IGNORE, dtype=torch.uint8)
+    table[0] = 0
+    table[kept] = torch.arange(1, len(kept) + 1, dtype=torch.uint8)
+    return table[labels.long()]
+
+
+class YouTubeVOSDataset(Dataset[Clip]):
+    """Clips of an annotated VOS folder, each a `Clip` of B = 1; `collate` makes a batch of them.
+
+    An item is asked for as (epoch, index), and everything random in it depends on (seed, epoch, index) alone, so that
+    neither the number of workers nor a resumed run changes what is drawn. An epoch draws `clips_per_video` clips from
+    each video. Without `training`, a clip is one run of consecutive frames of each video, unchanged but for its size.
+
+    Raises UserError where `num_classes` is not the number of categories in meta.json.
+    """
+
+    @dataclass(kw_only=True)
+    class Config(Augmentation):
+        num_tokens: int
+        num_classes: int
+        image_size: int
+        clip_length: int = option(5, "frames of a training clip")
+        clip_stride: int = option(1, "largest step between frames of a clip; drawn from 1 to this")
+        clips_per_video: int = option(1, "clips drawn from each video in an epoch")
+        min_area: int = option(16, "pixels that an object must cover in a frame to count as there")
+
+    def __init__(
+        self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
+    ):
+        if config.num_classes > 1 and config.num_classes != len(folder.categories):
+            found = f"{len(folder.categories)} categories in {folder.root / 'meta.json'}"
+            raise UserError(f"--num_classes {config.num_classes}, but there are {found}; 1 uses none")
+        self.folder, self.config, self.training = folder, config, training
+        self.seed, self.skip_bad = seed, skip_bad
+
+    def __len__(self) -> int:
+        return len(self.folder.videos) * (self.config.clips_per_video if self.training else 1)
+
+    def __getitem__(self, key: tuple[int, int]) -> Clip:
+        """A clip with bad files raises UserError; with `skip_bad` another is drawn and the error's text kept."""
+        skipped: list[str] = []
+        for attempt in range(ATTEMPTS):
+            with seeded(self.seed, *key, attempt):
+                try:
+                    clip = self._draw(key[1] if attempt == 0 else int(draw(0, len(self))))
+                except UserError as error:
+                    if not self.skip_bad:
+                        raise
+                    skipped.append(str(error))
+                    continue
+            clip.skipped = skipped
+            return clip
+        raise UserError(f"{ATTEMPTS} clips in a row have bad files, the last: {skipped[-1]}")
+
+    def _draw(self, index: int) -> Clip:
+        video = self.folder.videos[index % len(self.folder.videos)]
+        names = [video.annotated[place] for place in self._places(len(video.annotated))]
+        frames = torch.from_numpy(np.stack([video.read_frame(name) for name in names])).permute(0, 3, 1, 2)
+        labels, ids = compact_labels([video.read_labels(name) for name in names])
+        if self.training:
+            frames, labels = self.config(frames, labels, self.config.image_size)
+        else:
+            size = fit_short_side(*frames.shape[-2:], self.config.image_size)
+            frames, labels = resize_frames(frames, size), resize_labels(labels, size)
+        kept = select_objects(labels, self.config.num_tokens, self.config.min_area)
+        chosen = [ids[label - 1] for label in kept]
+        return Clip(
+            frames=normalise(frames).unsqueeze(0),
+            labels=keep_objects(labels, kept).unsqueeze(0),
+            ids=torch.tensor([chosen], dtype=torch.int64).view(1, -1),
+            classes=torch.tensor([self._classes(video, chosen)], dtype=torch.int64).view(1, -1),
+            names=[[(video.name, name) for name in names]],
+        )
+
+    def _places(self, length: int) -> list[int]:
+        """Which of a video's annotated frames a clip takes; a video that is too short repeats its last frame."""
+        T = self.config.clip_length
+        reach = max(1, (length - 1) // max(1, T - 1))  # the largest step that fits into the video
+        step = int(draw(1, min(self.config.clip_stride, reach) + 1)) if self.training else 1
+        start = int(draw(0, max(1, length - (T - 1) * step)))
+        places = [min(start + i * step, length - 1) for i in range(T)]
+        return places[::-1] if self.training and draw(0, 1) < 0.5 else places
+
+    def _classes(self, video: Video, ids: list[int]) -> list[int]:
+        if self.config.num_classes == 1:
+            return [0] * len(ids)
+        classes = self.folder.classes_of(video.name)
+        unknown = sorted(set(ids) - classes.keys())
+        if unknown:
+            raise UserError(f"{self.folder.root / 'meta.json'} lacks objects {unknown} of video {video.name}: add them")
+        return [classes[i] for i in ids]
+
+
+def collate(clips: list[Clip]) -> Clip:
+    """One batch of single clips: padded at the right and the bottom, with background, to one multiple of 32."""
+    H = max(clip.labels.shape[-2] for clip in clips)
+    W = max(clip.labels.shape[-1] for clip in clips)
+    K = max(clip.ids.shape[1] for clip in clips)
+
+    def fill(tensor: Tensor, *size: int) -> Tensor:
+        padding = [p for have, want in zip(tensor.shape[::-1], size[::-1], strict=False) for p in (0, want - have)]
+        return torch.nn.functional.pad(tensor, padding)
+
+    return Clip(
+        frames=pad_to_stride(torch.cat([fill(clip.frames, H, W) for clip in clips]), STRIDE),
+        labels=pad_to_stride(torch.cat([fill(clip.labels, H, W) for clip in clips]), STRIDE),
+        ids=torch.cat([fill(clip.ids, K) for clip in clips]),
+        classes=torch.cat([fill(clip.classes, K) for clip in clips]),
+        names=[names for clip in clips for names in clip.names],
+        skipped=[path for clip in clips for path in clip.skipped],
+    )
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) in an order that depends on (seed, epoch) alone, shared among processes.
+
+    Every process gets the same number of batches; clips that do not fill a last round of batches wait for the next
+    epoch's order. `start` skips the batches that an interrupted epoch has already had.
+    """
+
+    def __init__(self, length: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1):
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        return max(1, self.length // (self.batch_size * self.world_size))
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        self.epoch, self.start = epoch, start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng(mix(self.seed, self.epoch)).permutation(self.length).tolist()
+        needed = len(self) * self.batch_size * self.world_size
+        order = (order * -(-needed // len(order)))[:needed]  # fewer clips than a batch: some twice
+        for batch in range(self.start, len(self)):
+            first = (batch * self.world_size + self.rank) * self.batch_size
+            yield [(self.epoch, index) for index in order[first : first + self.batch_size]]
+
+
+def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder, VOSFolder, list[str]]:
+    """Training and validation videos of a data set, checked, and what is wrong with files that were left out.
+
+    Where valid/ is absent, or has masks of first frames only (as YouTube-VOS publishes it), every `holdout`-th
+    training video is held out: without masks there is no score.
+    Raises UserError where a folder is absent or holds bad files that are not to be skipped.
+    """
+    train = VOSFolder(root / "train")
+    troubles = check(train, skip_bad=skip_bad)
+    if (root / "valid" / "Annotations").is_dir():
+        valid = VOSFolder(root / "valid")
+        troubles += check(valid, skip_bad=skip_bad)
+        if any(len(video.annotated) > 2 for video in valid.videos):
+            return train, valid, troubles
+    valid = copy.copy(train)
+    valid.videos = train.videos[holdout - 1 :: holdout] or train.videos[-1:]
+    held_out = {video.name for video in valid.videos}
+    train.videos = [video for video in train.videos if video.name not in held_out]
+    if not train.videos:
+        raise UserError(f"{root / 'train'} holds one video; two are needed, one of them for validation")
+    return train, valid, troubles
+
+
+def loaded(loader: DataLoader[Clip]) -> Iterator[Clip]:
+    """The batches of a loader; an error of a worker process is raised as the one line that it was there."""
+    try:
+        yield from loader
+    except UserError as error:  # a worker's error comes wrapped in the text of its traceback
+        raise UserError(str(error).rsplit("UserError: ", 1)[-1].strip()) from error

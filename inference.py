@@ -1,0 +1,429 @@
+"""GlobalTracker, the tracker of VITA-TCOVIS, and the command that tracks objects through video folders and files.
+
+python inference.py --checkpoint C --video_root V [--prompt_root P] --output O
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from common.config import option
+from common.errors import UserError
+from common.masks import encode_rle, labels_from_masks, masks_from_labels, pad_to_stride
+from common.results import TrackRow
+from common.transforms import fit_short_side, normalise, resize_frames
+from common.types import Prompt, Tracker, Tracks
+from common.vos_dataset import read_label_map
+
+
+def bi_softmax(cosine: Tensor, temperature: float) -> Tensor:
+    """(K, R) cosines to the mean of the softmax over rows and over columns (QDTrack, Pang et al. 2021, eq. 6)."""
+    logits = cosine / temperature
+    return (logits.softmax(0) + logits.softmax(1)) / 2
+
+
+def assign(similarity: Tensor, allowed: Tensor) -> list[tuple[int, int]]:
+    """Pairs (detection, track) of the largest sum of (K, R) positive similarities among the allowed ones.
+
+    Every detection has a dummy column of its own that costs nothing: where all its pairs are forbidden, it takes that.
+    """
+    K, R = similarity.shape
+    cost = np.zeros((K, R + K))
+    cost[:, :R] = torch.where(allowed, -similarity, 1.0).numpy()
+    rows, columns = linear_sum_assignment(cost)
+    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if j < R and allowed[i, j]]
+
+
+def mask_intersections(masks: Tensor, others: Tensor) -> Tensor:
+    """(K, h, w) and (R, h, w) bool to the (K, R) float numbers of common pixels."""
+    return masks.flatten(1).float() @ others.flatten(1).float().T
+
+
+def mask_ious(masks: Tensor, others: Tensor) -> Tensor:
+    """(K, h, w) and (R, h, w) bool to (K, R) intersection over union, 0 where the union is empty."""
+    common = mask_intersections(masks, others)
+    areas, other_areas = masks.flatten(1).sum(1), others.flatten(1).sum(1)
+    return common / (areas[:, None] + other_areas - common).clamp(min=1)
+
+
+@dataclass
+class Record:
+    """What is known of an active track beside its embedding: the bank's parallel record."""
+
+    last_seen: int  # frame
+    hits: int  # frames in which it was seen
+    score: float  # of the last detection
+    class_probs: Tensor  # (C,) sum over the frames in which it was seen
+    mask: Tensor | None  # (h, w) bool, the last one
+
+
+class GlobalTracker:
+    """Keeps identities: every detection of a frame continues a track, revives a dormant one, or is born.
+
+    `bank` is {track id: embedding (E,) of unit length on the CPU} of the active tracks. A track unseen for `max_age`
+    frames is dormant: it leaves the bank for a store of bounded size, from which a stricter cosine brings it back. Ids
+    are never reused. Everything is causal: an assignment is final.
+    """
+
+    @dataclass(kw_only=True)
+    class Config:
+        beta: float = option(0.2, "momentum of the memory bank: mu = (1 - beta) mu + beta e")
+        match_threshold: float = option(0.5, "least cosine that continues a track")
+        revive_threshold: float = option(0.6, "least cosine that brings a dormant track back")
+        birth_score: float = option(0.5, "least score that starts a track; above 1 only prompts start any")
+        update_score: float = option(0.5, "least detection score that updates the memory bank")
+        max_overlap: float = option(0.5, "share of a detection under another above which the bank is not updated")
+        iou_weight: float = option(0.5, "weight of the mask IoU with the track's last mask")
+        iou_age: int = option(3, "frames since a track was seen up to which its last mask counts")
+        max_age: int = option(30, "frames unseen after which a track is dormant")
+        max_dormant: int = option(256, "dormant tracks that are kept; the oldest leave first")
+        similarity_temperature: float = option(0.1, "temperature of the bi-softmax of cosines")
+
+    def __init__(self, config: Config | None = None):
+        self.config = config or self.Config()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all tracks; ids start at 1 again."""
+        self.bank: dict[int, Tensor] = {}
+        self.records: dict[int, Record] = {}
+        self.dormant: dict[int, Tensor] = {}  # in the order in which they fell asleep
+        self.frame = 0
+        self.next_id = 1
+
+    def update(
+        self,
+        embeddings: Tensor,
+        scores: Tensor,
+        masks: Tensor | None = None,
+        class_probs: Tensor | None = None,
+        names: Tensor | None = None,
+    ) -> Tensor:
+        """Take the detections of the next frame and say who each is: (K,) int64 ids, 0 for nobody yet.
+
+        embeddings (K, E) of any length; scores (K,); masks (K, h, w) bool or None; class_probs (K, C) or None;
+        names (K,) int64: ids that a person gave to some detections, 0 where there is none.
+        """
+        K = len(embeddings)
+        embeddings = F.normalize(embeddings.float(), dim=-1).cpu()
+        scores = scores.float().cpu()
+        ids = torch.zeros(K, dtype=torch.int64) if names is None else names.cpu().clone()
+        self._retire()
+        for bank, threshold, recent in (
+            (self.bank, self.config.match_threshold, masks),
+            (self.dormant, self.config.revive_threshold, None),
+        ):
+            self._continue(ids, (ids == 0).nonzero()[:, 0], embeddings, bank, threshold, recent)
+        for index in ((ids == 0) & (scores >= self.config.birth_score)).nonzero()[:, 0].tolist():
+            ids[index] = self.next_id
+            self.next_id += 1
+        self._remember(ids, names, embeddings, scores, masks, class_probs)
+        self.frame += 1
+        return ids
+
+    def _continue(
+        self,
+        ids: Tensor,
+        detections: Tensor,
+        embeddings: Tensor,
+        bank: dict[int, Tensor],
+        threshold: float,
+        masks: Tensor | None,
+    ) -> None:
+        """Write into `ids` which of the detections (indices) continue tracks of the bank that nobody has yet."""
+        taken = set(ids.tolist())
+        tracks = [track for track in bank if track not in taken]
+        if not tracks or not len(detections):
+            return
+        cosine = embeddings[detections] @ torch.stack([bank[track] for track in tracks]).T
+        similarity = bi_softmax(cosine, self.config.similarity_temperature)
+        if masks is not None:
+            similarity += self.config.iou_weight * self._recent_ious(masks[detections.to(masks.device)], tracks)
+        for row, column in assign(similarity, cosine >= threshold):
+            ids[detections[row]] = tracks[column]
+
+    def _recent_ious(self, masks: Tensor, tracks: list[int]) -> Tensor:
+        """(K, R) IoU of the masks with the last masks of tracks seen a moment ago; 0 for the others."""
+        ious = torch.zeros(len(masks), len(tracks))
+        oldest = self.frame - self.config.iou_age
+        recent = [
+            column
+            for column, track in enumerate(tracks)
+            if self.records[track].last_seen >= oldest and self.records[track].mask is not None
+        ]
+        if recent:
+            last = torch.stack([self.records[tracks[column]].mask for column in recent])
+            ious[:, recent] = mask_ious(masks, last).cpu()
+        return ious
+
+    def _retire(self) -> None:
+        """Move tracks that have been unseen for too long to the store of dormant ones, and bound the store."""
+        for track in [t for t, r in self.records.items() if self.frame - r.last_seen > self.config.max_age]:
+            self.dormant[track] = self.bank.pop(track)
+            del self.records[track]
+        for track in list(self.dormant)[: max(0, len(self.dormant) - self.config.max_dormant)]:
+            del self.dormant[track]
+
+    def _remember(
+        self,
+        ids: Tensor,
+        names: Tensor | None,
+        embeddings: Tensor,
+        scores: Tensor,
+        masks: Tensor | None,
+        class_probs: Tensor | None,
+    ) -> None:
+        """Update bank and records; a detection that is hidden behind another or weak leaves its embedding alone."""
+        clear = scores >= self.config.update_score
+        if masks is not None:
+            common = mask_intersections(masks, masks).fill_diagonal_(0) if len(masks) else masks.new_zeros(0, 1)
+            share = common.amax(1) / masks.flatten(1).sum(1).clamp(min=1)
+            clear &= (share <= self.config.max_overlap).cpu()
+        for index, track in enumerate(ids.tolist()):
+            if not track:
+                continue
+            given = names is not None and bool(names[index])
+            former = self.bank.get(track, self.dormant.pop(track, None))
+            if former is None or given:
+                self.bank[track] = embeddings[index]
+            elif clear[index]:
+                mixed = (1 - self.config.beta) * former + self.config.beta * embeddings[index]
+                self.bank[track] = F.normalize(mixed, dim=0)
+            else:
+                self.bank[track] = former
+            self.next_id = max(self.next_id, track + 1)
+            record = self.records.get(track)
+            probs = torch.ones(1) if class_probs is None else class_probs[index].float().cpu()
+            self.records[track] = Record(
+                last_seen=self.frame,
+                hits=record.hits + 1 if record else 1,
+                score=float(scores[index]),
+                class_probs=record.class_probs + probs if record else probs,
+                mask=None if masks is None else masks[index],
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "bank": dict(self.bank),
+            "records": {track: dict(vars(record)) for track, record in self.records.items()},
+            "dormant": dict(self.dormant),
+            "frame": self.frame,
+            "next_id": self.next_id,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.bank, self.dormant = dict(state["bank"]), dict(state["dormant"])
+        self.records = {track: Record(**record) for track, record in state["records"].items()}
+        self.frame, self.next_id = state["frame"], state["next_id"]
+
+
+def suppress(masks: Tensor, scores: Tensor, max_iou: float, max_inside: float) -> Tensor:
+    """Non-maximum suppression: the indices, best first, of the masks that are kept.
+
+    masks (K, h, w) bool, scores (K,). What overlaps a better one by more than `max_iou`, or lies inside a better one
+    by more than `max_inside` of itself, is dropped; so is an empty mask.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    masks = masks[order]
+    areas = masks.flatten(1).sum(1)
+    bad = (mask_ious(masks, masks) > max_iou) | (
+        mask_intersections(masks, masks) / areas[:, None].clamp(min=1) > max_inside
+    )
+    bad, areas = bad.cpu(), areas.tolist()
+    kept: list[int] = []
+    for index in range(len(order)):
+        if areas[index] and not bad[index, kept].any():
+            kept.append(index)
+    return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
+
+
+class VITATracker:
+    """VITA-TCOVIS on one video: detections of the frame, non-maximum suppression, GlobalTracker.
+
+    A label map in a prompt names the tracks: its ids go to the tokens whose masks overlap it most.
+    """
+
+    needs_prompt = False
+
+    @dataclass(kw_only=True)
+    class Config(GlobalTracker.Config):
+        image_size: int = option(384, "short side of the frames in evaluation and inference, pixels")
+        score_threshold: float = option(0.3, "least score of a detection")
+        nms_iou: float = option(0.6, "mask IoU with a better detection above which one is dropped")
+        nms_inside: float = option(0.8, "share inside a better detection above which one is dropped")
+        mask_threshold: float = option(0.5, "probability above which a pixel belongs to an object")
+
+    def __init__(self, network: nn.Module, config: Config):
+        self.network, self.config = network, config
+        self.mask_threshold = config.mask_threshold
+        self.global_tracker = GlobalTracker(config)
+
+    def reset(self) -> None:
+        self.global_tracker.reset()
+
+    @torch.inference_mode()
+    def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
+        """Frame uint8 RGB (3, H, W) of any size, on any device; the tracks are where the network is."""
+        H, W = frame.shape[-2:]
+        device = next(self.network.parameters()).device
+        size = fit_short_side(H, W, self.config.image_size)
+        small = normalise(resize_frames(frame.to(device), size))
+        padded = pad_to_stride(small, self.network.stride)
+        outputs = self.network(padded[None, None])
+        probs = outputs["class_logits"][0, 0].float().softmax(-1)  # (N, C + 1)
+        logits = outputs["mask_logits"][0, 0].float()  # (N, h, w)
+        stride = padded.shape[-1] // logits.shape[-1]
+        inside = logits[:, : -(-size[0] // stride), : -(-size[1] // stride)] > 0
+        scores = 1 - probs[:, -1]
+        names = self._names(prompt, inside)
+        candidates = ((scores > self.config.score_threshold) | (names > 0)).nonzero()[:, 0]
+        # A token that a person named is never dropped in favour of another.
+        ranks = scores[candidates] + (names[candidates] > 0)
+        kept = candidates[suppress(inside[candidates], ranks, self.config.nms_iou, self.config.nms_inside)]
+        ids = self.global_tracker.update(
+            outputs["embeddings"][0, 0][kept], scores[kept], inside[kept], probs[kept, :-1], names[kept]
+        ).to(device)
+        known = ids > 0
+        masks = self._full_size(logits[kept[known]], padded.shape[-2:], size, (H, W))
+        return self._tracks(ids[known], masks, scores[kept[known]])
+
+    def _names(self, prompt: Prompt | None, inside: Tensor) -> Tensor:
+        """(N,) the prompt's id of each token, 0 for none: Hungarian on the IoU with the tokens' masks (N, h, w)."""
+        names = torch.zeros(len(inside), dtype=torch.int64, device=inside.device)
+        if prompt is None or prompt.labels is None:
+            return names
+        ids = torch.tensor(prompt.ids)
+        wanted = masks_from_labels(prompt.labels.to(inside.device), ids.to(inside.device)).float()
+        wanted = F.adaptive_avg_pool2d(wanted, inside.shape[-2:])  # shares of a cell, so that none is too small
+        common = torch.einsum("khw,nhw->kn", wanted, inside.float())
+        union = wanted.sum((1, 2))[:, None] + inside.sum((1, 2)) - common
+        iou = (common / union.clamp(min=1e-6)).cpu()
+        pairs = assign(iou, iou > 0)
+        for row, token in pairs:
+            names[token] = ids[row]
+        lost = sorted(set(ids.tolist()) - {int(ids[row]) for row, _ in pairs})
+        if lost:
+            warnings.warn(f"no token lies on the prompted objects {lost}: they are not tracked", stacklevel=2)
+        return names
+
+    def _full_size(
+        self, logits: Tensor, padded: tuple[int, int], size: tuple[int, int], full: tuple[int, int]
+    ) -> Tensor:
+        """(K, h, w) mask logits to (K, H, W) probabilities: undo the stride, the padding, then the resizing."""
+        logits = logits[:, None]  # K is the batch: there may be none
+        logits = F.interpolate(logits, padded, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
+        if size != full:
+            logits = F.interpolate(logits, full, mode="bilinear", align_corners=False)
+        return logits[:, 0].sigmoid()
+
+    def _tracks(self, ids: Tensor, masks: Tensor, scores: Tensor) -> Tracks:
+        """Each pixel goes to the track with the largest score times probability among those above the threshold."""
+        weighted = (masks * scores[:, None, None]).where(masks > self.mask_threshold, 0.0)
+        records = self.global_tracker.records
+        classes = [int(records[track].class_probs.argmax()) for track in ids.tolist()]
+        return Tracks(
+            ids=ids,
+            labels=labels_from_masks(weighted, ids, threshold=0.0),
+            masks=masks,
+            scores=scores,
+            classes=torch.tensor(classes, dtype=torch.int64, device=ids.device),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.global_tracker.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.global_tracker.load_state_dict(state)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is this process's GPU where there is one, otherwise the CPU; UserError where there is no such device."""
+    if name == "auto":
+        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+TRACKERS: dict[str, type] = {"vita_tcovis": VITATracker}
+
+
+# ---------------------------------------------------------------------------------------------------- videos
+
+
+class PromptFolder:
+    """Label maps that a person gave, as <video>/<frame>.png, on any frame.
+
+    frames: `first` takes each id from the first map in which it appears, `all` takes every map.
+    """
+
+    def __init__(self, root: Path, frames: str = "first"):
+        if not root.is_dir():
+            raise UserError(f"--prompt_root {root}: no such folder; it holds label maps as <video>/<frame>.png")
+        self.root, self.frames = root, frames
+        self.seen: set[int] = set()
+
+    def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
+        """Begin a video: a function of a frame's name and the frame that tells its prompt."""
+        self.seen = set()
+        names = {path.stem for path in (self.root / video).glob("*.png")}
+        return lambda name, frame: self._prompt(self.root / video / f"{name}.png", frame) if name in names else None
+
+    def _prompt(self, path: Path, frame: Tensor) -> Prompt | None:
+        labels = read_label_map(path)
+        if labels.shape != frame.shape[-2:]:
+            (h, w), (H, W) = labels.shape, frame.shape[-2:]
+            raise UserError(f"prompt {path} is {w}x{h} but its frame is {W}x{H}: draw it at the frame's size")
+        prompt = Prompt(torch.from_numpy(labels.astype(np.int64)))
+        if self.frames == "first":
+            known = [i for i in prompt.ids if i in self.seen]
+            prompt.labels[torch.isin(prompt.labels, torch.tensor(known, dtype=torch.int64))] = 0
+        self.seen |= set(prompt.ids)
+        return prompt if prompt.ids else None
+
+
+def track_video(
+    tracker: Tracker,
+    video: str,
+    frames: Iterable[tuple[str, Tensor]],
+    prompt_of: Callable[[str, Tensor], Prompt | None] | None = None,
+) -> Iterator[tuple[str, Tensor, Tracks, Prompt | None]]:
+    """Run a tracker over a video: (frame name, frame, tracks, prompt) of every frame, in order, as it is decided.
+
+    Raises UserError where a video ends without a prompt for a tracker that needs one.
+    """
+    tracker.reset()
+    prompted = False
+    for name, frame in frames:
+        prompt = prompt_of(name, frame) if prompt_of else None
+        prompted |= prompt is not None
+        yield name, frame, tracker.step(frame, prompt), prompt
+    if tracker.needs_prompt and not prompted:
+        raise UserError(f"video {video} has no prompt: give label maps with --prompt_root as {video}/<frame>.png")
+
+
+def track_rows(tracks: Tracks, mask_threshold: float, *, encode: bool) -> list[TrackRow]:
+    """What results.json and tracks.json keep of one frame: every track with a pixel above the threshold.
+
+    encode: whether masks are run-length encoded, which needs pycocotools
+    """
+    masks = (tracks.masks > mask_threshold).cpu().numpy()
+    classes = [0] * len(masks) if tracks.classes is None else tracks.classes.tolist()
+    return [
+        TrackRow(track, score, category + 1, encode_rle(mask) if encode else None)
+        for track, score, category, mask in zip(
+            tracks.ids.tolist(), tracks.scores.tolist(), classes, masks, strict=True
+        )
+        if mask.any()
+    ]

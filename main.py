@@ -1,0 +1,525 @@
+"""The orchestrator: flags, the table of systems, training loop, checkpoints, logging, final evaluation.
+
+python main.py [--system S] [@presets/X.txt] [flags]
+"""
+
+import argparse
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+
+from common import distributed, synthetic
+from common.checkpoint import read_checkpoint, save_checkpoint
+from common.config import Parser, add_config_flags, config_from_args, option
+from common.errors import UserError, run_command
+from common.experiment import Experiment, add_experiment_flags, open_experiment
+from common.files import atomic_write
+from common.history import History, Means
+from common.optim import MovingAverage, gradient_norm, parameter_groups, warmup_cosine
+from common.progress import every, plain_lines, progress
+from common.seeding import mix
+from common.types import Clip
+from common.visualize import plot_curves
+from common.vos_dataset import VOSFolder
+from dataset import EpochSampler, YouTubeVOSDataset, collate, loaded, split_videos
+from evaluate import Gallery, evaluate_tracker
+from inference import VITATracker, pick_device
+from modules import VITA_TCOVIS
+from utils import TCOVISCriterion
+
+
+class System(NamedTuple):
+    """The parts of one system; each has a dataclass `Config`, whose fields are the system's flags."""
+
+    network: type
+    criterion: type
+    tracker: type
+    make_dataset: type
+
+
+SYSTEMS: dict[str, System] = {
+    "vita_tcovis": System(VITA_TCOVIS, TCOVISCriterion, VITATracker, YouTubeVOSDataset),
+}
+
+
+@dataclass
+class TrainConfig:
+    """The flags of the training loop, the same for every system."""
+
+    dataset_root: str = option("./dataset", "folder with train/ and perhaps valid/, in the YouTube-VOS layout")
+    synthetic: str | None = option(None, "write synthetic videos into the run folder, train on them", ("easy", "hard"))
+    synthetic_videos: int = option(250, "training videos of --synthetic")
+    run_dir: str = option("runs", "a fresh numbered folder is made in here for every run")
+    resume: str | None = option(None, "continue from a checkpoint file, or `auto`: from the newest run in --run_dir")
+    epochs: int = option(20, "passes over the training videos")
+    batch_size: int = option(8, "clips in a batch, in each process")
+    accumulate: int = option(1, "batches in an optimiser step")
+    num_workers: int = option(2, "processes that load data")
+    lr_head: float = option(1e-4, "learning rate of everything but the backbone")
+    lr_backbone: float = option(1e-5, "learning rate of the backbone")
+    weight_decay: float = option(0.05, "weight decay of AdamW; norms, biases and embeddings have none")
+    warmup_steps: int = option(100, "steps of linear warm-up; then the rate falls along a cosine")
+    clip_grad: float = option(1.0, "largest gradient norm; 0: any")
+    ema: float = option(0.999, "decay of the average of weights that is evaluated; 0: none is kept")
+    amp: str = option("off", "mixed precision", ("off", "bf16", "fp16"))
+    seed: int = option(0, "seed of everything random")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
+    skip_bad: bool = option(False, "leave bad files out, and list them, rather than stop")
+    holdout: int = option(20, "without annotated valid/ videos, every so many-th training video is held out")
+    eval_every: int = option(1, "epochs between evaluations on the validation videos; 0: only at the end")
+    eval_videos: int = option(8, "validation videos tracked while training; the final evaluation takes all")
+    save_every: int = option(1, "epochs between the weights model_epoch_X.pth; 0: none")
+    checkpoint_steps: int = option(500, "steps between writings of last.pth within an epoch")
+    log_steps: int = option(50, "steps between reports within an epoch")
+
+
+def make_parser(name: str) -> Parser:
+    """The flags of the training loop, of the experiment, and of one system's parts."""
+    parser = Parser(prog="main.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--system", default=name, choices=sorted(SYSTEMS), help="what is trained")
+    add_config_flags(parser, TrainConfig, "training")
+    add_experiment_flags(parser)
+    for part in SYSTEMS[name]:
+        add_config_flags(parser, part.Config, f"{name}: {part.__name__}")
+    return parser
+
+
+def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Parser]:
+    """Read `--system`, then everything with that system's flags; foreign and abbreviated flags are refused."""
+    first = Parser(add_help=False)
+    first.add_argument("--system", default="vita_tcovis", choices=sorted(SYSTEMS))
+    parser = make_parser(first.parse_known_args(argv)[0].system)
+    return parser.parse_args(argv), parser
+
+
+# ---------------------------------------------------------------------------------------------------- run folders
+
+
+def new_run_folder(run_dir: Path) -> Path:
+    """Make the next numbered folder; one that exists is never used again."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    number = max((int(path.name) for path in run_dir.iterdir() if path.name.isdigit()), default=0) + 1
+    while True:
+        try:
+            (run_dir / str(number)).mkdir()
+            return run_dir / str(number)
+        except FileExistsError:  # another run was faster
+            number += 1
+
+
+def find_checkpoint(args: argparse.Namespace) -> Path | None:
+    """The checkpoint that `--resume` names; None to begin anew."""
+    if args.resume is None:
+        return None
+    if args.resume != "auto":
+        return Path(args.resume)
+    found = [path for path in Path(args.run_dir).glob("*/last.pth") if path.parent.name.isdigit()]
+    return max(found, key=lambda path: int(path.parent.name), default=None)
+
+
+def say(text: str) -> None:
+    """Print a line, in one process only."""
+    if distributed.is_main():
+        print(text, flush=True)
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+
+class Objective(nn.Module):
+    """Network and criterion as one module, so that one wrapper averages the gradients of both over processes."""
+
+    def __init__(self, network: nn.Module, criterion: nn.Module):
+        super().__init__()
+        self.network, self.criterion = network, criterion
+
+    def forward(self, clip: Clip) -> dict[str, Tensor]:
+        return self.criterion(self.network(clip.frames, clip.prompt), clip)
+
+
+class Trainer:
+    """One run: the loop over epochs, what it writes, and how it continues after an interruption.
+
+    Everything random depends on (seed, epoch, sample) or (seed, step), so a resumed run equals an unbroken one.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        configs: dict[str, Any],
+        network: nn.Module,
+        run: Path,
+        train: VOSFolder,
+        valid: VOSFolder,
+        experiment: Experiment,
+    ):
+        self.args, self.configs, self.run, self.valid, self.experiment = args, configs, run, valid, experiment
+        system = SYSTEMS[args.system]
+        self.device = pick_device(args.device)
+        self.network = network.to(self.device)
+        self.criterion = system.criterion(configs["criterion"]).to(self.device)
+        self.objective: nn.Module = Objective(self.network, self.criterion)
+        if distributed.world_size() > 1:
+            devices = [self.device] if self.device.type == "cuda" else None
+            self.objective = DistributedDataParallel(self.objective, device_ids=devices)
+        self.tracker = system.tracker(self.network, configs["tracker"])
+        self._make_loaders(system.make_dataset, train)
+        self._make_optimizer()
+        self.history = History(run / "results.csv")
+        self.epoch = self.step = 0
+        self.best: dict[str, float] | None = None
+        self.skipped: list[str] = []
+
+    def _make_loaders(self, make_dataset: Callable[..., Dataset], train: VOSFolder) -> None:
+        args, data = self.args, self.configs["data"]
+        clips = make_dataset(train, data, training=True, seed=args.seed, skip_bad=args.skip_bad)
+        self.sampler = EpochSampler(
+            len(clips),
+            args.batch_size,
+            seed=args.seed,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+        )
+        common = {
+            "collate_fn": collate,
+            "num_workers": args.num_workers,
+            "pin_memory": self.device.type == "cuda",
+            "persistent_workers": args.num_workers > 0,
+        }
+        self.loader = DataLoader(clips, batch_sampler=self.sampler, **common)
+        held_out = make_dataset(self.valid, data, training=False, seed=args.seed, skip_bad=args.skip_bad)
+        batches = every([(0, index) for index in range(len(held_out))], args.batch_size)
+        self.valid_loader = DataLoader(held_out, batch_sampler=list(batches), **common)
+        self.steps_per_epoch = -(-len(self.sampler) // args.accumulate)
+
+    def _make_optimizer(self) -> None:
+        args = self.args
+        rates = {"lr_head": args.lr_head, "lr_backbone": args.lr_backbone, "weight_decay": args.weight_decay}
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.network, self.criterion, **rates))
+        total = args.epochs * self.steps_per_epoch
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: warmup_cosine(step, args.warmup_steps, total)
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.amp == "fp16")
+        self.ema = MovingAverage(self.network, args.ema) if args.ema > 0 else None
+
+    def fit(self) -> None:
+        """Train until `epochs` are done; whatever ends it early leaves a checkpoint to continue from."""
+        if self.step == 0:
+            self.save("last.pth")
+        try:
+            while self.epoch < self.args.epochs:
+                self._train_epoch()
+        except KeyboardInterrupt:
+            self.save("last.pth")
+            say(f"interrupted at step {self.step}; continue with --resume {self.run / 'last.pth'}")
+            raise
+
+    def _train_epoch(self) -> None:
+        begun, means = time.monotonic(), Means()
+        done = self.step - self.epoch * self.steps_per_epoch  # steps of this epoch before an interruption
+        self.sampler.set_epoch(self.epoch, start=done * self.args.accumulate)
+        self.objective.train()
+        steps = every(loaded(self.loader), self.args.accumulate)
+        title = f"epoch {self.epoch + 1}/{self.args.epochs}"
+        for number, clips in enumerate(progress(steps, title, self.steps_per_epoch - done), start=done + 1):
+            means.add(self._optimise(clips))
+            self.step += 1
+            if self.step % self.args.log_steps == 0:
+                self._report_step(title, number, means, (number - done) / (time.monotonic() - begun))
+            if self.step % self.args.checkpoint_steps == 0:
+                self.save("last.pth")
+        self.epoch += 1
+        self._finish_epoch(means.result(), time.monotonic() - begun)
+
+    def _optimise(self, clips: list[Clip]) -> dict[str, Tensor]:
+        """One optimiser step over `accumulate` batches; returns losses and statistics, still on the device."""
+        total: dict[str, Tensor] = {}
+        for part, clip in enumerate(clips):
+            self.skipped += clip.skipped
+            torch.manual_seed(mix(self.args.seed, self.step, part, distributed.rank()))
+            last = part == len(clips) - 1
+            with nullcontext() if last or distributed.world_size() == 1 else self.objective.no_sync():
+                with self._autocast():
+                    losses = self.objective(clip.to(self.device, non_blocking=True))
+                self._check_finite(losses)
+                self.scaler.scale(sum(losses.values()) / len(clips)).backward()
+            for name, value in {**losses, **self.criterion.stats}.items():
+                total[name] = total.get(name, 0) + value.detach() / (len(clips) if name in losses else 1)
+        self.scaler.unscale_(self.optimizer)
+        norm = gradient_norm(self.objective.parameters(), self.args.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        if self.ema:
+            self.ema.update(self.network)
+        return {"total": sum(total[name] for name in losses), **total, "gradient_norm": norm}
+
+    def _autocast(self) -> Any:
+        kind = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.args.amp]
+        return torch.autocast(self.device.type, dtype=kind) if kind else nullcontext()
+
+    def _check_finite(self, losses: dict[str, Tensor]) -> None:
+        """Stop before a loss that is not finite reaches the weights."""
+        values = torch.stack([value.detach() for value in losses.values()])
+        if not values.isfinite().all():
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in zip(losses, values.tolist(), strict=True))
+            raise UserError(
+                f"the loss is not finite at step {self.step} ({terms}): lower --lr_head and --lr_backbone, or use "
+                f"--amp off; {self.run / 'last.pth'} is from before"
+            )
+
+    def _rates(self) -> dict[str, float]:
+        return {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+
+    def _report_step(self, title: str, number: int, means: Means, speed: float) -> None:
+        """Losses since the start of the epoch, on the screen where there is no bar and in the experiment."""
+        values = means.result()
+        if plain_lines():
+            left = (self.args.epochs * self.steps_per_epoch - self.step) / speed
+            rates = f"{speed:.2f} steps/s, {left / 60:.1f} min left"
+            say(f"{title} step {number}/{self.steps_per_epoch}: loss {values['total']:.3f}, {rates}")
+        self.experiment.scalars("loss", {name: values[name] for name in values}, self.step)
+
+    def _finish_epoch(self, means: dict[str, float], seconds: float) -> None:
+        """Write the row, the curves and the checkpoints of an epoch; evaluate where it is time."""
+        with_margin(means)
+        row = {"epoch": self.epoch, "step": self.step, "seconds": seconds}
+        row |= {f"{'train' if name.startswith('cosine') else 'loss'}/{name}": x for name, x in means.items()}
+        row |= self._rates()
+        if self.args.eval_every and self.epoch % self.args.eval_every == 0 and distributed.is_main():
+            with self.averaged_weights():
+                row |= {f"val/{name}": x for name, x in self.evaluate().items()}
+        score = row.get("val/J&F")
+        if score is not None and (self.best is None or score >= self.best["J&F"]):
+            self.best = {"J&F": score, "epoch": self.epoch}
+            self.save("best.pth")
+        self.save("last.pth")
+        if self.args.save_every and self.epoch % self.args.save_every == 0:
+            self.save(f"model_epoch_{self.epoch}.pth", weights_only=True)
+        if distributed.is_main():
+            self._log(row)
+        distributed.barrier()
+
+    def _log(self, row: dict[str, float]) -> None:
+        self.history.add(row)
+        plot_curves(self.history.path, self.run / "results.png")
+        for name, value in row.items():
+            group, _, series = name.partition("/")
+            if series and group != "loss":
+                self.experiment.scalars(group, {series: value}, self.step)
+        shown = ("loss/total", "train/cosine_margin", "val/J&F", "val/id_switches_per_100_frames")
+        numbers = ", ".join(f"{name} {row[name]:.3f}" for name in shown if row.get(name) is not None)
+        say(f"epoch {self.epoch}/{self.args.epochs}: {numbers} ({row['seconds']:.0f} s)")
+
+    # ------------------------------------------------------------------------------------------------ evaluation
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Inside, the network has the moving average of its weights, where there is one."""
+        present = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.ema.weights if self.ema else present)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(present)
+
+    def evaluate(self, num_videos: int | None = None) -> dict[str, float]:
+        """Losses and cosines on held-out clips, scores of the tracker on whole held-out videos, and pictures."""
+        gallery = Gallery()
+        self.objective.eval()
+        scores = self._validate()
+        scores |= evaluate_tracker(
+            self.tracker,
+            self.valid,
+            num_videos=self.args.eval_videos if num_videos is None else num_videos,
+            use_classes=getattr(self.args, "num_classes", 1) > 1,
+            gallery=gallery,
+        )
+        self._write_picture(gallery.picture())
+        return {name: value for name, value in scores.items() if value is not None}
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        """The total loss and the statistics of one clip of every held-out video, at fixed points."""
+        means = Means()
+        for number, clip in enumerate(loaded(self.valid_loader)):
+            torch.manual_seed(mix(self.args.seed, number))
+            clip = clip.to(self.device, non_blocking=True)
+            with self._autocast():
+                losses = self.criterion(self.network(clip.frames, clip.prompt), clip)
+            means.add({"loss": sum(losses.values()), **self.criterion.stats})
+        return with_margin(means.result())
+
+    def _write_picture(self, picture: np.ndarray) -> None:
+        with atomic_write(self.run / "overlays" / f"epoch_{self.epoch:03d}.png") as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
+        self.experiment.image("validation", "truth and tracks", self.step, picture)
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
+    def save(self, name: str, *, weights_only: bool = False) -> None:
+        """Write a checkpoint into the run folder, by one process; without optimiser state where weights suffice."""
+        if not distributed.is_main():
+            return
+        state = {
+            "format": 1,
+            "system": self.args.system,
+            "config": {role: asdict(config) for role, config in self.configs.items()},
+            "model": self.network.state_dict(),
+            "ema": self.ema.weights if self.ema else None,
+            "criterion": self.criterion.state_dict(),
+            "optimizer": None if weights_only else self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "best": self.best,
+            "args": vars(self.args),
+        }
+        save_checkpoint(self.run / name, state)
+
+    def resume(self, path: Path) -> None:
+        """Continue where a checkpoint stopped; UserError where it is another system's or of other options."""
+        state = read_checkpoint(path, self.device)
+        if state["system"] != self.args.system:
+            raise UserError(f"--resume {path} is a checkpoint of {state['system']}, not of {self.args.system}")
+        if state.get("optimizer") is None:
+            raise UserError(f"--resume {path} holds weights only: resume from last.pth or best.pth")
+        for role in ("network", "criterion"):
+            mine, its = asdict(self.configs[role]), state["config"][role]
+            changed = sorted(name for name in mine.keys() | its.keys() if mine.get(name) != its.get(name))
+            if changed:
+                told = ", ".join(f"--{name} {its.get(name)}" for name in changed)
+                raise UserError(f"--resume {path} was trained with {told}: give the same flags")
+        self.network.load_state_dict(state["model"])
+        if self.ema:
+            self.ema.load(state["ema"] or state["model"], updates=state["step"])
+        self.criterion.load_state_dict(state["criterion"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        self.history.resume(self.epoch)
+
+
+def with_margin(means: dict[str, float]) -> dict[str, float]:
+    """Add `cosine_margin`, by which the same object is more alike than different ones: whether association learns."""
+    if "cosine_positive" in means and "cosine_negative" in means:
+        means["cosine_margin"] = means["cosine_positive"] - means["cosine_negative"]
+    return means
+
+
+def prepare_data(args: argparse.Namespace, run: Path) -> Path:
+    """The root of the data set; synthetic videos are written into the run folder first, unless they are there."""
+    if not args.synthetic:
+        return Path(args.dataset_root)
+    if distributed.is_main() and not (run / "data").exists():
+        counts = {"train_videos": args.synthetic_videos, "valid_videos": 25, "frames": 20, "size": 64}
+        synthetic.generate(run / "data", args.synthetic, seed=args.seed, **counts)
+    distributed.barrier()
+    return run / "data"
+
+
+def load_videos(args: argparse.Namespace, root: Path) -> tuple[VOSFolder, VOSFolder, list[str]]:
+    return split_videos(root, holdout=args.holdout, skip_bad=args.skip_bad)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
+    """The first lines of a run: versions, device, sizes, and every file that was left out."""
+    millions = sum(p.numel() for p in trainer.network.parameters()) / 1e6
+    say(f"torch {torch.__version__}, Python {platform.python_version()}, {trainer.device}, {trainer.args.system}")
+    say(f"{millions:.1f} M parameters, {len(train.videos)} training and {len(trainer.valid.videos)} validation videos")
+    say(f"{trainer.args.epochs} epochs of {trainer.steps_per_epoch} steps into {trainer.run}")
+    for trouble in troubles:
+        say(f"skipped: {trouble}")
+
+
+def finish(trainer: Trainer, root: Path, begun: float) -> None:
+    """The final evaluation, of the best weights; metrics.json; and the exact next command."""
+    names = ("J", "F", "J&F", "J_tube", "AP", "AP50", "AP75", "AR10", "HOTA", "DetA", "AssA", "IDF1", "id_switches",
+             "id_switches_per_100_frames", "cosine_positive", "cosine_negative", "cosine_margin", "videos", "frames")
+    best = trainer.run / ("best.pth" if trainer.best else "last.pth")
+    weights = read_checkpoint(best, trainer.device)
+    trainer.network.load_state_dict(weights["ema"] or weights["model"])
+    scores = trainer.evaluate(num_videos=0)
+    metrics = {name: scores.get(name) for name in names} | {"seconds": round(time.monotonic() - begun, 1)}
+    write_json(trainer.run / "metrics.json", metrics)
+    for name, value in metrics.items():
+        say(f"{name:28} {'-' if value is None else f'{value:.3f}' if isinstance(value, float) else value}")
+        if value is not None:
+            trainer.experiment.single_value(name, value)
+    trainer.experiment.artifact("metrics", metrics)
+    trainer.experiment.model("best", best)
+    if trainer.skipped:
+        say(f"{len(trainer.skipped)} clips were drawn anew because of bad files: {', '.join(set(trainer.skipped))}")
+    videos = root / ("valid" if (root / "valid").is_dir() else "train")
+    command = ["--checkpoint", best, "--video_root", videos, "--output", trainer.run / "inference"]
+    say("next: python inference.py " + shlex.join(map(str, command)))
+    say(str(trainer.run))
+
+
+def run_training(args: argparse.Namespace, experiment: Experiment, begun: float) -> None:
+    """Network first, then data, then the run folder: what is wrong with the first two leaves no folder behind."""
+    checkpoint = find_checkpoint(args)
+    system = SYSTEMS[args.system]
+    configs = {
+        role: config_from_args(part.Config, args)
+        for role, part in zip(("network", "criterion", "tracker", "data"), system, strict=True)
+    }
+    torch.manual_seed(mix(args.seed))
+    network = system.network(configs["network"], pretrained=checkpoint is None)
+    data = None if args.synthetic else load_videos(args, Path(args.dataset_root))
+    run = distributed.broadcast(checkpoint.parent if checkpoint else new_run_folder(Path(args.run_dir)))
+    root = prepare_data(args, run)
+    train, valid, troubles = data or load_videos(args, root)
+    trainer = Trainer(args, configs, network, run, train, valid, experiment)
+    if checkpoint:
+        trainer.resume(checkpoint)
+    write_json(run / "args.json", vars(args))
+    announce(trainer, train, troubles)
+    trainer.fit()
+    if distributed.is_main():
+        finish(trainer, root, begun)
+
+
+def main() -> None:
+    """Train, then evaluate: the last line printed is the run folder, the one before it the next command."""
+    begun = time.monotonic()
+    args, parser = parse_args(sys.argv[1:])
+    distributed.init()
+    recorded = open_experiment(
+        args,
+        parser,
+        enabled=args.enable_clearml and distributed.is_main(),
+        offline=args.clearml_offline,
+        project_name=args.project_name,
+        task_name=args.task_name,
+    )
+    with recorded as experiment:
+        run_training(args, experiment, begun)
+    distributed.shutdown()
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,206 @@
+"""VITA_TCOVIS: ResNet-50, 1x1 projection, transformer decoder over object tokens, mask and association heads.
+
+Sources: object tokens are VITA's (Heo et al., NeurIPS 2022, arXiv 2206.04403); the masked decoder is Mask2Former's
+(Cheng et al., CVPR 2022, arXiv 2112.01527, section 3.2), without deformable attention; the association head follows
+TCOVIS (Li et al., ICCV 2023).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.backbone import Backbone
+from common.config import option
+
+EMBEDDING_DIM = 128
+STRIDES = (32, 16, 8, 4)
+
+
+def sine_positions(height: int, width: int, dim: int, like: Tensor) -> Tensor:
+    """(height*width, dim) sine and cosine of the normalised row and column (DETR, Carion et al. 2020)."""
+    frequencies = dim // 4
+    scale = torch.arange(frequencies, device=like.device, dtype=torch.float32)
+    inverse_period = 2 * math.pi / 10000 ** (scale / frequencies)
+    parts = []
+    for cells, shape in ((height, (height, 1, 1)), (width, (1, width, 1))):
+        place = (torch.arange(cells, device=like.device, dtype=torch.float32) + 0.5) / cells
+        angle = (place[:, None] * inverse_period).view(*shape[:2], frequencies)
+        parts += [angle.sin().expand(height, width, -1), angle.cos().expand(height, width, -1)]
+    return torch.cat(parts, -1).flatten(0, 1).to(like.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017) on `scaled_dot_product_attention`."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v, self.out = (nn.Linear(dim, dim) for _ in range(4))
+        for projection in (self.q, self.k, self.v, self.out):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """query (B, N, D), key and value (B, S, D), allowed (B, N, S) bool to (B, N, D)."""
+        q, k, v = (
+            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N or S, D / heads)
+            for project, x in ((self.q, query), (self.k, key), (self.v, value))
+        )
+        mask = None if allowed is None else allowed.unsqueeze(1)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(out.transpose(1, 2).flatten(2))
+
+
+class DecoderLayer(nn.Module):
+    """Cross-attention to the features, self-attention among the tokens, feed-forward; post-norm, no dropout."""
+
+    def __init__(self, dim: int, heads: int, feedforward: int):
+        super().__init__()
+        self.cross_attention = Attention(dim, heads)
+        self.self_attention = Attention(dim, heads)
+        self.feedforward = nn.Sequential(nn.Linear(dim, feedforward), nn.ReLU(), nn.Linear(feedforward, dim))
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim) for _ in range(3))
+
+    def forward(
+        self, tokens: Tensor, token_positions: Tensor, features: Tensor, positions: Tensor, allowed: Tensor | None
+    ) -> Tensor:
+        """tokens (B, N, D), features (B, S, D), allowed (B, N, S) bool or None to (B, N, D)."""
+        query = tokens + token_positions
+        tokens = self.norm1(tokens + self.cross_attention(query, features + positions, features, allowed))
+        query = tokens + token_positions
+        tokens = self.norm2(tokens + self.self_attention(query, query, tokens))
+        return self.norm3(tokens + self.feedforward(tokens))
+
+
+class FeaturePyramid(nn.Module):
+    """The 1x1 projection of layer4, joined by 1x1 laterals of layers 1-3 down to the stride of the masks.
+
+    Returns the levels that tokens attend to, coarse to fine, and the mask features. At mask stride 32 there are no
+    laterals: everything comes from the projected layer4.
+    """
+
+    def __init__(self, channels: list[int], dim: int, mask_stride: int):
+        super().__init__()
+        self.proj = nn.Conv2d(channels[-1], dim, 1)
+        self.strides = STRIDES[1 : STRIDES.index(mask_stride) + 1]
+        self.laterals = nn.ModuleList(nn.Conv2d(channels[STRIDES[::-1].index(s)], dim, 1) for s in self.strides)
+        self.norms = nn.ModuleList(nn.GroupNorm(8, dim) for _ in range(len(self.strides) + 1))
+        self.smooth = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, stages: dict[int, Tensor]) -> tuple[list[Tensor], Tensor]:
+        """{stride: (B, C, h, w)} to ([(B, D, h, w) for strides 32, 16, 8 at most], (B, D, h, w) at mask stride)."""
+        x = self.norms[0](self.proj(stages[32]))
+        levels = [x]
+        for stride, lateral, norm in zip(self.strides, self.laterals, self.norms[1:], strict=True):
+            above = F.interpolate(x, size=stages[stride].shape[-2:], mode="bilinear", align_corners=False)
+            x = norm(lateral(stages[stride]) + above)
+            levels.append(x)
+        return levels[:3], self.smooth(x)
+
+
+class TemporalAssociationModule(nn.Module):
+    """Tokens to the 128-d space in which the same object is alike in every frame: Linear, ReLU, LayerNorm."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.linear = nn.Linear(dim, EMBEDDING_DIM)
+        self.norm = nn.LayerNorm(EMBEDDING_DIM)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., D) to (..., 128); not of unit length: comparisons normalise."""
+        return self.norm(F.relu(self.linear(tokens)))
+
+
+class VITA_TCOVIS(nn.Module):
+    """Frames in; for every object token a class, a mask and an association embedding out.
+
+    Every frame is decoded by itself from the same learned tokens, so that a video of any length runs in the memory of
+    one frame; what links the frames are the embeddings.
+    """
+
+    stride = 32  # H and W of the frames are multiples of this
+
+    @dataclass
+    class Config:
+        backbone: str = option("resnet50", "feature extractor", ("resnet50", "narrow"))
+        backbone_weights: str = option("imagenet", "imagenet, none, or a file of torchvision ResNet-50 weights")
+        hidden_dim: int = option(256, "width of tokens and features")
+        num_tokens: int = option(20, "object tokens; also the most objects that the loader selects")
+        num_classes: int = option(1, "classes of objects in meta.json; 1 tells objects from background only")
+        decoder_layers: int = option(6, "layers of the transformer decoder")
+        num_heads: int = option(8, "attention heads")
+        feedforward_dim: int = option(1024, "width of the decoder's feed-forward layers")
+        mask_stride: int = option(4, "stride of the mask features; 32 is without laterals", (4, 8, 16, 32))
+        masked_attention: bool = option(True, "let tokens attend only inside their previous mask")
+
+    def __init__(self, config: Config, *, pretrained: bool = True):
+        super().__init__()
+        self.config = config
+        D = config.hidden_dim
+        self.backbone = Backbone(config.backbone, config.backbone_weights, pretrained=pretrained)
+        self.pyramid = FeaturePyramid(self.backbone.channels, D, config.mask_stride)
+        self.tokens = nn.Parameter(torch.randn(config.num_tokens, D))
+        self.token_positions = nn.Parameter(torch.randn(config.num_tokens, D))
+        self.level_embedding = nn.Parameter(torch.randn(min(3, len(self.pyramid.norms)), D))
+        self.layers = nn.ModuleList(
+            DecoderLayer(D, config.num_heads, config.feedforward_dim) for _ in range(config.decoder_layers)
+        )
+        self.token_norm = nn.LayerNorm(D)
+        self.class_head = nn.Linear(D, config.num_classes + 1)
+        self.mask_head = nn.Sequential(
+            nn.Linear(D, D), nn.ReLU(inplace=True), nn.Linear(D, D), nn.ReLU(inplace=True), nn.Linear(D, D)
+        )
+        self.association = TemporalAssociationModule(D)
+
+    def forward(self, frames: Tensor, prompt: Tensor | None = None) -> dict[str, Any]:
+        """frames (B, T, 3, H, W), ImageNet-normalised, H and W multiples of 32; `prompt` is not used.
+
+        Returns `class_logits` (B, T, N, num_classes + 1; the last is "no object"), `mask_logits` (B, T, N, h, w) at
+        the mask stride, `embeddings` (B, T, N, 128), and in training `aux`: a list of class_logits and mask_logits
+        of the tokens before each layer.
+        Raises ValueError where the frames are not padded.
+        """
+        B, T, _, H, W = frames.shape
+        if H % self.stride or W % self.stride:
+            raise ValueError(f"frames of {H}x{W}: pad height and width to multiples of {self.stride}")
+        levels, mask_features = self.pyramid(self.backbone(frames.flatten(0, 1)))  # (B*T, D, h, w)
+        history = self._decode(levels, mask_features)
+        predictions = [self._predict(tokens, mask_features, (B, T)) for tokens in history]
+        embeddings = self.association(history[-1]).unflatten(0, (B, T))
+        return {**predictions[-1], "embeddings": embeddings, "aux": predictions[:-1]}
+
+    def _decode(self, levels: list[Tensor], mask_features: Tensor) -> list[Tensor]:
+        """The normalised tokens (B*T, N, D) before the first and after every layer; after the last in evaluation."""
+        tokens = self.tokens.expand(mask_features.shape[0], -1, -1)
+        history = [self.token_norm(tokens)]
+        features = [x.flatten(2).transpose(1, 2) + e for x, e in zip(levels, self.level_embedding, strict=True)]
+        positions = [sine_positions(*x.shape[-2:], x.shape[1], like=x) for x in levels]
+        for index, layer in enumerate(self.layers):
+            level = index % len(levels)
+            allowed = self._allowed(history[-1], mask_features, levels[level].shape[-2:])
+            tokens = layer(tokens, self.token_positions, features[level], positions[level], allowed)
+            history.append(self.token_norm(tokens))
+        return history if self.training else history[-1:]
+
+    @torch.no_grad()
+    def _allowed(self, tokens: Tensor, mask_features: Tensor, size: torch.Size) -> Tensor | None:
+        """(B*T, N, S) bool: where the present mask of a token is on; everywhere where it is empty.
+
+        Features are resized rather than mask logits: both are linear, and there are fewer features than tokens' cells.
+        """
+        if not self.config.masked_attention:
+            return None
+        features = F.interpolate(mask_features, size=size, mode="bilinear", align_corners=False)
+        inside = torch.einsum("bnd,bdhw->bnhw", self.mask_head(tokens), features).flatten(2) >= 0
+        return inside | ~inside.any(-1, keepdim=True)
+
+    def _predict(self, tokens: Tensor, mask_features: Tensor, clips: tuple[int, int]) -> dict[str, Tensor]:
+        masks = torch.einsum("bnd,bdhw->bnhw", self.mask_head(tokens), mask_features)
+        return {
+            "class_logits": self.class_head(tokens).unflatten(0, clips),
+            "mask_logits": masks.unflatten(0, clips),
+        }

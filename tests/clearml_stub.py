@@ -1,0 +1,137 @@
+"""A FAKE ClearML server for tests: the API and the file server in memory, on one loopback port.
+
+It stores what the client sends and answers as the client expects, no more: it checks no access rights, no types and
+no states. Passing against it does not prove that a real server is content.
+"""
+
+import base64
+import json
+import threading
+import uuid
+from email import message_from_bytes
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+TOKEN = ".".join(
+    base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+    for part in (
+        {"alg": "HS256", "typ": "JWT"},
+        {"exp": 4_000_000_000, "api_version": "2.30", "server_version": "2.0.0"},
+        "none",
+    )
+)
+STATUSES = {"started": "in_progress", "stopped": "stopped", "completed": "completed", "failed": "failed"}
+COLLECTIONS = {"tasks": "task", "projects": "project", "models": "model", "queues": "queue"}
+
+
+class ClearMLStub:
+    """The server; use it as a context manager.
+
+    tasks, projects, models, queues: what was created, {id: fields}
+    events: every reported event, in order
+    files: {path: bytes} uploaded
+    """
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, dict] = {}
+        self.projects: dict[str, dict] = {}
+        self.models: dict[str, dict] = {}
+        self.queues: dict[str, dict] = {"q": {"id": "q", "name": "default"}}
+        self.events: list[dict] = []
+        self.files: dict[str, bytes] = {}
+        self.calls: list[str] = []
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self) -> "ClearMLStub":
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What points a client here."""
+        hosts = {f"CLEARML_{kind}_HOST": self.url for kind in ("API", "WEB", "FILES")}
+        return hosts | {"CLEARML_API_ACCESS_KEY": "access", "CLEARML_API_SECRET_KEY": "secret"}
+
+    def answer(self, call: str, sent: dict[str, Any]) -> dict[str, Any]:
+        """The data with which a call such as `tasks.create` is answered."""
+        self.calls.append(call)
+        service, _, action = call.partition(".")
+        if call == "auth.login":
+            return {"token": TOKEN}
+        if service not in COLLECTIONS:
+            return {}
+        return self._answer_collection(service, action, sent)
+
+    def _answer_collection(self, service: str, action: str, sent: dict[str, Any]) -> dict[str, Any]:
+        items, name = getattr(self, service), COLLECTIONS[service]
+        if action in ("create", "create_many"):
+            item = {"id": uuid.uuid4().hex, "status": "created", "output": {}, "models": {}, **sent}
+            items[item["id"]] = item
+            return {"id": item["id"]}
+        if action.startswith("get_all"):
+            return {service: [i for i in items.values() if sent.get("name") in (None, i.get("name"))]}
+        item = items.get(sent.get(name, ""), {})
+        if action == "get_by_id":
+            return {name: item}
+        if action == "add_or_update_artifacts":
+            item.setdefault("execution", {}).setdefault("artifacts", []).extend(sent["artifacts"])
+        elif action == "edit_hyper_params":
+            for parameter in sent["hyperparams"]:
+                section = item.setdefault("hyperparams", {}).setdefault(parameter["section"], {})
+                section[parameter["name"]] = parameter
+        elif action in ("edit", "update"):
+            item.update({key: value for key, value in sent.items() if key != name})
+        elif action in STATUSES:
+            item["status"] = STATUSES[action]
+        elif action == "enqueue":
+            item.update(status="queued", queue=sent.get("queue") or sent.get("queue_name"))
+        return {"updated": 1, "fields": {}, "queued": 1}
+
+
+def _handler(stub: ClearMLStub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            kind = self.headers.get("Content-Type", "")
+            if kind.startswith("multipart/"):
+                return self._reply(self._store(kind, body))
+            if self.path in stub.files:
+                return self._reply(stub.files[self.path])
+            call = self.path.partition("?")[0].rsplit("/", 1)[-1]
+            if call == "events.add_batch":
+                stub.events += [json.loads(line) for line in body.decode().splitlines() if line.startswith("{")]
+                data = {"added": 1, "errors": 0}
+            else:
+                data = stub.answer(call, json.loads(body or b"{}"))
+            meta = {"id": "0", "trx": "0", "result_code": 200, "result_subcode": 0, "result_msg": "OK"}
+            meta["endpoint"] = {"name": call, "requested_version": "2.30", "actual_version": "2.30"}
+            self._reply(json.dumps({"meta": meta, "data": data}).encode())
+
+        do_POST = do_PUT = do_HEAD = do_GET
+
+        def _store(self, kind: str, body: bytes) -> bytes:
+            form = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
+            for part in form.get_payload():
+                path = part.get_param("name", header="Content-Disposition") or self.path
+                stub.files["/" + path.lstrip("/")] = part.get_payload(decode=True)
+            return b"{}"
+
+        def _reply(self, content: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing on the console."""
+
+    return Handler

@@ -1,0 +1,368 @@
+"""Losses as pure functions, the Hungarian matcher and the joint criterion of VITA-TCOVIS.
+
+Masks are compared on sampled points, as PointRend and Mask2Former do: logits and label maps are read bilinearly at
+points in [0, 1] x [0, 1] (x right, y down) and are never resized. Everything here computes in float32.
+"""
+
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from common import distributed
+from common.config import option
+from common.types import IGNORE, Clip
+
+# ---------------------------------------------------------------------------------------------------- points
+
+
+def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
+    """(H*W, 2) the centres of all pixels, as (x, y) in [0, 1]."""
+    y = (torch.arange(height, device=device) + 0.5) / height
+    x = (torch.arange(width, device=device) + 0.5) / width
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1).flip(-1)
+
+
+def sample_logits(logits: Tensor, points: Tensor) -> Tensor:
+    """Read (M, C, h, w) maps bilinearly at (M, P, 2) points: (M, C, P)."""
+    grid = 2 * points.unsqueeze(1) - 1  # (M, 1, P, 2)
+    return F.grid_sample(logits, grid, padding_mode="border", align_corners=False).squeeze(2)
+
+
+class LabelsAtPoints(NamedTuple):
+    """The four pixels around each point and what each counts: labels (M, 4, P) uint8, weights (M, 4, P)."""
+
+    labels: Tensor
+    weights: Tensor
+
+    def masks(self, slots: Tensor) -> Tensor:
+        """(M, P) bilinear value of the mask of one slot for each row; slots (M,) holds labels."""
+        return (self.weights * (self.labels == slots.to(self.labels)[:, None, None])).sum(1)
+
+    def all_masks(self, num_slots: int) -> Tensor:
+        """(M, K, P) bilinear values of the masks of the slots 1 to K, corner by corner to save memory."""
+        slots = torch.arange(1, num_slots + 1, dtype=self.labels.dtype, device=self.labels.device)
+        masks = self.weights.new_zeros(len(self.labels), num_slots, self.labels.shape[-1])
+        for corner in range(4):
+            masks += self.weights[:, None, corner] * (self.labels[:, None, corner] == slots[:, None])
+        return masks
+
+    @property
+    def counted(self) -> Tensor:
+        """(M, P) share of each point that does not lie on ignored pixels."""
+        return 1 - (self.weights * (self.labels == IGNORE)).sum(1)
+
+
+def sample_labels(labels: Tensor, rows: Tensor, points: Tensor) -> LabelsAtPoints:
+    """Read (B*T, H, W) label maps around (M, P, 2) points, point row m in label map rows[m]."""
+    H, W = labels.shape[-2:]
+    place = points * points.new_tensor([W, H]) - 0.5
+    low = place.floor()
+    fraction = place - low
+    corners, weights = [], []
+    for dy in (0, 1):
+        for dx in (0, 1):
+            x = (low[..., 0] + dx).clamp(0, W - 1).long()
+            y = (low[..., 1] + dy).clamp(0, H - 1).long()
+            corners.append(labels.flatten(1)[rows[:, None], y * W + x])
+            weight_x = fraction[..., 0] if dx else 1 - fraction[..., 0]
+            weights.append(weight_x * (fraction[..., 1] if dy else 1 - fraction[..., 1]))
+    return LabelsAtPoints(torch.stack(corners, 1), torch.stack(weights, 1))
+
+
+@torch.no_grad()
+def uncertain_points(mask_logits: Tensor, num_points: int) -> Tensor:
+    """(M, P, 2) points: of three times as many drawn the 75 % nearest to the decision, and 25 % drawn anew.
+
+    mask_logits is (M, h, w). PointRend (Kirillov et al. 2020), section 3.1, training.
+    """
+    M, num_uncertain = len(mask_logits), int(0.75 * num_points)
+    drawn = torch.rand(M, 3 * num_points, 2, device=mask_logits.device)
+    doubt = -sample_logits(mask_logits.unsqueeze(1), drawn).squeeze(1).abs()
+    nearest = doubt.topk(num_uncertain, dim=1).indices
+    uncertain = drawn.gather(1, nearest[..., None].expand(-1, -1, 2))
+    return torch.cat([uncertain, torch.rand(M, num_points - num_uncertain, 2, device=drawn.device)], 1)
+
+
+# ---------------------------------------------------------------------------------------------------- losses
+
+
+def mask_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """(M,) binary cross-entropy of (M, P) logits and soft targets, a weighted mean over the points."""
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (loss * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """(M,) 1 - (2 |p g| + 1) / (|p| + |g| + 1) of (M, P) logits and soft targets (V-Net, Milletari et al. 2016)."""
+    probs = logits.sigmoid() * weights
+    intersection = (probs * targets).sum(1)
+    return 1 - (2 * intersection + 1) / (probs.sum(1) + (targets * weights).sum(1) + 1)
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean over the values of all processes; 0 where nothing weighs."""
+    total = distributed.all_reduce_mean(weights.sum())
+    return (values * weights).sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
+
+
+def gather_objects(embeddings: Tensor, assigned: Tensor) -> Tensor:
+    """(B, T, N, E) token embeddings and (B, T, K) token of each object (-1 none) to (B, T, K, E)."""
+    index = assigned.clamp(min=0)[..., None].expand(-1, -1, -1, embeddings.shape[-1])
+    return embeddings.gather(2, index)
+
+
+def matching_loss(embeddings: Tensor, assigned: Tensor, temperature: Tensor) -> Tensor:
+    """Supervised matching: an object's token in frame t finds its token among all those of frame s.
+
+    embeddings (B, T, N, E) of unit length, assigned (B, T, K) the token of each object, -1 where there is none.
+    Cross-entropy of the row of similarities / temperature against the right token, for all pairs of frames in which
+    the object is visible; a pair weighs 1 / |t - s|, so adjacent frames weigh most.
+    """
+    T = assigned.shape[1]
+    objects = gather_objects(embeddings, assigned)  # (B, T, K, E)
+    rows = torch.einsum("btke,bsne->btskn", objects, embeddings) / temperature
+    target = assigned.clamp(min=0)[:, None].expand(-1, T, -1, -1)  # (B, T, S, K)
+    loss = rows.logsumexp(-1) - rows.gather(-1, target[..., None]).squeeze(-1)  # (B, T, S, K)
+    frames = torch.arange(T, device=assigned.device)
+    distance = (frames[:, None] - frames).abs()
+    weights = torch.where(distance > 0, 1 / distance.clamp(min=1), 0.0)[None, :, :, None]
+    visible = assigned >= 0
+    return weighted_mean(loss, weights * (visible[:, :, None] & visible[:, None]))
+
+
+def contrastive_loss(objects: Tensor, identities: Tensor, temperature: Tensor) -> Tensor:
+    """InfoNCE (van den Oord et al. 2018) over objects of unit length (M, E) and their identities (M,), 0 for nobody.
+
+    Positives are the other rows of the same identity, each against all rows of other identities; an anchor's loss is
+    the mean over its positives. Rows without a positive are no anchors.
+    """
+    similarity = objects @ objects.T / temperature
+    there = identities > 0
+    same = (identities[:, None] == identities) & there[:, None]
+    positive = same & ~torch.eye(len(identities), dtype=torch.bool, device=same.device)
+    other = ~same & there[:, None] & there
+    negatives = similarity.masked_fill(~other, -1e4).logsumexp(1, keepdim=True)  # finite where there are none
+    loss = F.softplus(negatives - similarity).where(positive, 0.0)
+    anchors = positive.any(1)
+    return weighted_mean(loss.sum(1) / positive.sum(1).clamp(min=1), anchors.float())
+
+
+def cosine_statistics(objects: Tensor, identities: Tensor) -> dict[str, Tensor]:
+    """Sums and counts of the cosines of one clip's objects: same object in other frames, different objects.
+
+    objects (B, T*K, E) of unit length, identities (B, T*K), 0 for nobody. Only objects of one clip are compared:
+    they are what a tracker must tell apart.
+    """
+    cosine = objects @ objects.transpose(1, 2)
+    there = (identities > 0)[:, :, None] & (identities > 0)[:, None]
+    same = identities[:, :, None] == identities[:, None]
+    self_pair = torch.eye(identities.shape[1], dtype=torch.bool, device=same.device)
+    positive, negative = there & same & ~self_pair, there & ~same
+    return {
+        "cosine_positive_sum": (cosine * positive).sum(),
+        "cosine_positive_count": positive.sum(),
+        "cosine_negative_sum": (cosine * negative).sum(),
+        "cosine_negative_count": negative.sum(),
+    }
+
+
+def object_identities(clip: Clip, visible: Tensor) -> Tensor:
+    """(B, T, K) int64 > 0, equal for the same object of the same video wherever it is drawn; 0 where not visible."""
+    videos = [zlib.crc32(names[0][0].encode()) for names in clip.names]
+    video = torch.tensor(videos, dtype=torch.int64, device=visible.device)
+    identity = (video[:, None] << 20) + clip.ids  # (B, K)
+    return (identity[:, None] * visible).where(clip.ids[:, None] > 0, 0)
+
+
+# ---------------------------------------------------------------------------------------------------- matching
+
+
+class Match(NamedTuple):
+    """Who answers for whom: one entry for every visible object of every frame and prediction layer.
+
+    layer, clip, frame, slot, token: (R,) int64 indices, ordered by layer
+    per_layer: number of entries of each layer
+    assigned: (L, B, T, K) int64 token of each object, -1 where it is not visible or no token is left
+    on_ignored: (L, B, T, N) bool: the token's mask lies on ignored pixels
+    """
+
+    layer: Tensor
+    clip: Tensor
+    frame: Tensor
+    slot: Tensor
+    token: Tensor
+    per_layer: list[int]
+    assigned: Tensor
+    on_ignored: Tensor
+
+
+class HungarianMatcher:
+    """Assigns one token to each object by the least sum of class, mask and dice costs (DETR, Carion et al. 2020).
+
+    `assign` is `clip`: one assignment for the clip, costs summed over the frames in which the object is visible
+    (TCOVIS's global assignment); or `frame`: one for every frame. `num_nonfinite` counts costs that were not finite
+    and were clamped.
+    """
+
+    def __init__(self, cost_class: float, cost_mask: float, cost_dice: float, *, assign: str = "clip"):
+        self.cost_class, self.cost_mask, self.cost_dice = cost_class, cost_mask, cost_dice
+        self.assign = assign
+        self.num_nonfinite: Tensor | int = 0
+
+    @torch.no_grad()
+    def __call__(self, layers: list[dict[str, Tensor]], clip: Clip, num_points: int) -> Match:
+        """layers hold class_logits (B, T, N, C + 1) and mask_logits (B, T, N, h, w).
+
+        All costs of the step reach the CPU in one transfer.
+        """
+        (B, T, H, W), device = clip.labels.shape, clip.labels.device
+        if H * W <= num_points:
+            points = pixel_centres(H, W, device).expand(B * T, -1, -1)
+        else:
+            points = torch.rand(B * T, num_points, 2, device=device)
+        around = sample_labels(clip.labels.flatten(0, 1), torch.arange(B * T, device=device), points)
+        targets = around.all_masks(clip.ids.shape[1])  # (B*T, K, P)
+        costs, on_ignored = zip(
+            *(self._costs(layer, clip, targets, around.counted, points) for layer in layers), strict=True
+        )
+        cost = torch.stack(costs).masked_fill(~clip.present[None, :, :, None], torch.nan)  # (L, B, T, N, K)
+        assigned = torch.from_numpy(self._solve(cost.cpu().numpy()))
+        index = (assigned >= 0).nonzero(as_tuple=True)
+        rows = torch.stack([*index, assigned[index]]).to(device, non_blocking=True)
+        per_layer = (assigned >= 0).flatten(1).sum(1).tolist()
+        return Match(*rows, per_layer, assigned.to(device, non_blocking=True), torch.stack(on_ignored))
+
+    def _costs(
+        self, layer: dict[str, Tensor], clip: Clip, targets: Tensor, counted: Tensor, points: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Costs (B, T, N, K) of one layer, and (B, T, N) whether a token's mask lies on ignored pixels."""
+        B, T = clip.labels.shape[:2]
+        logits = sample_logits(layer["mask_logits"].flatten(0, 1).float(), points)  # (B*T, N, P)
+        weights = counted[:, None]  # (B*T, 1, P)
+        num_counted = weights.sum(-1, keepdim=True).clamp(min=1)
+        weighted_targets = (targets * weights).transpose(1, 2)  # (B*T, P, K)
+        bce = ((F.softplus(logits) * weights).sum(-1, keepdim=True) - logits @ weighted_targets) / num_counted
+        probs = logits.sigmoid()
+        sizes = (probs * weights).sum(-1, keepdim=True) + weighted_targets.sum(1, keepdim=True)
+        dice = 1 - (2 * probs @ weighted_targets + 1) / (sizes + 1)
+        classes = layer["class_logits"].float().softmax(-1)
+        classes = classes.gather(-1, clip.classes[:, None, None].expand(-1, *classes.shape[1:3], -1))
+        cost = (self.cost_mask * bce + self.cost_dice * dice).unflatten(0, (B, T)) - self.cost_class * classes
+        self.num_nonfinite = self.num_nonfinite + (~cost.isfinite()).sum()
+        inside = (logits > 0).float()
+        ignored = (inside * (1 - weights)).sum(-1) > 0.5 * inside.sum(-1).clamp(min=1)
+        return cost.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6), ignored.unflatten(0, (B, T))
+
+    def _solve(self, cost: np.ndarray) -> np.ndarray:
+        """(L, B, T, N, K) costs, NaN where an object is not visible, to (L, B, T, K) tokens or -1."""
+        visible = ~np.isnan(cost[:, :, :, 0])  # (L, B, T, K)
+        if self.assign == "clip":
+            problems = np.nan_to_num(cost).sum(2, keepdims=True)
+            solvable = visible.any(2, keepdims=True)
+        else:
+            problems, solvable = np.nan_to_num(cost), visible
+        tokens = np.full(solvable.shape, -1, dtype=np.int64)
+        for place in np.ndindex(*solvable.shape[:3]):
+            slots = solvable[place].nonzero()[0]
+            rows, columns = linear_sum_assignment(problems[place][:, slots])
+            tokens[place][slots[columns]] = rows
+        return np.where(visible, tokens, -1)
+
+
+# ---------------------------------------------------------------------------------------------------- criterion
+
+
+class TCOVISCriterion(nn.Module):
+    """The joint loss: class, mask and dice of every decoder layer; matching and contrastive loss of the last.
+
+    `stats` holds detached figures of the last call that are not losses: the sums and counts of `cosine_statistics`
+    and the number of costs that were not finite.
+    """
+
+    @dataclass
+    class Config:
+        w_class: float = option(2.0, "weight of the class loss")
+        w_mask: float = option(5.0, "weight of the mask binary cross-entropy")
+        w_dice: float = option(5.0, "weight of the dice loss")
+        w_match: float = option(2.0, "weight of the supervised matching loss")
+        w_ctr: float = option(1.0, "weight of the contrastive loss")
+        no_object: float = option(0.1, "weight of the no-object class in the class loss")
+        cost_class: float = option(2.0, "class cost of the matcher")
+        cost_mask: float = option(5.0, "mask cost of the matcher")
+        cost_dice: float = option(5.0, "dice cost of the matcher")
+        assign: str = option("clip", "one assignment of tokens for the clip, or one for each frame", ("clip", "frame"))
+        num_points: int = option(12544, "points on which masks are compared; all pixels where there are fewer")
+        deep_supervision: bool = option(True, "supervise every decoder layer and the tokens before the first")
+        temperature: float = option(0.1, "temperature of the association losses at the start; it is learned")
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.matcher = HungarianMatcher(config.cost_class, config.cost_mask, config.cost_dice, assign=config.assign)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+        self.stats: dict[str, Any] = {}
+
+    @property
+    def temperature(self) -> Tensor:
+        return self.log_temperature.exp().clamp(0.01, 1)
+
+    def forward(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
+        """The network's outputs and the clip to {"class", "mask", "dice", "match", "contrastive"}, weighted scalars."""
+        with torch.autocast(clip.frames.device.type, enabled=False):
+            layers = [*outputs["aux"], outputs] if self.config.deep_supervision else [outputs]
+            match = self.matcher(layers, clip, self.config.num_points)
+            return {
+                "class": self.config.w_class * self._class_loss(layers, clip, match),
+                **self._mask_losses(layers, clip, match),
+                **self._association_losses(outputs["embeddings"].float(), clip, match.assigned[-1]),
+            }
+
+    def _class_loss(self, layers: list[dict[str, Tensor]], clip: Clip, match: Match) -> Tensor:
+        """Cross-entropy; unmatched tokens are "no object", unless their mask lies on ignored pixels."""
+        logits = torch.stack([layer["class_logits"].float() for layer in layers])  # (L, B, T, N, C + 1)
+        background = logits.shape[-1] - 1
+        target = torch.full(logits.shape[:-1], background, device=logits.device)
+        target[match.layer, match.clip, match.frame, match.token] = clip.classes[match.clip, match.slot]
+        weights = torch.where(target == background, self.config.no_object * ~match.on_ignored, 1.0)
+        loss = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view_as(weights)
+        return torch.stack([weighted_mean(x, w) for x, w in zip(loss, weights, strict=True)]).sum()
+
+    def _mask_losses(self, layers: list[dict[str, Tensor]], clip: Clip, match: Match) -> dict[str, Tensor]:
+        """Binary cross-entropy and dice of the matched masks, divided by the number of real masks of all processes."""
+        H, W = clip.labels.shape[-2:]
+        indices = zip(*(x.split(match.per_layer) for x in (match.clip, match.frame, match.token)), strict=True)
+        chosen = [layer["mask_logits"][index].float() for layer, index in zip(layers, indices, strict=True)]
+        logits = torch.cat(chosen)  # (R, h, w)
+        if H * W <= self.config.num_points:
+            points = pixel_centres(H, W, logits.device).expand(len(logits), -1, -1)
+        else:
+            points = uncertain_points(logits.detach(), self.config.num_points)
+        at_points = sample_logits(logits.unsqueeze(1), points).squeeze(1)  # (R, P)
+        rows = match.clip * clip.labels.shape[1] + match.frame
+        around = sample_labels(clip.labels.flatten(0, 1), rows, points)
+        targets, weights = around.masks(match.slot + 1), around.counted
+        num_masks = distributed.all_reduce_mean(clip.present.sum().float()).clamp(min=1)
+        return {
+            "mask": self.config.w_mask * mask_bce(at_points, targets, weights).sum() / num_masks,
+            "dice": self.config.w_dice * dice_loss(at_points, targets, weights).sum() / num_masks,
+        }
+
+    def _association_losses(self, embeddings: Tensor, clip: Clip, assigned: Tensor) -> dict[str, Tensor]:
+        """Matching and contrastive loss of the matched tokens of the last layer."""
+        embeddings = F.normalize(embeddings, dim=-1)
+        objects = gather_objects(embeddings, assigned).flatten(1, 2)  # (B, T*K, E)
+        identities = object_identities(clip, assigned >= 0).flatten(1)  # (B, T*K)
+        self.stats = {**cosine_statistics(objects.detach(), identities), "nonfinite": self.matcher.num_nonfinite}
+        everyone = distributed.gather_with_gradient(objects.flatten(0, 1))
+        everyone_is = distributed.gather_with_gradient(identities.flatten())
+        return {
+            "match": self.config.w_match * matching_loss(embeddings, assigned, self.temperature),
+            "contrastive": self.config.w_ctr * contrastive_loss(everyone, everyone_is, self.temperature),
+        }
