@@ -1,7 +1,7 @@
-"""YouTubeVOSDataset: short clips of annotated videos, the most frequent objects of each, normalised frames."""
+"""YouTubeVOSDataset: short clips of annotated videos, with the most frequent objects of each."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,9 @@ def compact_labels(label_maps: list[np.ndarray]) -> tuple[Tensor, list[int]]:
 def select_objects(labels: Tensor, num_objects: int, min_area: int) -> list[int]:
     """The labels of the most frequent objects of a clip, most frequent first.
 
-    labels (T, H, W) uint8. Frequency is the number of frames in which an object covers at least `min_area` pixels;
-    ties go to the larger total area, then to the smaller label. An object that never does is not selected.
+    labels (T, H, W) uint8. Frequency is the number of frames in which an object covers at least `min_area`
+    pixels; ties go to the larger total area, then to the smaller label. An object that never does is not
+    selected.
     """
     areas = torch.stack([torch.bincount(frame.flatten(), minlength=256) for frame in labels])[:, 1:IGNORE]
     frequency, area = (areas >= min_area).sum(0).tolist(), areas.sum(0).tolist()
@@ -51,7 +52,7 @@ def select_objects(labels: Tensor, num_objects: int, min_area: int) -> list[int]
 
 
 def keep_objects(labels: Tensor, kept: list[int]) -> Tensor:
-    """Relabel (T, H, W) so that kept[k] becomes slot k + 1; what is left out becomes "ignore", never background."""
+    """Relabel (T, H, W) so that kept[k] becomes slot k + 1; others are "ignore", never background."""
     table = torch.full((256,), IGNORE, dtype=torch.uint8)
     table[0] = 0
     table[kept] = torch.arange(1, len(kept) + 1, dtype=torch.uint8)
@@ -61,9 +62,10 @@ def keep_objects(labels: Tensor, kept: list[int]) -> Tensor:
 class YouTubeVOSDataset(Dataset[Clip]):
     """Clips of an annotated VOS folder, each a `Clip` of B = 1; `collate` makes a batch of them.
 
-    An item is asked for as (epoch, index), and everything random in it depends on (seed, epoch, index) alone, so that
-    neither the number of workers nor a resumed run changes what is drawn. An epoch draws `clips_per_video` clips from
-    each video. Without `training`, a clip is one run of consecutive frames of each video, unchanged but for its size.
+    An item is asked for as (epoch, index), and everything random in it depends on (seed, epoch, index) alone,
+    so that neither the number of workers nor a resumed run changes what is drawn. An epoch draws
+    `clips_per_video` clips from each video. Without `training`, a clip is one run of consecutive frames of
+    each video, unchanged but for its size.
 
     Raises UserError where `num_classes` is not the number of categories in meta.json.
     """
@@ -91,7 +93,7 @@ class YouTubeVOSDataset(Dataset[Clip]):
         return len(self.folder.videos) * (self.config.clips_per_video if self.training else 1)
 
     def __getitem__(self, key: tuple[int, int]) -> Clip:
-        """A clip with bad files raises UserError; with `skip_bad` another is drawn and the error's text kept."""
+        """A clip with bad files raises UserError; with `skip_bad` another is drawn, the error's text kept."""
         skipped: list[str] = []
         for attempt in range(ATTEMPTS):
             with seeded(self.seed, *key, attempt):
@@ -127,7 +129,7 @@ class YouTubeVOSDataset(Dataset[Clip]):
         )
 
     def _places(self, length: int) -> list[int]:
-        """Which of a video's annotated frames a clip takes; a video that is too short repeats its last frame."""
+        """Which annotated frames of a video a clip takes; a video that is too short repeats its last."""
         T = self.config.clip_length
         reach = max(1, (length - 1) // max(1, T - 1))  # the largest step that fits into the video
         step = int(draw(1, min(self.config.clip_stride, reach) + 1)) if self.training else 1
@@ -141,18 +143,22 @@ class YouTubeVOSDataset(Dataset[Clip]):
         classes = self.folder.classes_of(video.name)
         unknown = sorted(set(ids) - classes.keys())
         if unknown:
-            raise UserError(f"{self.folder.root / 'meta.json'} lacks objects {unknown} of video {video.name}: add them")
+            raise UserError(
+                f"{self.folder.root / 'meta.json'} lacks objects {unknown} of video {video.name}: add them"
+            )
         return [classes[i] for i in ids]
 
 
 def collate(clips: list[Clip]) -> Clip:
-    """One batch of single clips: padded at the right and the bottom, with background, to one multiple of 32."""
+    """One batch of single clips: padded at the right and the bottom, with background, to multiples of 32."""
     H = max(clip.labels.shape[-2] for clip in clips)
     W = max(clip.labels.shape[-1] for clip in clips)
     K = max(clip.ids.shape[1] for clip in clips)
 
     def fill(tensor: Tensor, *size: int) -> Tensor:
-        padding = [p for have, want in zip(tensor.shape[::-1], size[::-1], strict=False) for p in (0, want - have)]
+        padding = [
+            p for have, want in zip(tensor.shape[::-1], size[::-1], strict=False) for p in (0, want - have)
+        ]
         return torch.nn.functional.pad(tensor, padding)
 
     return Clip(
@@ -168,8 +174,8 @@ def collate(clips: list[Clip]) -> Clip:
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) in an order that depends on (seed, epoch) alone, shared among processes.
 
-    Every process gets the same number of batches; clips that do not fill a last round of batches wait for the next
-    epoch's order. `start` skips the batches that an interrupted epoch has already had.
+    Every process gets the same number of batches; clips that do not fill a last round of batches wait for the
+    next epoch's order. `start` skips the batches that an interrupted epoch has already had.
     """
 
     def __init__(self, length: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1):
@@ -195,7 +201,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder, VOSFolder, list[str]]:
     """Training and validation videos of a data set, checked, and what is wrong with files that were left out.
 
-    Where valid/ is absent, or has masks of first frames only (as YouTube-VOS publishes it), every `holdout`-th
+    Where valid/ is absent, or has masks of first frames only (as YouTube-VOS publishes it), every
+    `holdout`-th
     training video is held out: without masks there is no score.
     Raises UserError where a folder is absent or holds bad files that are not to be skipped.
     """
@@ -213,6 +220,20 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
     if not train.videos:
         raise UserError(f"{root / 'train'} holds one video; two are needed, one of them for validation")
     return train, valid, troubles
+
+
+def make_loader(
+    clips: Dataset[Clip], batches: Iterable[list[tuple[int, int]]], *, num_workers: int, pin_memory: bool
+) -> DataLoader[Clip]:
+    """A loader of batches of (epoch, index) keys; its worker processes live as long as it does."""
+    return DataLoader(
+        clips,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        persistent_workers=num_workers > 0,
+    )
 
 
 def loaded(loader: DataLoader[Clip]) -> Iterator[Clip]:

@@ -16,14 +16,15 @@ from common.errors import available
 from common.progress import progress
 from common.results import ResultsSpool
 from common.threads import prefetch
-from common.types import Prompt, Tracker, Tracks
+from common.tracking import track_rows, track_video
+from common.types import Prompt, Tracker
 from common.video_scores import VideoScore, VideoScorer, summarise
 from common.visualize import overlay, strip
 from common.vos_dataset import Video, VOSFolder
-from inference import track_rows, track_video
 
-
-Shown = dict[str, tuple[Tensor, np.ndarray, np.ndarray]]  # {frame: (picture, true labels, labels of the tracker)}
+Shown = dict[
+    str, tuple[Tensor, np.ndarray, np.ndarray]
+]  # {frame: (picture, true labels, labels of the tracker)}
 
 
 class Gallery:
@@ -46,8 +47,10 @@ class Gallery:
         for title, which in (("truth", 1), ("tracked", 2)):
             for name, shown in frames.items():
                 times = max(1, 128 // min(shown[1].shape))
-                frame, labels = (np.repeat(np.repeat(x, times, 0), times, 1) for x in (
-                    shown[0].permute(1, 2, 0).numpy(), shown[which]))
+                frame, labels = (
+                    np.repeat(np.repeat(x, times, 0), times, 1)
+                    for x in (shown[0].permute(1, 2, 0).numpy(), shown[which])
+                )
                 self.rows.append(overlay(frame, labels))
                 self.captions.append(f"{video.name} {name} {title}")
 
@@ -57,7 +60,7 @@ class Gallery:
 
 
 class Truth:
-    """The label maps of one video, read as its frames come; to a prompted system it shows each object's first."""
+    """The label maps of one video, read as its frames come; a prompted system sees each object's first."""
 
     def __init__(self, video: Video, prompted: bool):
         self.video, self.prompted = video, prompted
@@ -85,7 +88,7 @@ class Truth:
 def evaluate_video(
     tracker: Tracker, video: Video, scorer: VideoScorer, spool: ResultsSpool, wanted: set[str]
 ) -> tuple[VideoScore, Shown]:
-    """Run the tracker over a video as in inference; scores its annotated frames, and the wanted ones to show."""
+    """Run the tracker over a video as in inference; returns its score, and the wanted frames to show."""
     truth = Truth(video, tracker.needs_prompt)
     encode = available("pycocotools.mask")
     shown: Shown = {}
@@ -105,7 +108,12 @@ def evaluate_video(
 
 
 def evaluate_tracker(
-    tracker: Tracker, folder: VOSFolder, *, num_videos: int = 0, use_classes: bool = False, gallery: Gallery | None = None
+    tracker: Tracker,
+    folder: VOSFolder,
+    *,
+    num_videos: int = 0,
+    use_classes: bool = False,
+    gallery: Gallery | None = None,
 ) -> dict[str, float | int | None]:
     """Run a tracker over annotated videos and score it: the flat numbers of metrics.json, in percent.
 

@@ -1,11 +1,15 @@
-"""GlobalTracker, the tracker of VITA-TCOVIS, and the command that tracks objects through video folders and files.
+"""GlobalTracker, the tracker of VITA-TCOVIS, and the command that tracks objects through video folders and
+files.
 
 python inference.py --checkpoint C --video_root V [--prompt_root P] --output O
 """
 
+import argparse
+import sys
+import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +19,21 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from common.config import option
-from common.errors import UserError
-from common.masks import encode_rle, labels_from_masks, masks_from_labels, pad_to_stride
-from common.results import TrackRow
+from common.checkpoint import load_network
+from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
+from common.errors import UserError, available, run_command
+from common.masks import labels_from_masks, masks_from_labels, pad_to_stride
+from common.progress import progress
+from common.results import ResultsSpool, VideoOutput
+from common.threads import BackgroundWriter, prefetch
+from common.tracking import PromptFolder, track_rows, track_video
 from common.transforms import fit_short_side, normalise, resize_frames
 from common.types import Prompt, Tracker, Tracks
-from common.vos_dataset import read_label_map
+from common.video import DEFAULT_FPS, Video, find_videos
 
 
 def bi_softmax(cosine: Tensor, temperature: float) -> Tensor:
-    """(K, R) cosines to the mean of the softmax over rows and over columns (QDTrack, Pang et al. 2021, eq. 6)."""
+    """(K, R) cosines to the mean of the softmax over rows and over columns (QDTrack, Pang et al. 2021)."""
     logits = cosine / temperature
     return (logits.softmax(0) + logits.softmax(1)) / 2
 
@@ -33,7 +41,8 @@ def bi_softmax(cosine: Tensor, temperature: float) -> Tensor:
 def assign(similarity: Tensor, allowed: Tensor) -> list[tuple[int, int]]:
     """Pairs (detection, track) of the largest sum of (K, R) positive similarities among the allowed ones.
 
-    Every detection has a dummy column of its own that costs nothing: where all its pairs are forbidden, it takes that.
+    Every detection has a dummy column of its own that costs nothing: where all its pairs are forbidden, it
+    takes that.
     """
     K, R = similarity.shape
     cost = np.zeros((K, R + K))
@@ -68,9 +77,10 @@ class Record:
 class GlobalTracker:
     """Keeps identities: every detection of a frame continues a track, revives a dormant one, or is born.
 
-    `bank` is {track id: embedding (E,) of unit length on the CPU} of the active tracks. A track unseen for `max_age`
-    frames is dormant: it leaves the bank for a store of bounded size, from which a stricter cosine brings it back. Ids
-    are never reused. Everything is causal: an assignment is final.
+    `bank` is {track id: embedding (E,) of unit length on the CPU} of the active tracks. A track unseen for
+    `max_age`
+    frames is dormant: it leaves the bank for a store of bounded size, from which a stricter cosine brings it
+    back. Ids are never reused. Everything is causal: an assignment is final.
     """
 
     @dataclass(kw_only=True)
@@ -80,7 +90,9 @@ class GlobalTracker:
         revive_threshold: float = option(0.6, "least cosine that brings a dormant track back")
         birth_score: float = option(0.5, "least score that starts a track; above 1 only prompts start any")
         update_score: float = option(0.5, "least detection score that updates the memory bank")
-        max_overlap: float = option(0.5, "share of a detection under another above which the bank is not updated")
+        max_overlap: float = option(
+            0.5, "share of a detection under another above which the bank is not updated"
+        )
         iou_weight: float = option(0.5, "weight of the mask IoU with the track's last mask")
         iou_age: int = option(3, "frames since a track was seen up to which its last mask counts")
         max_age: int = option(30, "frames unseen after which a track is dormant")
@@ -109,8 +121,8 @@ class GlobalTracker:
     ) -> Tensor:
         """Take the detections of the next frame and say who each is: (K,) int64 ids, 0 for nobody yet.
 
-        embeddings (K, E) of any length; scores (K,); masks (K, h, w) bool or None; class_probs (K, C) or None;
-        names (K,) int64: ids that a person gave to some detections, 0 where there is none.
+        embeddings (K, E) of any length; scores (K,); masks (K, h, w) bool or None; class_probs (K, C) or
+        None; names (K,) int64: ids that a person gave to some detections, 0 where there is none.
         """
         K = len(embeddings)
         embeddings = F.normalize(embeddings.float(), dim=-1).cpu()
@@ -138,7 +150,7 @@ class GlobalTracker:
         threshold: float,
         masks: Tensor | None,
     ) -> None:
-        """Write into `ids` which of the detections (indices) continue tracks of the bank that nobody has yet."""
+        """Write into `ids` which of the detections (indices) continue free tracks of the bank."""
         taken = set(ids.tolist())
         tracks = [track for track in bank if track not in taken]
         if not tracks or not len(detections):
@@ -146,7 +158,9 @@ class GlobalTracker:
         cosine = embeddings[detections] @ torch.stack([bank[track] for track in tracks]).T
         similarity = bi_softmax(cosine, self.config.similarity_temperature)
         if masks is not None:
-            similarity += self.config.iou_weight * self._recent_ious(masks[detections.to(masks.device)], tracks)
+            similarity += self.config.iou_weight * self._recent_ious(
+                masks[detections.to(masks.device)], tracks
+            )
         for row, column in assign(similarity, cosine >= threshold):
             ids[detections[row]] = tracks[column]
 
@@ -165,7 +179,7 @@ class GlobalTracker:
         return ious
 
     def _retire(self) -> None:
-        """Move tracks that have been unseen for too long to the store of dormant ones, and bound the store."""
+        """Move tracks that are unseen for too long to the store of dormant ones, and bound it."""
         for track in [t for t, r in self.records.items() if self.frame - r.last_seen > self.config.max_age]:
             self.dormant[track] = self.bank.pop(track)
             del self.records[track]
@@ -181,10 +195,12 @@ class GlobalTracker:
         masks: Tensor | None,
         class_probs: Tensor | None,
     ) -> None:
-        """Update bank and records; a detection that is hidden behind another or weak leaves its embedding alone."""
+        """Update bank and records; a weak detection, or one behind another, leaves the embedding alone."""
         clear = scores >= self.config.update_score
         if masks is not None:
-            common = mask_intersections(masks, masks).fill_diagonal_(0) if len(masks) else masks.new_zeros(0, 1)
+            common = (
+                mask_intersections(masks, masks).fill_diagonal_(0) if len(masks) else masks.new_zeros(0, 1)
+            )
             share = common.amax(1) / masks.flatten(1).sum(1).clamp(min=1)
             clear &= (share <= self.config.max_overlap).cpu()
         for index, track in enumerate(ids.tolist()):
@@ -228,8 +244,8 @@ class GlobalTracker:
 def suppress(masks: Tensor, scores: Tensor, max_iou: float, max_inside: float) -> Tensor:
     """Non-maximum suppression: the indices, best first, of the masks that are kept.
 
-    masks (K, h, w) bool, scores (K,). What overlaps a better one by more than `max_iou`, or lies inside a better one
-    by more than `max_inside` of itself, is dropped; so is an empty mask.
+    masks (K, h, w) bool, scores (K,). What overlaps a better one by more than `max_iou`, or lies inside a
+    better one by more than `max_inside` of itself, is dropped; so is an empty mask.
     """
     order = scores.argsort(descending=True, stable=True)
     masks = masks[order]
@@ -296,13 +312,15 @@ class VITATracker:
         return self._tracks(ids[known], masks, scores[kept[known]])
 
     def _names(self, prompt: Prompt | None, inside: Tensor) -> Tensor:
-        """(N,) the prompt's id of each token, 0 for none: Hungarian on the IoU with the tokens' masks (N, h, w)."""
+        """(N,) the prompt's id of each token, 0 for none: Hungarian on the IoU with the (N, h, w) masks."""
         names = torch.zeros(len(inside), dtype=torch.int64, device=inside.device)
         if prompt is None or prompt.labels is None:
             return names
         ids = torch.tensor(prompt.ids)
         wanted = masks_from_labels(prompt.labels.to(inside.device), ids.to(inside.device)).float()
-        wanted = F.adaptive_avg_pool2d(wanted, inside.shape[-2:])  # shares of a cell, so that none is too small
+        wanted = F.adaptive_avg_pool2d(
+            wanted, inside.shape[-2:]
+        )  # shares of a cell, so that none is too small
         common = torch.einsum("khw,nhw->kn", wanted, inside.float())
         union = wanted.sum((1, 2))[:, None] + inside.sum((1, 2)) - common
         iou = (common / union.clamp(min=1e-6)).cpu()
@@ -317,15 +335,17 @@ class VITATracker:
     def _full_size(
         self, logits: Tensor, padded: tuple[int, int], size: tuple[int, int], full: tuple[int, int]
     ) -> Tensor:
-        """(K, h, w) mask logits to (K, H, W) probabilities: undo the stride, the padding, then the resizing."""
+        """(K, h, w) mask logits to (K, H, W) probabilities: undo stride, padding and resizing."""
         logits = logits[:, None]  # K is the batch: there may be none
-        logits = F.interpolate(logits, padded, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
+        logits = F.interpolate(logits, padded, mode="bilinear", align_corners=False)[
+            ..., : size[0], : size[1]
+        ]
         if size != full:
             logits = F.interpolate(logits, full, mode="bilinear", align_corners=False)
         return logits[:, 0].sigmoid()
 
     def _tracks(self, ids: Tensor, masks: Tensor, scores: Tensor) -> Tracks:
-        """Each pixel goes to the track with the largest score times probability among those above the threshold."""
+        """Each pixel goes to the largest score times probability among the tracks above the threshold."""
         weighted = (masks * scores[:, None, None]).where(masks > self.mask_threshold, 0.0)
         records = self.global_tracker.records
         classes = [int(records[track].class_probs.argmax()) for track in ids.tolist()]
@@ -345,9 +365,13 @@ class VITATracker:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is this process's GPU where there is one, otherwise the CPU; UserError where there is no such device."""
+    """`auto` is this process's GPU or, without one, the CPU; UserError where there is no such device."""
     if name == "auto":
-        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        return (
+            torch.device("cuda", torch.cuda.current_device())
+            if torch.cuda.is_available()
+            else torch.device("cpu")
+        )
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -359,71 +383,115 @@ def pick_device(name: str) -> torch.device:
 TRACKERS: dict[str, type] = {"vita_tcovis": VITATracker}
 
 
-# ---------------------------------------------------------------------------------------------------- videos
+# ---------------------------------------------------------------------------------------------------- the
+# command
 
 
-class PromptFolder:
-    """Label maps that a person gave, as <video>/<frame>.png, on any frame.
+@dataclass
+class RunConfig:
+    """The flags of the command that are not a tracker's."""
 
-    frames: `first` takes each id from the first map in which it appears, `all` takes every map.
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
+    amp: str = option("off", "mixed precision of the network", ("off", "bf16", "fp16"))
+    prompt_frames: str = option(
+        "first", "take each id's first map in --prompt_root, or all", ("first", "all")
+    )
+    overlays: bool = option(True, "write overlays/<video>.mp4")
+    fps: float = option(DEFAULT_FPS, "frames per second of the overlays of image folders")
+    overwrite: bool = option(False, "replace the results that --output holds already")
+
+
+def add_paths(parser: Parser) -> None:
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a .pth file that main.py wrote")
+    parser.add_argument(
+        "--video_root", type=Path, required=True, help="video folders or files, or one of either"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--prompt_root", type=Path, help="label maps <video>/<frame>.png that name the objects"
+    )
+    parser.add_argument("--system", choices=sorted(TRACKERS), help="refuse a checkpoint of another system")
+
+
+def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace]:
+    """Read the flags and build the tracker that the checkpoint describes.
+
+    The defaults of the tracker's flags are those it was trained with. Foreign and abbreviated flags are
+    refused.
     """
-
-    def __init__(self, root: Path, frames: str = "first"):
-        if not root.is_dir():
-            raise UserError(f"--prompt_root {root}: no such folder; it holds label maps as <video>/<frame>.png")
-        self.root, self.frames = root, frames
-        self.seen: set[int] = set()
-
-    def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
-        """Begin a video: a function of a frame's name and the frame that tells its prompt."""
-        self.seen = set()
-        names = {path.stem for path in (self.root / video).glob("*.png")}
-        return lambda name, frame: self._prompt(self.root / video / f"{name}.png", frame) if name in names else None
-
-    def _prompt(self, path: Path, frame: Tensor) -> Prompt | None:
-        labels = read_label_map(path)
-        if labels.shape != frame.shape[-2:]:
-            (h, w), (H, W) = labels.shape, frame.shape[-2:]
-            raise UserError(f"prompt {path} is {w}x{h} but its frame is {W}x{H}: draw it at the frame's size")
-        prompt = Prompt(torch.from_numpy(labels.astype(np.int64)))
-        if self.frames == "first":
-            known = [i for i in prompt.ids if i in self.seen]
-            prompt.labels[torch.isin(prompt.labels, torch.tensor(known, dtype=torch.int64))] = 0
-        self.seen |= set(prompt.ids)
-        return prompt if prompt.ids else None
+    parser = Parser(prog="inference.py", description=__doc__.splitlines()[0])
+    add_paths(parser)
+    add_config_flags(parser, RunConfig, "run")
+    first = Parser(add_help=False)
+    first.add_argument("--checkpoint", type=Path)
+    first.add_argument("--system", choices=sorted(TRACKERS), default="vita_tcovis")
+    known = first.parse_known_args(argv)[0]
+    if known.checkpoint is None or {"-h", "--help"} & set(argv):
+        add_config_flags(parser, TRACKERS[known.system].Config, known.system)
+        parser.parse_args(argv)  # shows the help, or says what is missing
+    network, config = load_network(known.checkpoint, known.system if "--system" in argv else None)
+    tracker = TRACKERS[config["system"]]
+    add_config_flags(parser, tracker.Config, config["system"])
+    parser.set_defaults(**asdict(config_from_dict(tracker.Config, config["tracker"], str(known.checkpoint))))
+    args = parser.parse_args(argv)
+    return tracker(network.to(pick_device(args.device)), config_from_args(tracker.Config, args)), args
 
 
-def track_video(
+def process_video(
     tracker: Tracker,
-    video: str,
-    frames: Iterable[tuple[str, Tensor]],
-    prompt_of: Callable[[str, Tensor], Prompt | None] | None = None,
-) -> Iterator[tuple[str, Tensor, Tracks, Prompt | None]]:
-    """Run a tracker over a video: (frame name, frame, tracks, prompt) of every frame, in order, as it is decided.
+    video: Video,
+    prompts: PromptFolder | None,
+    spool: ResultsSpool,
+    args: argparse.Namespace,
+) -> None:
+    """Track one video and write it; reading, network and writing overlap."""
+    begun, count, encode = time.monotonic(), 0, available("pycocotools.mask")
+    kind = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[args.amp]
+    device = pick_device(args.device).type
 
-    Raises UserError where a video ends without a prompt for a tracker that needs one.
-    """
-    tracker.reset()
-    prompted = False
-    for name, frame in frames:
-        prompt = prompt_of(name, frame) if prompt_of else None
-        prompted |= prompt is not None
-        yield name, frame, tracker.step(frame, prompt), prompt
-    if tracker.needs_prompt and not prompted:
-        raise UserError(f"video {video} has no prompt: give label maps with --prompt_root as {video}/<frame>.png")
+    def write(name: str, frame: Tensor, tracks: Tracks) -> None:
+        output.add(name, frame, tracks.labels.cpu())
+        spool.add_frame(name, track_rows(tracks, tracker.mask_threshold, encode=encode))
+
+    spool.start_video(video.name)
+    frames = progress(prefetch(video.frames()), video.name, video.num_frames)
+    prompt_of = prompts.of_video(video.name) if prompts else None
+    with (
+        VideoOutput(args.output, video.name, fps=video.fps if args.overlays else None) as output,
+        BackgroundWriter() as writer,
+        torch.autocast(device, dtype=kind, enabled=kind is not None),
+    ):
+        for name, frame, tracks, _ in track_video(tracker, video.name, frames, prompt_of):
+            writer.submit(write, name, frame, tracks)
+            count += 1
+    seconds = time.monotonic() - begun
+    print(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s", flush=True)
 
 
-def track_rows(tracks: Tracks, mask_threshold: float, *, encode: bool) -> list[TrackRow]:
-    """What results.json and tracks.json keep of one frame: every track with a pixel above the threshold.
-
-    encode: whether masks are run-length encoded, which needs pycocotools
-    """
-    masks = (tracks.masks > mask_threshold).cpu().numpy()
-    classes = [0] * len(masks) if tracks.classes is None else tracks.classes.tolist()
-    return [
-        TrackRow(track, score, category + 1, encode_rle(mask) if encode else None)
-        for track, score, category, mask in zip(
-            tracks.ids.tolist(), tracks.scores.tolist(), classes, masks, strict=True
+def main() -> None:
+    """Track every video of --video_root; on a mistake nothing is left half-written."""
+    tracker, args = load_tracker(sys.argv[1:])
+    videos = find_videos(args.video_root, args.fps)
+    prompts = PromptFolder(args.prompt_root, args.prompt_frames) if args.prompt_root else None
+    if tracker.needs_prompt and prompts is None:
+        raise UserError("this system follows what a prompt names: give label maps with --prompt_root")
+    if not args.overwrite and any((args.output / "Annotations").glob("*")):
+        raise UserError(
+            f"--output {args.output} holds results already: choose another folder, or add --overwrite"
         )
-        if mask.any()
-    ]
+    if args.overlays and not available("av"):
+        print("overlays are skipped: writing video files needs av: pip install av", file=sys.stderr)
+        args.overlays = False
+    with ResultsSpool(args.output) as spool:
+        for video in videos:
+            process_video(tracker, video, prompts, spool, args)
+        spool.write_tracks(args.output / "tracks.json")
+        if available("pycocotools.mask"):
+            spool.write_results(args.output / "results.json")
+        else:
+            print("results.json is skipped: it needs pycocotools: pip install pycocotools", file=sys.stderr)
+    print(args.output)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -4,13 +4,12 @@ python main.py [--system S] [@presets/X.txt] [flags]
 """
 
 import argparse
-import json
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from common import distributed, synthetic
 from common.checkpoint import read_checkpoint, save_checkpoint
@@ -31,11 +30,12 @@ from common.files import atomic_write
 from common.history import History, Means
 from common.optim import MovingAverage, gradient_norm, parameter_groups, warmup_cosine
 from common.progress import every, plain_lines, progress
+from common.run_folder import find_checkpoint, new_run_folder, write_json
 from common.seeding import mix
 from common.types import Clip
 from common.visualize import plot_curves
 from common.vos_dataset import VOSFolder
-from dataset import EpochSampler, YouTubeVOSDataset, collate, loaded, split_videos
+from dataset import EpochSampler, YouTubeVOSDataset, loaded, make_loader, split_videos
 from evaluate import Gallery, evaluate_tracker
 from inference import VITATracker, pick_device
 from modules import VITA_TCOVIS
@@ -60,11 +60,17 @@ SYSTEMS: dict[str, System] = {
 class TrainConfig:
     """The flags of the training loop, the same for every system."""
 
-    dataset_root: str = option("./dataset", "folder with train/ and perhaps valid/, in the YouTube-VOS layout")
-    synthetic: str | None = option(None, "write synthetic videos into the run folder, train on them", ("easy", "hard"))
+    dataset_root: str = option(
+        "./dataset", "folder with train/ and perhaps valid/, in the YouTube-VOS layout"
+    )
+    synthetic: str | None = option(
+        None, "write synthetic videos into the run folder, train on them", ("easy", "hard")
+    )
     synthetic_videos: int = option(250, "training videos of --synthetic")
     run_dir: str = option("runs", "a fresh numbered folder is made in here for every run")
-    resume: str | None = option(None, "continue from a checkpoint file, or `auto`: from the newest run in --run_dir")
+    resume: str | None = option(
+        None, "continue from a checkpoint file, or `auto`: from the newest run in --run_dir"
+    )
     epochs: int = option(20, "passes over the training videos")
     batch_size: int = option(8, "clips in a batch, in each process")
     accumulate: int = option(1, "batches in an optimiser step")
@@ -99,36 +105,11 @@ def make_parser(name: str) -> Parser:
 
 
 def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Parser]:
-    """Read `--system`, then everything with that system's flags; foreign and abbreviated flags are refused."""
+    """Read `--system`, then all flags with that system's; foreign and abbreviated ones are refused."""
     first = Parser(add_help=False)
     first.add_argument("--system", default="vita_tcovis", choices=sorted(SYSTEMS))
     parser = make_parser(first.parse_known_args(argv)[0].system)
     return parser.parse_args(argv), parser
-
-
-# ---------------------------------------------------------------------------------------------------- run folders
-
-
-def new_run_folder(run_dir: Path) -> Path:
-    """Make the next numbered folder; one that exists is never used again."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    number = max((int(path.name) for path in run_dir.iterdir() if path.name.isdigit()), default=0) + 1
-    while True:
-        try:
-            (run_dir / str(number)).mkdir()
-            return run_dir / str(number)
-        except FileExistsError:  # another run was faster
-            number += 1
-
-
-def find_checkpoint(args: argparse.Namespace) -> Path | None:
-    """The checkpoint that `--resume` names; None to begin anew."""
-    if args.resume is None:
-        return None
-    if args.resume != "auto":
-        return Path(args.resume)
-    found = [path for path in Path(args.run_dir).glob("*/last.pth") if path.parent.name.isdigit()]
-    return max(found, key=lambda path: int(path.parent.name), default=None)
 
 
 def say(text: str) -> None:
@@ -137,11 +118,19 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-# ---------------------------------------------------------------------------------------------------- training
+# ----------------------------------------------------------------------------------------------------
+# training
+
+
+def with_margin(means: dict[str, float]) -> dict[str, float]:
+    """Add `cosine_margin`: how much more alike the same object is than different ones."""
+    if "cosine_positive" in means and "cosine_negative" in means:
+        means["cosine_margin"] = means["cosine_positive"] - means["cosine_negative"]
+    return means
 
 
 class Objective(nn.Module):
-    """Network and criterion as one module, so that one wrapper averages the gradients of both over processes."""
+    """Network and criterion as one module, so that one wrapper averages the gradients of both."""
 
     def __init__(self, network: nn.Module, criterion: nn.Module):
         super().__init__()
@@ -154,7 +143,8 @@ class Objective(nn.Module):
 class Trainer:
     """One run: the loop over epochs, what it writes, and how it continues after an interruption.
 
-    Everything random depends on (seed, epoch, sample) or (seed, step), so a resumed run equals an unbroken one.
+    Everything random depends on (seed, epoch, sample) or (seed, step), so a resumed run equals an unbroken
+    one.
     """
 
     def __init__(
@@ -186,24 +176,14 @@ class Trainer:
 
     def _make_loaders(self, make_dataset: Callable[..., Dataset], train: VOSFolder) -> None:
         args, data = self.args, self.configs["data"]
+        common = {"num_workers": args.num_workers, "pin_memory": self.device.type == "cuda"}
         clips = make_dataset(train, data, training=True, seed=args.seed, skip_bad=args.skip_bad)
-        self.sampler = EpochSampler(
-            len(clips),
-            args.batch_size,
-            seed=args.seed,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
-        )
-        common = {
-            "collate_fn": collate,
-            "num_workers": args.num_workers,
-            "pin_memory": self.device.type == "cuda",
-            "persistent_workers": args.num_workers > 0,
-        }
-        self.loader = DataLoader(clips, batch_sampler=self.sampler, **common)
+        share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+        self.sampler = EpochSampler(len(clips), args.batch_size, seed=args.seed, **share)
+        self.loader = make_loader(clips, self.sampler, **common)
         held_out = make_dataset(self.valid, data, training=False, seed=args.seed, skip_bad=args.skip_bad)
-        batches = every([(0, index) for index in range(len(held_out))], args.batch_size)
-        self.valid_loader = DataLoader(held_out, batch_sampler=list(batches), **common)
+        batches = list(every([(0, index) for index in range(len(held_out))], args.batch_size))
+        self.valid_loader = make_loader(held_out, batches, **common)
         self.steps_per_epoch = -(-len(self.sampler) // args.accumulate)
 
     def _make_optimizer(self) -> None:
@@ -247,7 +227,7 @@ class Trainer:
         self._finish_epoch(means.result(), time.monotonic() - begun)
 
     def _optimise(self, clips: list[Clip]) -> dict[str, Tensor]:
-        """One optimiser step over `accumulate` batches; returns losses and statistics, still on the device."""
+        """One optimiser step over `accumulate` batches; returns losses and statistics on the device."""
         total: dict[str, Tensor] = {}
         for part, clip in enumerate(clips):
             self.skipped += clip.skipped
@@ -278,10 +258,13 @@ class Trainer:
         """Stop before a loss that is not finite reaches the weights."""
         values = torch.stack([value.detach() for value in losses.values()])
         if not values.isfinite().all():
-            terms = ", ".join(f"{name} {value:.4g}" for name, value in zip(losses, values.tolist(), strict=True))
+            terms = ", ".join(
+                f"{name} {value:.4g}" for name, value in zip(losses, values.tolist(), strict=True)
+            )
+            remedy = "lower --lr_head and --lr_backbone, or use --amp off"
             raise UserError(
-                f"the loss is not finite at step {self.step} ({terms}): lower --lr_head and --lr_backbone, or use "
-                f"--amp off; {self.run / 'last.pth'} is from before"
+                f"the loss is not finite at step {self.step} ({terms}): {remedy}; "
+                f"{self.run / 'last.pth'} is from before"
             )
 
     def _rates(self) -> dict[str, float]:
@@ -303,7 +286,7 @@ class Trainer:
         row |= {f"{'train' if name.startswith('cosine') else 'loss'}/{name}": x for name, x in means.items()}
         row |= self._rates()
         if self.args.eval_every and self.epoch % self.args.eval_every == 0 and distributed.is_main():
-            with self.averaged_weights():
+            with self.ema.applied(self.network) if self.ema else nullcontext():
                 row |= {f"val/{name}": x for name, x in self.evaluate().items()}
         score = row.get("val/J&F")
         if score is not None and (self.best is None or score >= self.best["J&F"]):
@@ -327,20 +310,11 @@ class Trainer:
         numbers = ", ".join(f"{name} {row[name]:.3f}" for name in shown if row.get(name) is not None)
         say(f"epoch {self.epoch}/{self.args.epochs}: {numbers} ({row['seconds']:.0f} s)")
 
-    # ------------------------------------------------------------------------------------------------ evaluation
-
-    @contextmanager
-    def averaged_weights(self) -> Iterator[None]:
-        """Inside, the network has the moving average of its weights, where there is one."""
-        present = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(self.ema.weights if self.ema else present)
-        try:
-            yield
-        finally:
-            self.network.load_state_dict(present)
+    # ------------------------------------------------------------------------------------------------
+    # evaluation
 
     def evaluate(self, num_videos: int | None = None) -> dict[str, float]:
-        """Losses and cosines on held-out clips, scores of the tracker on whole held-out videos, and pictures."""
+        """Losses and cosines on held-out clips; scores and pictures of whole held-out videos."""
         gallery = Gallery()
         self.objective.eval()
         scores = self._validate()
@@ -371,10 +345,11 @@ class Trainer:
             Image.fromarray(picture).save(temporary, format="PNG")
         self.experiment.image("validation", "truth and tracks", self.step, picture)
 
-    # ------------------------------------------------------------------------------------------------ checkpoints
+    # ------------------------------------------------------------------------------------------------
+    # checkpoints
 
     def save(self, name: str, *, weights_only: bool = False) -> None:
-        """Write a checkpoint into the run folder, by one process; without optimiser state where weights suffice."""
+        """Write a checkpoint into the run folder, by one process; weights alone are without the optimiser."""
         if not distributed.is_main():
             return
         state = {
@@ -398,7 +373,9 @@ class Trainer:
         """Continue where a checkpoint stopped; UserError where it is another system's or of other options."""
         state = read_checkpoint(path, self.device)
         if state["system"] != self.args.system:
-            raise UserError(f"--resume {path} is a checkpoint of {state['system']}, not of {self.args.system}")
+            raise UserError(
+                f"--resume {path} is a checkpoint of {state['system']}, not of {self.args.system}"
+            )
         if state.get("optimizer") is None:
             raise UserError(f"--resume {path} holds weights only: resume from last.pth or best.pth")
         for role in ("network", "criterion"):
@@ -418,15 +395,8 @@ class Trainer:
         self.history.resume(self.epoch)
 
 
-def with_margin(means: dict[str, float]) -> dict[str, float]:
-    """Add `cosine_margin`, by which the same object is more alike than different ones: whether association learns."""
-    if "cosine_positive" in means and "cosine_negative" in means:
-        means["cosine_margin"] = means["cosine_positive"] - means["cosine_negative"]
-    return means
-
-
 def prepare_data(args: argparse.Namespace, run: Path) -> Path:
-    """The root of the data set; synthetic videos are written into the run folder first, unless they are there."""
+    """The root of the data set; synthetic videos are written into the run folder first."""
     if not args.synthetic:
         return Path(args.dataset_root)
     if distributed.is_main() and not (run / "data").exists():
@@ -436,20 +406,20 @@ def prepare_data(args: argparse.Namespace, run: Path) -> Path:
     return run / "data"
 
 
+METRICS = """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
+cosine_positive cosine_negative cosine_margin videos frames""".split()  # of metrics.json, beside `seconds`
+
+
 def load_videos(args: argparse.Namespace, root: Path) -> tuple[VOSFolder, VOSFolder, list[str]]:
     return split_videos(root, holdout=args.holdout, skip_bad=args.skip_bad)
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
-
-
 def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
     """The first lines of a run: versions, device, sizes, and every file that was left out."""
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     millions = sum(p.numel() for p in trainer.network.parameters()) / 1e6
-    say(f"torch {torch.__version__}, Python {platform.python_version()}, {trainer.device}, {trainer.args.system}")
-    say(f"{millions:.1f} M parameters, {len(train.videos)} training and {len(trainer.valid.videos)} validation videos")
+    counts = f"{len(train.videos)} training and {len(trainer.valid.videos)} validation videos"
+    say(f"{trainer.args.system}: {versions}, {trainer.device}, {millions:.1f} M parameters, {counts}")
     say(f"{trainer.args.epochs} epochs of {trainer.steps_per_epoch} steps into {trainer.run}")
     for trouble in troubles:
         say(f"skipped: {trouble}")
@@ -457,13 +427,11 @@ def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
 
 def finish(trainer: Trainer, root: Path, begun: float) -> None:
     """The final evaluation, of the best weights; metrics.json; and the exact next command."""
-    names = ("J", "F", "J&F", "J_tube", "AP", "AP50", "AP75", "AR10", "HOTA", "DetA", "AssA", "IDF1", "id_switches",
-             "id_switches_per_100_frames", "cosine_positive", "cosine_negative", "cosine_margin", "videos", "frames")
     best = trainer.run / ("best.pth" if trainer.best else "last.pth")
     weights = read_checkpoint(best, trainer.device)
     trainer.network.load_state_dict(weights["ema"] or weights["model"])
     scores = trainer.evaluate(num_videos=0)
-    metrics = {name: scores.get(name) for name in names} | {"seconds": round(time.monotonic() - begun, 1)}
+    metrics = {name: scores.get(name) for name in METRICS} | {"seconds": round(time.monotonic() - begun, 1)}
     write_json(trainer.run / "metrics.json", metrics)
     for name, value in metrics.items():
         say(f"{name:28} {'-' if value is None else f'{value:.3f}' if isinstance(value, float) else value}")
@@ -472,7 +440,8 @@ def finish(trainer: Trainer, root: Path, begun: float) -> None:
     trainer.experiment.artifact("metrics", metrics)
     trainer.experiment.model("best", best)
     if trainer.skipped:
-        say(f"{len(trainer.skipped)} clips were drawn anew because of bad files: {', '.join(set(trainer.skipped))}")
+        paths = ", ".join(sorted(set(trainer.skipped)))
+        say(f"{len(trainer.skipped)} clips were drawn anew because of bad files: {paths}")
     videos = root / ("valid" if (root / "valid").is_dir() else "train")
     command = ["--checkpoint", best, "--video_root", videos, "--output", trainer.run / "inference"]
     say("next: python inference.py " + shlex.join(map(str, command)))
@@ -480,8 +449,8 @@ def finish(trainer: Trainer, root: Path, begun: float) -> None:
 
 
 def run_training(args: argparse.Namespace, experiment: Experiment, begun: float) -> None:
-    """Network first, then data, then the run folder: what is wrong with the first two leaves no folder behind."""
-    checkpoint = find_checkpoint(args)
+    """Network, then data, then the run folder: what is wrong with the first two leaves no folder."""
+    checkpoint = find_checkpoint(args.resume, Path(args.run_dir))
     system = SYSTEMS[args.system]
     configs = {
         role: config_from_args(part.Config, args)

@@ -1,8 +1,8 @@
 """VITA_TCOVIS: ResNet-50, 1x1 projection, transformer decoder over object tokens, mask and association heads.
 
-Sources: object tokens are VITA's (Heo et al., NeurIPS 2022, arXiv 2206.04403); the masked decoder is Mask2Former's
-(Cheng et al., CVPR 2022, arXiv 2112.01527, section 3.2), without deformable attention; the association head follows
-TCOVIS (Li et al., ICCV 2023).
+Sources: object tokens are VITA's (Heo et al., NeurIPS 2022, arXiv 2206.04403); the masked decoder is
+Mask2Former's (Cheng et al., CVPR 2022, arXiv 2112.01527, section 3.2), without deformable attention; the
+association head follows TCOVIS (Li et al., ICCV 2023).
 """
 
 import math
@@ -56,7 +56,7 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Cross-attention to the features, self-attention among the tokens, feed-forward; post-norm, no dropout."""
+    """Cross-attention to the features, self-attention of the tokens, feed-forward; post-norm, no dropout."""
 
     def __init__(self, dim: int, heads: int, feedforward: int):
         super().__init__()
@@ -66,7 +66,12 @@ class DecoderLayer(nn.Module):
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim) for _ in range(3))
 
     def forward(
-        self, tokens: Tensor, token_positions: Tensor, features: Tensor, positions: Tensor, allowed: Tensor | None
+        self,
+        tokens: Tensor,
+        token_positions: Tensor,
+        features: Tensor,
+        positions: Tensor,
+        allowed: Tensor | None,
     ) -> Tensor:
         """tokens (B, N, D), features (B, S, D), allowed (B, N, S) bool or None to (B, N, D)."""
         query = tokens + token_positions
@@ -79,7 +84,8 @@ class DecoderLayer(nn.Module):
 class FeaturePyramid(nn.Module):
     """The 1x1 projection of layer4, joined by 1x1 laterals of layers 1-3 down to the stride of the masks.
 
-    Returns the levels that tokens attend to, coarse to fine, and the mask features. At mask stride 32 there are no
+    Returns the levels that tokens attend to, coarse to fine, and the mask features. At mask stride 32 there
+    are no
     laterals: everything comes from the projected layer4.
     """
 
@@ -87,12 +93,14 @@ class FeaturePyramid(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(channels[-1], dim, 1)
         self.strides = STRIDES[1 : STRIDES.index(mask_stride) + 1]
-        self.laterals = nn.ModuleList(nn.Conv2d(channels[STRIDES[::-1].index(s)], dim, 1) for s in self.strides)
+        self.laterals = nn.ModuleList(
+            nn.Conv2d(channels[STRIDES[::-1].index(s)], dim, 1) for s in self.strides
+        )
         self.norms = nn.ModuleList(nn.GroupNorm(8, dim) for _ in range(len(self.strides) + 1))
         self.smooth = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, stages: dict[int, Tensor]) -> tuple[list[Tensor], Tensor]:
-        """{stride: (B, C, h, w)} to ([(B, D, h, w) for strides 32, 16, 8 at most], (B, D, h, w) at mask stride)."""
+        """{stride: (B, C, h, w)} to ([(B, D, h, w) for strides 32, 16, 8], (B, D, h, w) at mask stride)."""
         x = self.norms[0](self.proj(stages[32]))
         levels = [x]
         for stride, lateral, norm in zip(self.strides, self.laterals, self.norms[1:], strict=True):
@@ -118,8 +126,8 @@ class TemporalAssociationModule(nn.Module):
 class VITA_TCOVIS(nn.Module):
     """Frames in; for every object token a class, a mask and an association embedding out.
 
-    Every frame is decoded by itself from the same learned tokens, so that a video of any length runs in the memory of
-    one frame; what links the frames are the embeddings.
+    Every frame is decoded by itself from the same learned tokens, so that a video of any length runs in the
+    memory of one frame; what links the frames are the embeddings.
     """
 
     stride = 32  # H and W of the frames are multiples of this
@@ -127,7 +135,9 @@ class VITA_TCOVIS(nn.Module):
     @dataclass
     class Config:
         backbone: str = option("resnet50", "feature extractor", ("resnet50", "narrow"))
-        backbone_weights: str = option("imagenet", "imagenet, none, or a file of torchvision ResNet-50 weights")
+        backbone_weights: str = option(
+            "imagenet", "imagenet, none, or a file of torchvision ResNet-50 weights"
+        )
         hidden_dim: int = option(256, "width of tokens and features")
         num_tokens: int = option(20, "object tokens; also the most objects that the loader selects")
         num_classes: int = option(1, "classes of objects in meta.json; 1 tells objects from background only")
@@ -159,10 +169,9 @@ class VITA_TCOVIS(nn.Module):
     def forward(self, frames: Tensor, prompt: Tensor | None = None) -> dict[str, Any]:
         """frames (B, T, 3, H, W), ImageNet-normalised, H and W multiples of 32; `prompt` is not used.
 
-        Returns `class_logits` (B, T, N, num_classes + 1; the last is "no object"), `mask_logits` (B, T, N, h, w) at
-        the mask stride, `embeddings` (B, T, N, 128), and in training `aux`: a list of class_logits and mask_logits
-        of the tokens before each layer.
-        Raises ValueError where the frames are not padded.
+        Returns `class_logits` (B, T, N, num_classes + 1; the last is "no object"), `mask_logits` (B, T, N, h,
+        w) at the mask stride, `embeddings` (B, T, N, 128), and in training `aux`: a list of class_logits and
+        mask_logits of the tokens before each layer. Raises ValueError where the frames are not padded.
         """
         B, T, _, H, W = frames.shape
         if H % self.stride or W % self.stride:
@@ -174,10 +183,12 @@ class VITA_TCOVIS(nn.Module):
         return {**predictions[-1], "embeddings": embeddings, "aux": predictions[:-1]}
 
     def _decode(self, levels: list[Tensor], mask_features: Tensor) -> list[Tensor]:
-        """The normalised tokens (B*T, N, D) before the first and after every layer; after the last in evaluation."""
+        """The normalised tokens (B*T, N, D) before the first layer and after each; in evaluation the last."""
         tokens = self.tokens.expand(mask_features.shape[0], -1, -1)
         history = [self.token_norm(tokens)]
-        features = [x.flatten(2).transpose(1, 2) + e for x, e in zip(levels, self.level_embedding, strict=True)]
+        features = [
+            x.flatten(2).transpose(1, 2) + e for x, e in zip(levels, self.level_embedding, strict=True)
+        ]
         positions = [sine_positions(*x.shape[-2:], x.shape[1], like=x) for x in levels]
         for index, layer in enumerate(self.layers):
             level = index % len(levels)
@@ -190,7 +201,8 @@ class VITA_TCOVIS(nn.Module):
     def _allowed(self, tokens: Tensor, mask_features: Tensor, size: torch.Size) -> Tensor | None:
         """(B*T, N, S) bool: where the present mask of a token is on; everywhere where it is empty.
 
-        Features are resized rather than mask logits: both are linear, and there are fewer features than tokens' cells.
+        Features are resized rather than mask logits: both are linear, and there are fewer features than
+        tokens' cells.
         """
         if not self.config.masked_attention:
             return None

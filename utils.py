@@ -1,7 +1,8 @@
 """Losses as pure functions, the Hungarian matcher and the joint criterion of VITA-TCOVIS.
 
-Masks are compared on sampled points, as PointRend and Mask2Former do: logits and label maps are read bilinearly at
-points in [0, 1] x [0, 1] (x right, y down) and are never resized. Everything here computes in float32.
+Masks are compared on sampled points, as PointRend and Mask2Former do: logits and label maps are read
+bilinearly at points in [0, 1] x [0, 1] (x right, y down) and are never resized. Everything here computes in
+float32.
 """
 
 import math
@@ -100,7 +101,7 @@ def mask_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """(M,) 1 - (2 |p g| + 1) / (|p| + |g| + 1) of (M, P) logits and soft targets (V-Net, Milletari et al. 2016)."""
+    """(M,) 1 - (2 |p g| + 1) / (|p| + |g| + 1) of (M, P) logits and soft targets (V-Net, 2016)."""
     probs = logits.sigmoid() * weights
     intersection = (probs * targets).sum(1)
     return 1 - (2 * intersection + 1) / (probs.sum(1) + (targets * weights).sum(1) + 1)
@@ -121,9 +122,9 @@ def gather_objects(embeddings: Tensor, assigned: Tensor) -> Tensor:
 def matching_loss(embeddings: Tensor, assigned: Tensor, temperature: Tensor) -> Tensor:
     """Supervised matching: an object's token in frame t finds its token among all those of frame s.
 
-    embeddings (B, T, N, E) of unit length, assigned (B, T, K) the token of each object, -1 where there is none.
-    Cross-entropy of the row of similarities / temperature against the right token, for all pairs of frames in which
-    the object is visible; a pair weighs 1 / |t - s|, so adjacent frames weigh most.
+    embeddings (B, T, N, E) of unit length, assigned (B, T, K) the token of each object, -1 where there is
+    none. Cross-entropy of the row of similarities / temperature against the right token, for all pairs of
+    frames in which the object is visible; a pair weighs 1 / |t - s|, so adjacent frames weigh most.
     """
     T = assigned.shape[1]
     objects = gather_objects(embeddings, assigned)  # (B, T, K, E)
@@ -138,10 +139,11 @@ def matching_loss(embeddings: Tensor, assigned: Tensor, temperature: Tensor) -> 
 
 
 def contrastive_loss(objects: Tensor, identities: Tensor, temperature: Tensor) -> Tensor:
-    """InfoNCE (van den Oord et al. 2018) over objects of unit length (M, E) and their identities (M,), 0 for nobody.
+    """InfoNCE (van den Oord et al. 2018) over objects of unit length (M, E) and their identities (M,), 0 for
+    nobody.
 
-    Positives are the other rows of the same identity, each against all rows of other identities; an anchor's loss is
-    the mean over its positives. Rows without a positive are no anchors.
+    Positives are the other rows of the same identity, each against all rows of other identities; an anchor's
+    loss is the mean over its positives. Rows without a positive are no anchors.
     """
     similarity = objects @ objects.T / temperature
     there = identities > 0
@@ -157,8 +159,8 @@ def contrastive_loss(objects: Tensor, identities: Tensor, temperature: Tensor) -
 def cosine_statistics(objects: Tensor, identities: Tensor) -> dict[str, Tensor]:
     """Sums and counts of the cosines of one clip's objects: same object in other frames, different objects.
 
-    objects (B, T*K, E) of unit length, identities (B, T*K), 0 for nobody. Only objects of one clip are compared:
-    they are what a tracker must tell apart.
+    objects (B, T*K, E) of unit length, identities (B, T*K), 0 for nobody. Only objects of one clip are
+    compared: they are what a tracker must tell apart.
     """
     cosine = objects @ objects.transpose(1, 2)
     there = (identities > 0)[:, :, None] & (identities > 0)[:, None]
@@ -174,14 +176,15 @@ def cosine_statistics(objects: Tensor, identities: Tensor) -> dict[str, Tensor]:
 
 
 def object_identities(clip: Clip, visible: Tensor) -> Tensor:
-    """(B, T, K) int64 > 0, equal for the same object of the same video wherever it is drawn; 0 where not visible."""
+    """(B, T, K) int64 > 0, equal for the same object of the same video; 0 where not visible."""
     videos = [zlib.crc32(names[0][0].encode()) for names in clip.names]
     video = torch.tensor(videos, dtype=torch.int64, device=visible.device)
     identity = (video[:, None] << 20) + clip.ids  # (B, K)
     return (identity[:, None] * visible).where(clip.ids[:, None] > 0, 0)
 
 
-# ---------------------------------------------------------------------------------------------------- matching
+# ----------------------------------------------------------------------------------------------------
+# matching
 
 
 class Match(NamedTuple):
@@ -204,11 +207,12 @@ class Match(NamedTuple):
 
 
 class HungarianMatcher:
-    """Assigns one token to each object by the least sum of class, mask and dice costs (DETR, Carion et al. 2020).
+    """Assigns one token to each object by the least sum of class, mask and dice costs (DETR, Carion et al.
+    2020).
 
-    `assign` is `clip`: one assignment for the clip, costs summed over the frames in which the object is visible
-    (TCOVIS's global assignment); or `frame`: one for every frame. `num_nonfinite` counts costs that were not finite
-    and were clamped.
+    `assign` is `clip`: one assignment for the clip, costs summed over the frames in which the object is
+    visible (TCOVIS's global assignment); or `frame`: one for every frame. `num_nonfinite` counts costs that
+    were not finite and were clamped.
     """
 
     def __init__(self, cost_class: float, cost_mask: float, cost_dice: float, *, assign: str = "clip"):
@@ -276,14 +280,15 @@ class HungarianMatcher:
         return np.where(visible, tokens, -1)
 
 
-# ---------------------------------------------------------------------------------------------------- criterion
+# ----------------------------------------------------------------------------------------------------
+# criterion
 
 
 class TCOVISCriterion(nn.Module):
     """The joint loss: class, mask and dice of every decoder layer; matching and contrastive loss of the last.
 
-    `stats` holds detached figures of the last call that are not losses: the sums and counts of `cosine_statistics`
-    and the number of costs that were not finite.
+    `stats` holds detached figures of the last call that are not losses: the sums and counts of
+    `cosine_statistics` and the number of costs that were not finite.
     """
 
     @dataclass
@@ -297,15 +302,21 @@ class TCOVISCriterion(nn.Module):
         cost_class: float = option(2.0, "class cost of the matcher")
         cost_mask: float = option(5.0, "mask cost of the matcher")
         cost_dice: float = option(5.0, "dice cost of the matcher")
-        assign: str = option("clip", "one assignment of tokens for the clip, or one for each frame", ("clip", "frame"))
-        num_points: int = option(12544, "points on which masks are compared; all pixels where there are fewer")
+        assign: str = option(
+            "clip", "one assignment of tokens for the clip, or one for each frame", ("clip", "frame")
+        )
+        num_points: int = option(
+            12544, "points on which masks are compared; all pixels where there are fewer"
+        )
         deep_supervision: bool = option(True, "supervise every decoder layer and the tokens before the first")
         temperature: float = option(0.1, "temperature of the association losses at the start; it is learned")
 
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        self.matcher = HungarianMatcher(config.cost_class, config.cost_mask, config.cost_dice, assign=config.assign)
+        self.matcher = HungarianMatcher(
+            config.cost_class, config.cost_mask, config.cost_dice, assign=config.assign
+        )
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.stats: dict[str, Any] = {}
 
@@ -314,7 +325,7 @@ class TCOVISCriterion(nn.Module):
         return self.log_temperature.exp().clamp(0.01, 1)
 
     def forward(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
-        """The network's outputs and the clip to {"class", "mask", "dice", "match", "contrastive"}, weighted scalars."""
+        """Returns the weighted scalars "class", "mask", "dice", "match" and "contrastive"."""
         with torch.autocast(clip.frames.device.type, enabled=False):
             layers = [*outputs["aux"], outputs] if self.config.deep_supervision else [outputs]
             match = self.matcher(layers, clip, self.config.num_points)
@@ -335,9 +346,11 @@ class TCOVISCriterion(nn.Module):
         return torch.stack([weighted_mean(x, w) for x, w in zip(loss, weights, strict=True)]).sum()
 
     def _mask_losses(self, layers: list[dict[str, Tensor]], clip: Clip, match: Match) -> dict[str, Tensor]:
-        """Binary cross-entropy and dice of the matched masks, divided by the number of real masks of all processes."""
+        """Cross-entropy and dice of the matched masks, over the number of real masks of all processes."""
         H, W = clip.labels.shape[-2:]
-        indices = zip(*(x.split(match.per_layer) for x in (match.clip, match.frame, match.token)), strict=True)
+        indices = zip(
+            *(x.split(match.per_layer) for x in (match.clip, match.frame, match.token)), strict=True
+        )
         chosen = [layer["mask_logits"][index].float() for layer, index in zip(layers, indices, strict=True)]
         logits = torch.cat(chosen)  # (R, h, w)
         if H * W <= self.config.num_points:
@@ -359,7 +372,10 @@ class TCOVISCriterion(nn.Module):
         embeddings = F.normalize(embeddings, dim=-1)
         objects = gather_objects(embeddings, assigned).flatten(1, 2)  # (B, T*K, E)
         identities = object_identities(clip, assigned >= 0).flatten(1)  # (B, T*K)
-        self.stats = {**cosine_statistics(objects.detach(), identities), "nonfinite": self.matcher.num_nonfinite}
+        self.stats = {
+            **cosine_statistics(objects.detach(), identities),
+            "nonfinite": self.matcher.num_nonfinite,
+        }
         everyone = distributed.gather_with_gradient(objects.flatten(0, 1))
         everyone_is = distributed.gather_with_gradient(identities.flatten())
         return {

@@ -83,7 +83,9 @@ def read_backbone_weights(path: Path) -> dict[str, Tensor]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"--backbone_weights {path}: not a PyTorch state dict ({type(error).__name__})") from error
+        raise UserError(
+            f"--backbone_weights {path}: not a PyTorch state dict ({type(error).__name__})"
+        ) from error
     if not isinstance(weights, dict) or not all(isinstance(x, Tensor) for x in weights.values()):
         raise UserError(f"--backbone_weights {path}: not a state dict of tensors")
     return weights
@@ -93,7 +95,8 @@ class Backbone(nn.Module):
     """A ResNet whose four stages are all returned.
 
     name: `resnet50` (256/512/1024/2048 channels) or `narrow` (32/48/64/96)
-    weights: `imagenet`, `none`, or the path of a state dict of torchvision's ResNet-50. With weights, batch norm is
+    weights: `imagenet`, `none`, or the path of a state dict of torchvision's ResNet-50. With weights, batch
+    norm is
         frozen, and so are stem and layer1; without, norms are GroupNorm and everything is trained.
     pretrained: False builds the same network without reading any weights, for a checkpoint to fill
 
@@ -111,13 +114,15 @@ class Backbone(nn.Module):
             self.stem, stages, self.channels = _resnet50_stages(FrozenBatchNorm2d if frozen else group_norm)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         if frozen and pretrained:
-            self._load(imagenet_weights() if weights == "imagenet" else read_backbone_weights(Path(weights)), weights)
+            self._load(
+                imagenet_weights() if weights == "imagenet" else read_backbone_weights(Path(weights)), weights
+            )
         if frozen:
             self.stem.requires_grad_(False)
             self.layer1.requires_grad_(False)
 
     def _load(self, weights: dict[str, Tensor], source: str) -> None:
-        """Take the entries of a torchvision ResNet-50; its classifier and batch counters have no place here."""
+        """Take the entries of torchvision's ResNet-50, without its classifier and batch counters."""
         renamed = {
             f"stem.{key}" if key.startswith(("conv1.", "bn1.")) else key: value
             for key, value in weights.items()
@@ -126,10 +131,12 @@ class Backbone(nn.Module):
         try:
             self.load_state_dict(renamed)
         except RuntimeError as error:
-            raise UserError(f"--backbone_weights {source}: not a ResNet-50 of torchvision ({error})") from error
+            raise UserError(
+                f"--backbone_weights {source}: not a ResNet-50 of torchvision ({error})"
+            ) from error
 
     def forward(self, frames: Tensor) -> dict[int, Tensor]:
-        """(B*T, 3, H, W) with H, W multiples of 32 to {stride: (B*T, C, H/stride, W/stride)} for 4, 8, 16, 32."""
+        """(B*T, 3, H, W) with H, W multiples of 32 to {stride: (B*T, C, h, w)} for 4, 8, 16, 32."""
         f4 = self.layer1(self.stem(frames))
         f8 = self.layer2(f4)
         f16 = self.layer3(f8)

@@ -140,10 +140,10 @@ def _check_weights(path: Path, expected: dict[str, Tensor], found: dict[str, Ten
 def load_network(path: str | Path, system: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Build the network that a checkpoint describes and load its weights, the EMA's where there are any.
 
-    Returns the network, on the CPU in `eval` mode, and the checkpoint's config: the options of each part as
-    plain types, {"network": {...}, "criterion": {...}, "tracker": {...}, "data": {...}}.
-    Raises UserError for what `read_checkpoint` refuses, a system other than `system`, an unknown one, options
-    that differ in name from the network's own, and weights that do not fit exactly.
+    Returns the network, on the CPU in `eval` mode, and the checkpoint's config: its system, and the options
+    of each part as plain types, {"system": str, "network": {...}, "criterion": {...}, "tracker": {...},
+    "data": {...}}. Raises UserError for what `read_checkpoint` refuses, a system other than `system`, an
+    unknown one, options that differ in name from the network's own, and weights that do not fit exactly.
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
@@ -156,4 +156,4 @@ def load_network(path: str | Path, system: str | None = None) -> tuple[nn.Module
     weights = checkpoint.get("ema") or checkpoint["model"]
     _check_weights(path, network.state_dict(), weights)
     network.load_state_dict(weights)
-    return network.eval(), checkpoint["config"]
+    return network.eval(), {"system": found, **checkpoint["config"]}

@@ -1,8 +1,8 @@
 """Dataclass fields <-> argparse flags, so that every option and its default is written in one place.
 
-Each network, criterion, dataset and tracker has a dataclass `Config`; its fields are its flags. A field without a
-default belongs to another part of the same system (the dataset's `num_tokens` is the network's) and takes that
-part's value.
+Each network, criterion, dataset and tracker has a dataclass `Config`; its fields are its flags. A field
+without a default belongs to another part of the same system (the dataset's `num_tokens` is the network's) and
+takes that part's value.
 """
 
 import argparse
@@ -23,15 +23,24 @@ def option(default: Any, help: str, choices: Sequence[Any] | None = None) -> Any
 
 
 def boolean(text: str) -> bool:
-    """The value of a switch on the command line, which also survives a round trip through a ClearML server."""
-    values = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
+    """The value of a switch, in words that also survive a round trip through a ClearML server."""
+    values = {
+        "true": True,
+        "on": True,
+        "yes": True,
+        "1": True,
+        "false": False,
+        "off": False,
+        "no": False,
+        "0": False,
+    }
     if text.lower() not in values:
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return values[text.lower()]
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags in full only, presets as @files (one flag with its values a line, # comments), errors in one line."""
+    """Flags in full, presets as @files (one flag with its values a line, # comments), one-line errors."""
 
     def __init__(self, **kwargs: Any):
         kwargs.setdefault("formatter_class", _HelpFormatter)
@@ -108,5 +117,7 @@ def config_from_dict(config: type[ConfigType], values: dict[str, Any], source: s
     known = {item.name for item in fields(config)}
     if known != set(values):
         difference = ", ".join(sorted(known ^ set(values)))
-        raise UserError(f"{source}: its {config.__qualname__} has other fields ({difference}): another version made it")
+        raise UserError(
+            f"{source}: its {config.__qualname__} has other fields ({difference}): another version made it"
+        )
     return config(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})

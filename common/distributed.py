@@ -13,7 +13,6 @@ each learn what one process with the whole batch would, a loss follows one of tw
 import os
 from datetime import timedelta
 from typing import Any
-from typing import Any
 
 import torch
 import torch.distributed

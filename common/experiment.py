@@ -6,6 +6,8 @@ reports (rank 0).
 """
 
 import argparse
+import atexit
+import logging
 import math
 import signal
 import ssl
@@ -127,6 +129,7 @@ class ClearMLExperiment(Experiment):
         closing.start()
         if not (self._wait(closing) and finished):
             _tell("the server does not answer; what it had not received is lost")
+            atexit.unregister(logging.shutdown)  # ClearML's log handler would wait for the server in there
         if self._num_failures > 1:
             _tell(f"{self._num_failures} reports failed in all")
         for number, handler in self._handlers.items():
@@ -233,21 +236,24 @@ def _init_task(clearml: ModuleType, project_name: str, task_name: str) -> Any:
     return task
 
 
-def _open_task(clearml: ModuleType, *, offline: bool, project_name: str, task_name: str) -> Any:
-    """A new task, or the one that an agent runs; offline if that is wished or the server cannot be used."""
+def _open_task(clearml: ModuleType, *, offline: bool, online: bool, **names: str) -> Any:
+    """A new task, or the one that an agent runs; offline if `offline` or where the server cannot be used.
+
+    Raises UserError where the server cannot be used and the run must be `online`.
+    """
     offline = offline or clearml.Task.is_offline()  # CLEARML_OFFLINE_MODE=1
-    problem = None if offline else _why_offline(clearml)
-    if not offline and problem is None:
+    if not offline:
+        problem = _why_offline(clearml)
         try:
-            return _init_task(clearml, project_name, task_name)
+            if problem is None:
+                return _init_task(clearml, **names)
         except Exception as error:
             problem = _one_line(error)
-    if problem and not clearml.Task.running_locally():
-        raise UserError(f"ClearML: {problem}; an agent's run takes its arguments from the server")
-    if problem:
+        if online:
+            raise UserError(f"ClearML: {problem}; --queue, and the run of an agent, need the server")
         _tell(f"{problem}; this run is recorded offline")
     clearml.Task.set_offline(True)
-    return _init_task(clearml, project_name, task_name)
+    return _init_task(clearml, **names)
 
 
 def _connectable(args: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[str, Any]:
@@ -285,14 +291,12 @@ def _connect(task: Any, args: argparse.Namespace, parser: argparse.ArgumentParse
             setattr(args, action.dest, _parse_edited(action, connected[action.dest]))
 
 
-def _send_to_queue(clearml: ModuleType, task: Any, name: str) -> None:
-    """End this process and leave the run to an agent; in the agent's process, do nothing."""
-    if clearml.Task.is_offline():
-        raise UserError(f"--queue {name} needs a ClearML server that answers; leave it out to run here")
+def _leave_to_agent(task: Any, queue: str) -> None:
+    """End this process and leave the run to an agent of the queue; in the agent's own process, do nothing."""
     try:
-        task.execute_remotely(queue_name=name)
+        task.execute_remotely(queue_name=queue)
     except ValueError as error:
-        raise UserError(f"--queue {name}: {error}") from error
+        raise UserError(f"--queue {queue}: {error}") from error
 
 
 def open_experiment(
@@ -319,11 +323,13 @@ def open_experiment(
         return Experiment()
     clearml = require("clearml", "--enable_clearml")
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    remote = not clearml.Task.running_locally()
+    names = {"project_name": project_name, "task_name": task_name}
     try:
-        task = _open_task(clearml, offline=offline, project_name=project_name, task_name=task_name)
-        _connect(task, args, parser, edited=not clearml.Task.running_locally())
+        task = _open_task(clearml, offline=offline, online=remote or queue is not None, **names)
+        _connect(task, args, parser, edited=remote)
         if queue:
-            _send_to_queue(clearml, task, queue)
+            _leave_to_agent(task, queue)
         return ClearMLExperiment(clearml, task, handlers)
     except UserError:
         raise

@@ -24,12 +24,14 @@ class VideoPair(NamedTuple):
 
 
 def mask_root(root: Path, folders: Iterable[str] = ("Annotations/480p", "Annotations")) -> Path:
-    """The folder of <video>/<frame>.png below a DAVIS or YouTube-VOS root, the first of `folders`, or the root itself.
+    """The folder of <video>/<frame>.png: the first of `folders` below a data set's root, or the root itself.
 
     Raises UserError where there is no such root.
     """
     if not root.is_dir():
-        raise UserError(f"there is no folder {root}: give a folder of <video>/<frame>.png, or one with Annotations")
+        raise UserError(
+            f"there is no folder {root}: give a folder of <video>/<frame>.png, or one with Annotations"
+        )
     return next((root / folder for folder in folders if (root / folder).is_dir()), root)
 
 
@@ -64,7 +66,9 @@ def read_pair(truth_path: Path, result_path: Path) -> tuple[np.ndarray, np.ndarr
     truth, result = read_label_map(truth_path), read_label_map(result_path)
     if truth.shape != result.shape:
         (H, W), (true_H, true_W) = result.shape, truth.shape
-        raise UserError(f"{result_path} is {W}x{H}, but {truth_path} is {true_W}x{true_H}: write it at that size")
+        raise UserError(
+            f"{result_path} is {W}x{H}, but {truth_path} is {true_W}x{true_H}: write it at that size"
+        )
     return truth, result
 
 

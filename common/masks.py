@@ -18,11 +18,16 @@ def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
 
 
 def labels_from_masks(masks: Tensor, ids: Tensor, threshold: float = 0.5) -> Tensor:
-    """(K, H, W) scored probabilities and (K,) ids to an (H, W) int64 label map: the largest above a threshold.
+    """(K, H, W) scored probabilities and (K,) ids to an (H, W) int64 label map: the largest above a
+    threshold.
 
     Background (0) is where no probability exceeds the threshold; among equals the first wins.
     """
-    floor = torch.full_like(masks[:1], threshold) if len(masks) else masks.new_full((1, *masks.shape[1:]), threshold)
+    floor = (
+        torch.full_like(masks[:1], threshold)
+        if len(masks)
+        else masks.new_full((1, *masks.shape[1:]), threshold)
+    )
     winner = torch.cat([floor, masks]).argmax(0)
     return torch.cat([ids.new_zeros(1), ids]).long()[winner]
 
@@ -34,7 +39,7 @@ def pad_to_stride(frames: Tensor, stride: int) -> Tensor:
 
 
 def boxes_from_masks(masks: Tensor) -> Tensor:
-    """(K, H, W) bool masks to (K, 4) float32 xyxy pixels, the far edge excluded; zeros where a mask is empty."""
+    """(K, H, W) bool masks to (K, 4) float32 xyxy pixels, the far edge excluded; zeros for empty masks."""
     K, H, W = masks.shape
     rows, columns = masks.any(2), masks.any(1)  # (K, H), (K, W)
     y, x = torch.arange(H, device=masks.device), torch.arange(W, device=masks.device)

@@ -158,14 +158,17 @@ def pairwise_jf(
     void: (H, W) bool, pixels that count for nothing
     """
     K, N = len(truth_ids), len(prediction_ids)
-    truth, prediction = slots_of(truth_labels, truth_ids, void), slots_of(prediction_labels, prediction_ids, void)
+    truth, prediction = (
+        slots_of(truth_labels, truth_ids, void),
+        slots_of(prediction_labels, prediction_ids, void),
+    )
     radius = boundary_radius(*truth_labels.shape, bound_th)
     measure = pairwise_boundary(contours_of(truth, K, radius), contours_of(prediction, N, radius))
     return pairwise_overlap(truth, prediction, K, N).iou, measure
 
 
 def region_similarity(truth: np.ndarray, prediction: np.ndarray, void: np.ndarray | None = None) -> float:
-    """J of two (H, W) bool masks: intersection over union, 1 where both are empty; void pixels do not count."""
+    """J of two (H, W) bool masks: intersection over union, 1 where both are empty; void does not count."""
     counted = np.ones(truth.shape, dtype=bool) if void is None else ~void
     union = np.count_nonzero((truth | prediction) & counted)
     return np.count_nonzero(truth & prediction & counted) / union if union else 1.0

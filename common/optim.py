@@ -1,7 +1,8 @@
 """Parameter groups, learning-rate schedule and the moving average of weights."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,16 @@ def parameter_groups(
 ) -> list[dict]:
     """AdamW's groups: backbone and heads, each with and without weight decay; frozen parameters are in none.
 
-    Norms, biases, embeddings (parameters held by a module itself rather than by a layer) and the criterion's own
-    parameters do not decay. Each group has a `name`, for the log.
+    Norms, biases, embeddings (parameters held by a module itself rather than by a layer) and the criterion's
+    own parameters do not decay. Each group has a `name`, for the log.
     """
     groups = {
-        (part, decay): {"name": part, "params": [], "lr": rate, "weight_decay": weight_decay if decay else 0.0}
+        (part, decay): {
+            "name": part,
+            "params": [],
+            "lr": rate,
+            "weight_decay": weight_decay if decay else 0.0,
+        }
         for part, rate in (("backbone", lr_backbone), ("heads", lr_head))
         for decay in (True, False)
     }
@@ -33,7 +39,7 @@ def parameter_groups(
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
-    """The factor of the learning rate at a step: linear from 0 over the warm-up, then half a cosine down to 0."""
+    """The factor of the learning rate at a step: a linear warm-up, then half a cosine down to 0."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
@@ -41,7 +47,7 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
 
 
 class MovingAverage:
-    """Exponential moving average of a network's weights, started gently: its decay is at most (1 + n) / (10 + n)."""
+    """Exponential moving average of weights; its decay is at most (1 + n) / (10 + n) at update n."""
 
     def __init__(self, network: nn.Module, decay: float):
         self.decay, self.updates = decay, 0
@@ -58,9 +64,20 @@ class MovingAverage:
         )
 
     def load(self, weights: dict[str, Tensor], updates: int) -> None:
+        """Continue from the averages of a checkpoint."""
         self.updates = updates
         for name, value in self.weights.items():
             value.copy_(weights[name])
+
+    @contextmanager
+    def applied(self, network: nn.Module) -> Iterator[None]:
+        """Inside, the network has the averages as its weights."""
+        present = {name: value.clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(self.weights)
+        try:
+            yield
+        finally:
+            network.load_state_dict(present)
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:

@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
-    """Show a tqdm bar over the items where stderr is a terminal and tqdm is installed; the same items either way."""
+    """The same items, with a tqdm bar where stderr is a terminal and tqdm is installed."""
     if not sys.stderr.isatty():
         return items
     try:

@@ -4,6 +4,8 @@ Everything is written frame by frame, at flat memory in the length of a video.
 """
 
 import json
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,12 +24,13 @@ from common.files import atomic_write
 from common.masks import RLE
 from common.types import IGNORE
 from common.visualize import PALETTE
+from common.visualize import overlay as draw_overlay
 
 MAX_LABEL = 65535  # of a 16-bit PNG
 
 
 def write_label_map(path: Path, labels: np.ndarray | Tensor) -> None:
-    """Write an (H, W) map of ids as a palette PNG in the DAVIS colours, or as 16-bit grey where ids reach 255.
+    """Write an (H, W) map of ids as a palette PNG in the DAVIS colours, or 16-bit grey where ids reach 255.
 
     255 never stands in a palette PNG, because readers of such files take it for "ignore".
     Raises UserError where an id does not fit 16 bits, OSError where the file cannot be written.
@@ -35,7 +38,9 @@ def write_label_map(path: Path, labels: np.ndarray | Tensor) -> None:
     labels = np.asarray(labels)
     highest = int(labels.max(initial=0))
     if highest > MAX_LABEL:
-        raise UserError(f"{path}: id {highest} does not fit a PNG, whose ids end at {MAX_LABEL}: split the video")
+        raise UserError(
+            f"{path}: id {highest} does not fit a PNG, which ends at {MAX_LABEL}: split the video"
+        )
     if highest < IGNORE:
         image = Image.fromarray(labels.astype(np.uint8))
         image.putpalette(PALETTE.tobytes())
@@ -48,14 +53,14 @@ def write_label_map(path: Path, labels: np.ndarray | Tensor) -> None:
 class OverlayWriter:
     """Writes an H.264 mp4 that plays in every browser: a context manager with `add`.
 
-    The file takes its name when the block ends; an exception in the block, or no frame at all, leaves nothing.
+    The file takes its name when the block ends; an exception in the block, or no frame, leaves nothing.
     Raises MissingPackage without PyAV, OSError where the file cannot be written.
     """
 
     def __init__(self, path: Path, fps: float):
         self._av = require("av", "writing overlay videos")
         self._path = path
-        self._fps = Fraction(fps).limit_denominator(1001)  # 29.97 becomes 30000/1001
+        self._fps = Fraction(fps).limit_denominator(1001)  # 30000/1001 survives
         self._cleanup = ExitStack()
         self._container: Any = None
         self._stream: Any = None
@@ -80,11 +85,12 @@ class OverlayWriter:
 
     def _open(self, height: int, width: int) -> None:
         temporary = self._cleanup.enter_context(atomic_write(self._path))
-        options = {"movflags": "+faststart"}  # the index first, so that a browser plays while it loads
+        index_first = {"movflags": "+faststart"}  # so that a browser plays while it loads
         self._container = self._cleanup.enter_context(
-            self._av.open(str(temporary), "w", format="mp4", container_options=options)
+            self._av.open(str(temporary), "w", format="mp4", container_options=index_first)
         )
-        stream = self._container.add_stream("libx264", rate=self._fps, options={"crf": "20", "preset": "veryfast"})
+        quality = {"crf": "20", "preset": "veryfast"}
+        stream = self._container.add_stream("libx264", rate=self._fps, options=quality)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context  # 1 is BT.709 in each, which players assume where a file does not say
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1
@@ -96,13 +102,50 @@ class OverlayWriter:
             self._container.mux(self._stream.encode(None))
 
 
+class VideoOutput:
+    """Writes the label maps of one video, and its overlay where `fps` is given: a context manager with `add`.
+
+    Maps go to output/Annotations/<name>/, the overlay to output/overlays/<name>.mp4. Both appear, in place of
+    what was there, when the block ends; an exception in it leaves what was there.
+    """
+
+    def __init__(self, output: Path, name: str, *, fps: float | None):
+        self.folder = output / "Annotations" / name
+        self.partial = self.folder.with_name(f".{name}.partial")
+        self.overlay = None if fps is None else OverlayWriter(output / "overlays" / f"{name}.mp4", fps)
+
+    def add(self, name: str, frame: Tensor, labels: Tensor) -> None:
+        """Write frame `name`, uint8 RGB (3, H, W), with its (H, W) label map."""
+        write_label_map(self.partial / f"{name}.png", labels)
+        if self.overlay:
+            self.overlay.add(draw_overlay(frame, labels))
+
+    def __enter__(self) -> "VideoOutput":
+        shutil.rmtree(self.partial, ignore_errors=True)  # a killed run may have left one
+        if self.overlay:
+            self.overlay.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self.overlay:
+                self.overlay.__exit__(kind, error, trace)
+            if kind is None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                os.replace(self.partial, self.folder)
+        finally:
+            shutil.rmtree(self.partial, ignore_errors=True)
+
+
 class TrackRow(NamedTuple):
     """One track in one frame.
 
     track: the id
     score: in [0, 1]
     category: 1 where there are no classes
-    rle: the run-length encoding of the mask; None where masks cannot be encoded, which leaves only tracks.json
+    rle: the run-length encoding of the mask; None where nothing can encode it and only tracks.json is wanted
     """
 
     track: int
@@ -114,9 +157,13 @@ class TrackRow(NamedTuple):
 SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-CREATE TABLE frames (video INTEGER, frame INTEGER, name TEXT NOT NULL, PRIMARY KEY (video, frame)) WITHOUT ROWID;
+CREATE TABLE frames (
+    video INTEGER, frame INTEGER, name TEXT NOT NULL,
+    PRIMARY KEY (video, frame)
+) WITHOUT ROWID;
 CREATE TABLE rows (
-    video INTEGER, track INTEGER, frame INTEGER, score REAL NOT NULL, category INTEGER NOT NULL, rle TEXT NOT NULL,
+    video INTEGER, track INTEGER, frame INTEGER,
+    score REAL NOT NULL, category INTEGER NOT NULL, rle TEXT NOT NULL,
     PRIMARY KEY (video, track, frame)
 ) WITHOUT ROWID;
 """
@@ -146,8 +193,9 @@ class ResultsSpool:
     """Keeps the tracks of all videos in a temporary database on disk, from which the JSON files are written.
 
     A context manager: `start_video`, `add_frame` for every frame in order, and at the end `write_results` and
-    `write_tracks`. The database `.results.sqlite` in `folder` is removed when the block ends. A video's id is the
-    1-based rank of its name among all videos; a track's score is the mean over the frames where it is present.
+    `write_tracks`. The database `.results.sqlite` in `folder` is removed when the block ends. A video's id is
+    the 1-based rank of its name among all videos; a track's score is the mean of its scores over the frames
+    where it is present.
     Raises OSError where the database cannot be written.
     """
 
@@ -185,8 +233,8 @@ class ResultsSpool:
     def write_tracks(self, path: Path) -> None:
         """Write who was when and where: for each video its id, its length in frames and its tracks.
 
-        {video: {"video_id", "frames", "tracks": {track id: {"category", "score", "first", "last", "scores"}}}};
-        "first" and "last" are names of frames, "scores" has the score of each frame where the track is present.
+        {video: {"video_id", "frames", "tracks": {id: {"category", "score", "first", "last", "scores"}}}}:
+        "first" and "last" are names of frames, "scores" holds those of the frames where the track is present.
         """
         self._write(path, _joined("{\n", self._video_entries(), ",\n", "\n}\n"))
 
@@ -198,8 +246,9 @@ class ResultsSpool:
         self._path.unlink(missing_ok=True)
 
     def _write(self, path: Path, pieces: Iterable[str]) -> None:
-        with self._disk_errors(), atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(pieces)
+        with self._disk_errors(), atomic_write(path) as temporary:
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.writelines(pieces)
 
     def _ranked(self) -> Iterator[tuple[int, int]]:
         """(video_id, key in the tables) of every video, by name."""
@@ -209,7 +258,8 @@ class ResultsSpool:
         for video_id, video in self._ranked():
             for track, score, category, *_ in self._database.execute(TRACK_SUMMARY, (video,)):
                 entry = json.dumps({"video_id": video_id, "category_id": category, "score": score})
-                yield _joined(f'{entry[:-1]}, "segmentations": [', self._segmentations(video, track), ", ", "]}")
+                opening = f'{entry[:-1]}, "segmentations": ['
+                yield _joined(opening, self._segmentations(video, track), ", ", "]}")
 
     def _segmentations(self, video: int, track: int) -> Iterator[list[str]]:
         """The encoding of the track's mask in every frame of the video, null where it is absent."""
@@ -223,8 +273,9 @@ class ResultsSpool:
 
     def _video_entries(self) -> Iterator[Iterator[str]]:
         for video_id, video in self._ranked():
-            opening = f'{json.dumps(self._names[video])}: {{"video_id": {video_id}, "frames": {self._lengths[video]}'
-            yield _joined(f'{opening}, "tracks": {{', self._track_entries(video), ",", "}}")
+            entry = json.dumps({"video_id": video_id, "frames": self._lengths[video]})
+            opening = f'{json.dumps(self._names[video])}: {entry[:-1]}, "tracks": {{'
+            yield _joined(opening, self._track_entries(video), ",", "}}")
 
     def _track_entries(self, video: int) -> Iterator[Iterator[str]]:
         for track, score, category, first, last in self._database.execute(TRACK_SUMMARY, (video,)):
@@ -234,7 +285,8 @@ class ResultsSpool:
                 [f"{json.dumps(name)}: {json.dumps(score)}"]
                 for name, score in self._database.execute(TRACK_SCORES, (video, track))
             )
-            yield _joined(f'\n  "{track}": {entry[:-1]}, "scores": {{', scores, ", ", "}}")
+            opening = f'\n  "{track}": {entry[:-1]}, "scores": {{'
+            yield _joined(opening, scores, ", ", "}}")
 
     def _frame_name(self, video: int, frame: int) -> str:
         query = "SELECT name FROM frames WHERE video = ? AND frame = ?"

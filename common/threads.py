@@ -14,7 +14,7 @@ class _End(Exception):
 
 
 def _produce(items: Iterable[Item], queue: Queue, stopped: Event) -> None:
-    """Send (item, None) for every item, then (None, the exception that ended it); at most one after a stop."""
+    """Send (item, None) for every item, then (None, what ended it); at most one of them after a stop."""
     try:
         for item in items:
             queue.put((item, None))
@@ -40,8 +40,8 @@ def _drain(queue: Queue) -> None:
 def prefetch(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
     """Yield the items in order while a thread fetches up to `depth` of them ahead.
 
-    An exception of `items` is raised after the items before it. Where the consumer stops early (`close`, or an
-    exception in its loop), the thread ends and `items` is closed before control returns.
+    An exception of `items` is raised after the items before it. Where the consumer stops early (`close`, or
+    an exception in its loop), the thread ends and `items` is closed before control returns.
     """
     queue: Queue[tuple[Any, BaseException | None]] = Queue(depth)
     stopped = Event()
@@ -62,11 +62,11 @@ def prefetch(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
 
 
 class BackgroundWriter:
-    """Runs calls in the order of their submission, in one thread; `submit` waits while `depth` calls are pending.
+    """Runs calls in the order of their submission, in one thread; `depth` of them may be pending.
 
-    After the first call that fails the rest are dropped, and that call's exception is raised by the next `submit`
-    or by `close`. As a context manager it finishes the pending calls at the end of the block, or drops them where
-    the block ends with an exception.
+    After the first call that fails the rest are dropped, and that call's exception is raised by the next
+    `submit` or by `close`. As a context manager it finishes the pending calls at the end of the block, or
+    drops them where the block ends with an exception.
     """
 
     def __init__(self, depth: int = 8):
@@ -77,7 +77,7 @@ class BackgroundWriter:
         self._thread.start()
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
-        """Queue `function(*args)`; raises what an earlier call raised."""
+        """Queue `function(*args)`, when there is room; raises what an earlier call raised."""
         self._raise_error()
         self._queue.put((function, args))
 

@@ -1,4 +1,4 @@
-"""HOTA, CLEAR and Identity (IDF1) from the similarities of each frame, number for number as TrackEval has them."""
+"""HOTA, CLEAR and Identity (IDF1) from the similarities of each frame, exactly as TrackEval has them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,7 +13,7 @@ EPS = np.finfo(np.float64).eps
 
 
 class Frame(NamedTuple):
-    """One frame: K true ids, N result ids (each unique in the frame) and their (K, N) similarity in [0, 1]."""
+    """One frame: K true ids and N result ids, unique in the frame, and their (K, N) similarity in [0, 1]."""
 
     truth: np.ndarray
     result: np.ndarray
@@ -61,7 +61,7 @@ class HotaCounts(Counts):
     similarity: np.ndarray = field(default_factory=_zeros)
 
     def scores(self) -> dict[str, np.ndarray]:
-        """Each score as (19,) float64 in [0, 1]: HOTA, DetA, AssA, LocA and their parts (Luiten et al., 2021)."""
+        """HOTA, DetA, AssA, LocA and their parts, each (19,) float64 in [0, 1] (Luiten et al., 2021)."""
         matches = np.maximum(1, self.tp)
         scores = {
             "DetA": self.tp / np.maximum(1, self.tp + self.fn + self.fp),
@@ -171,7 +171,9 @@ def _alignment(frames: list[Frame], truth_count: np.ndarray, result_count: np.nd
     for frame in frames:
         s = frame.similarity
         total = s.sum(0)[None, :] + s.sum(1)[:, None] - s
-        shared[np.ix_(frame.truth, frame.result)] += np.where(total > EPS, s / np.where(total > EPS, total, 1), 0)
+        shared[np.ix_(frame.truth, frame.result)] += np.where(
+            total > EPS, s / np.where(total > EPS, total, 1), 0
+        )
     return shared / (truth_count[:, None] + result_count[None, :] - shared)
 
 
@@ -229,7 +231,7 @@ def _match_frame(frame: Frame, previous: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def clear_counts(frames: list[Frame], truth_count: np.ndarray, result_count: np.ndarray) -> ClearCounts:
-    """CLEAR's counts of one sequence; arguments as for `hota_counts`. The ids of `switches` are those of `frames`.
+    """CLEAR's counts of one sequence; arguments as for `hota_counts`, whose ids stand in the id switches.
 
     As in TrackEval, a frame without truth or without results does not end a tracked spell.
     """
@@ -273,7 +275,7 @@ class TrackingAccumulator:
         self._frames: list[Frame] = []
 
     def add(self, truth_ids: Sequence[int], result_ids: Sequence[int], similarity: np.ndarray) -> None:
-        """Take the next frame: K true ids and N result ids, each unique, and their (K, N) similarity (mask IoU)."""
+        """Take the next frame: K true ids and N result ids, each unique, and their (K, N) mask IoU."""
         ids = (np.asarray(ids, dtype=np.int64) for ids in (truth_ids, result_ids))
         self._frames.append(Frame(*ids, np.asarray(similarity, dtype=np.float64)))
 

@@ -16,7 +16,9 @@ LONGEST = 2  # the long side is at most this many times the short side that was 
 
 def normalise(frames: Tensor) -> Tensor:
     """(..., 3, H, W) uint8 RGB to float32 in ImageNet statistics."""
-    return TF.normalize(TF.to_dtype(frames, torch.float32, scale=True), list(IMAGENET_MEAN), list(IMAGENET_STD))
+    return TF.normalize(
+        TF.to_dtype(frames, torch.float32, scale=True), list(IMAGENET_MEAN), list(IMAGENET_STD)
+    )
 
 
 def fit_short_side(height: int, width: int, short_side: float) -> tuple[int, int]:
@@ -41,9 +43,9 @@ def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
 class Augmentation:
     """Random geometry and colour for one clip.
 
-    Half the time (`crop_probability`) a part of the frames is cut out first: frames are thought of at a short side of
-    1.04 to 1.56 times `image_size`, and 1 to 1.56 times `image_size` of each side are kept. These are the ratios of
-    the usual video instance segmentation recipe (resize 400-600, crop 384-600, at 384).
+    Half the time (`crop_probability`) a part of the frames is cut out first: frames are thought of at a short
+    side of 1.04 to 1.56 times `image_size`, and 1 to 1.56 times `image_size` of each side are kept. These are
+    the ratios of the usual video instance segmentation recipe (resize 400-600, crop 384-600, at 384).
     """
 
     min_scale: float = option(0.75, "least short side of training frames, relative to --image_size")

@@ -19,7 +19,8 @@ IGNORE = 255  # the label of pixels that no loss and no score may count
 class Clip:
     """A batch of annotated clips.
 
-    frames: (B, T, 3, H, W) float32, in whatever normalisation the system's dataset chose (ImageNet by default)
+    frames: (B, T, 3, H, W) float32, in whatever normalisation the system's dataset chose (ImageNet by
+    default)
     labels: (B, T, H, W) uint8 label maps: 0 background, k slot k, 255 ignore
     ids: (B, K) int64 annotation identity of each slot, 0 where the slot is empty
     classes: (B, K) int64 class index of each slot, 0 where there are no classes

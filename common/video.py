@@ -1,15 +1,15 @@
 """Reads the frames of videos one at a time: from folders of images, image globs and video files.
 
 Still images are read as they are stored, without applying an EXIF orientation, because masks are drawn on the
-stored pixels. The display rotation of a video file (a portrait clip of a phone) is applied, as every player does.
+stored pixels. The display rotation of a video file (a portrait clip of a phone) is applied, as players do.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from glob import escape, glob
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,13 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError, require
-from common.vos_dataset import read_frame
+from common.vos_dataset import natural_key, read_frame
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
 DEFAULT_FPS = 24.0  # of still images, which do not say; the rate at which DAVIS is shown
 LAYOUTS = ("JPEGImages", "480p")  # the inner folders of YouTube-VOS and DAVIS roots that hold the videos
 MISSING_TAIL = 1.0  # seconds by which a file may end before its stated duration: containers round it
-
-
-def natural_key(name: str) -> list[Any]:
-    """Sort key under which the numbers in a name compare by value: "frame2" before "frame10"."""
-    parts = re.split(r"([0-9]+)", name)
-    return [*(int(part) if i % 2 else part for i, part in enumerate(parts)), name]
 
 
 def _images_in(folder: Path, pattern: str) -> Iterator[Path]:
@@ -49,7 +43,7 @@ def _of_one_size(path: Path, frames: Iterable[tuple[str, np.ndarray]]) -> Iterat
         expected = expected or (height, width)
         if (height, width) != expected:
             raise UserError(
-                f"{path}: frame {name} is {width}x{height}, the frames before it are {expected[1]}x{expected[0]}: "
+                f"{path}: frame {name} is {width}x{height}, those before it are {expected[1]}x{expected[0]}: "
                 "bring all frames of a video to one size"
             )
         yield name, torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)))
@@ -74,7 +68,7 @@ class ImageSequence:
     def images(self) -> list[Path]:
         """The image files in order; raises UserError where two have the same frame name."""
         images = sorted(_images_in(self.path, self.pattern), key=lambda image: natural_key(image.stem))
-        for image, following in zip(images, images[1:], strict=False):
+        for image, following in pairwise(images):
             if image.stem == following.stem:
                 raise UserError(f"{image} and {following.name} are the same frame: remove one of them")
         return images
@@ -111,7 +105,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     with container:
         stream = container.streams.best("video")
         if stream is None or stream.codec_context is None:
-            raise UserError(f"{path} has no video stream that can be decoded: choose another file, or re-encode it")
+            raise UserError(f"{path} has no video stream that can be decoded: choose another file")
         yield container, stream
 
 
@@ -138,8 +132,8 @@ def _check_ending(container: Any, end: float) -> None:
 def _decode(path: Path) -> Iterator[np.ndarray]:
     """Yield the frames of a video file, (H, W, 3) uint8 RGB, upright; raises _Damage where some are lost.
 
-    The decoder conceals damage, and the reader takes a file that was cut between two packets for a whole one, so
-    both are asked. Audio is read, not decoded: it shows a cut that lies between two frames.
+    The decoder conceals damage, and the reader takes a file that was cut between two packets for a whole one,
+    so both are asked. Audio is read, not decoded: it shows a cut that lies between two frames.
     """
     with _opened(path) as (container, stream):
         stream.thread_type = "FRAME"  # decoding slice by slice leaves damaged frames unmarked
@@ -159,7 +153,7 @@ def _decode(path: Path) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video in one file, decoded frame by frame; its frames are named 00000, 00001, ... in decoding order."""
+    """A video in one file; its frames are named 00000, 00001, ... in the order in which they are shown."""
 
     name: str
     path: Path
@@ -176,7 +170,7 @@ class VideoFile:
 
     @property
     def num_frames(self) -> int | None:
-        """What the file says, which an edited clip may exceed; None where only decoding can tell."""
+        """What the file says (a trimmed clip shows fewer); None where only decoding can tell."""
         return self._header[1]
 
     @property
@@ -186,8 +180,8 @@ class VideoFile:
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (frame name, uint8 RGB (3, H, W)), one at a time.
 
-        Raises UserError where the file is no video, is damaged (after the frames before the damage), or holds no
-        frame; MissingPackage without PyAV.
+        Raises UserError where the file is no video or holds no frame, and, after the frames that can be read,
+        where it is damaged; MissingPackage without PyAV.
         """
         av = require("av", "reading video files")
         count = 0
@@ -198,7 +192,8 @@ class VideoFile:
         except (_Damage, av.FFmpegError) as error:
             reason = error.args[0] if isinstance(error, _Damage) else error.strerror
             raise UserError(
-                f"{self.path} is damaged after {count} readable frames ({reason}): copy it again, or re-encode it"
+                f"{self.path} is damaged after {count} readable frames ({reason}): "
+                "copy it again, or re-encode it"
             ) from error
         if count == 0:
             raise UserError(f"{self.path} holds no frame: choose another file")
@@ -240,12 +235,12 @@ def _videos_among(paths: list[Path], pattern: str, fps: float) -> Iterator[Video
 def find_videos(root: str | Path, fps: float = DEFAULT_FPS) -> list[Video]:
     """Find the videos of a path, sorted by name.
 
-    root: a folder of video folders or of video files (or both), a YouTube-VOS or DAVIS root, one video folder,
-        one video file, or a glob of images, folders or files
+    root: a folder of video folders or of video files (or both), a YouTube-VOS or DAVIS root, one video
+        folder, one video file, or a glob of images, folders or files
     fps: frames per second of still images
-    A video is named by its folder, or by its file without the suffix. What is neither an image, a folder of images
-    nor a video file is passed over. Raises UserError where the path does not exist, where nothing is found, and
-    where two videos have the same name.
+    A video is named by its folder, or by its file without the suffix. What is neither an image, a folder of
+    images nor a video file is passed over. Raises UserError where the path does not exist, where nothing is
+    found, and where two videos have the same name.
     """
     paths, pattern = _candidates(Path(root))
     videos = sorted(_videos_among(paths, pattern, fps), key=lambda video: video.name)
@@ -254,7 +249,9 @@ def find_videos(root: str | Path, fps: float = DEFAULT_FPS) -> list[Video]:
             f"{root} holds no video: looked for folders of images ({' '.join(sorted(IMAGE_SUFFIXES))}) "
             f"and for video files ({' '.join(sorted(VIDEO_SUFFIXES))})"
         )
-    for video, following in zip(videos, videos[1:], strict=False):
+    for video, following in pairwise(videos):
         if video.name == following.name:
-            raise UserError(f"{video.path} and {following.path} are both named {video.name!r}: rename one of them")
+            raise UserError(
+                f"{video.path} and {following.path} are both named {video.name}: rename one of them"
+            )
     return videos

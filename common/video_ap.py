@@ -1,4 +1,4 @@
-"""YouTube-VIS average precision: tracks are matched by their IoU over the whole video, counted by pycocotools."""
+"""YouTube-VIS average precision: pycocotools counts tracks that are matched by their IoU over the video."""
 
 import contextlib
 import io
@@ -15,7 +15,12 @@ from common.masks import RLE, encode_rle
 from common.types import IGNORE
 
 PURPOSE = "YouTube-VIS average precision"
-AREA_RANGES = [[0, 1e10], [0, 128**2], [128**2, 256**2], [256**2, 1e10]]  # of a track's mean mask: all, s, m, l
+AREA_RANGES = [
+    [0, 1e10],
+    [0, 128**2],
+    [128**2, 256**2],
+    [256**2, 1e10],
+]  # of a track's mean mask: all, s, m, l
 MAX_RESULTS = [1, 10, 100]  # per video and category
 ANY_CATEGORY = -1
 RESULT_KEYS = {"video_id", "category_id", "score", "segmentations"}
@@ -36,7 +41,7 @@ class VideoAP:
     categories: list[int]
 
     def scores(self) -> dict[str, float]:
-        """The official numbers in [0, 1]: AP over all thresholds, at one, by area; AR by number of results."""
+        """The official numbers in [0, 1]: AP over all thresholds, at one, by area; AR by limit, by area."""
         precision, recall = self.precision[..., 2], self.recall
         return {
             "AP": _mean_of_defined(precision[..., 0]),
@@ -94,7 +99,9 @@ def _checked_rle(rle: Any, size: tuple[int, int], where: str) -> RLE:
     if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
         raise UserError(f'{where} is not an RLE: give {{"size": [height, width], "counts": ...}} or null')
     if list(rle["size"]) != list(size):
-        raise UserError(f"{where} has the size {rle['size']}, but the video has {list(size)}: resize the mask")
+        raise UserError(
+            f"{where} has the size {rle['size']}, but the video has {list(size)}: resize the mask"
+        )
     counts = rle["counts"]
     try:
         runs = np.asarray(counts, dtype=np.int64) if isinstance(counts, list) else rle_runs(counts)
@@ -109,12 +116,14 @@ def _checked_rle(rle: Any, size: tuple[int, int], where: str) -> RLE:
 
 
 def _track(entry: dict, video: dict, where: str) -> dict:
-    """One annotation or result as COCOeval takes it: RLEs and pixel counts frame by frame, and its mean area."""
+    """One annotation or result as COCOeval takes it: checked RLEs, all its pixels, and its mean area."""
     coder = require("pycocotools.mask", PURPOSE)
     size, length = (video["height"], video["width"]), video["length"]
     given, scored = entry["segmentations"], video.get("scored") or [None] * length
     if not isinstance(given, list) or len(given) != length:
-        raise UserError(f"{where} must have {length} segmentations, one for each frame of video {video['id']}")
+        raise UserError(
+            f"{where} must have {length} segmentations, one for each frame of video {video['id']}"
+        )
     segmentations: list[RLE | None] = [None] * length
     for t, rle in enumerate(given):
         if rle is not None:
@@ -131,7 +140,7 @@ def _track(entry: dict, video: dict, where: str) -> dict:
 
 
 def track_ious(results: list[dict], truths: list[dict]) -> np.ndarray:
-    """(D, G) float64: IoU over the whole video of each result with each true track; 0 where both are empty."""
+    """(D, G) float64: IoU over the video of D results with G true tracks, 0 where both are empty."""
     coder = require("pycocotools.mask", PURPOSE)
     intersection = np.zeros((len(results), len(truths)))
     for t in range(len(results[0]["segmentations"]) if intersection.size else 0):
@@ -161,7 +170,9 @@ def check_results(results: Any, name: str) -> None:
 def check_truth(truth: Any, name: str) -> None:
     """Raise UserError unless this is an annotation file in the YouTube-VIS form; `name` is its file."""
     if not isinstance(truth, dict) or not {"videos", "categories", "annotations"} <= truth.keys():
-        raise UserError(f"{name} is not a YouTube-VIS annotation file: it needs videos, categories, annotations")
+        raise UserError(
+            f"{name} is not a YouTube-VIS annotation file: it needs videos, categories, annotations"
+        )
     for video in truth["videos"]:
         if not {"id", "width", "height", "length"} <= video.keys():
             raise UserError(f"{name}: video {video.get('id')} needs id, width, height and length")
@@ -173,7 +184,7 @@ def check_truth(truth: Any, name: str) -> None:
 def _grouped(
     entries: list[dict], truth: dict, use_categories: bool, where: str
 ) -> dict[tuple[int, int], list[dict]]:
-    """Entries as tracks with ids from 1 on, by (video id, category id); raises UserError for an unknown id."""
+    """Entries as tracks with ids from 1 on, by (video id, category id); UserError where an id is unknown."""
     videos = {video["id"]: video for video in truth["videos"]}
     categories = {category["id"] for category in truth["categories"]}
     groups = defaultdict(list)
@@ -182,7 +193,9 @@ def _grouped(
         if video_id not in videos:
             raise UserError(f"{where} {number} is of video {video_id!r}, which the annotations do not have")
         if use_categories and category not in categories:
-            raise UserError(f"{where} {number} is of category {category!r}, which the annotations do not have")
+            raise UserError(
+                f"{where} {number} is of category {category!r}, which the annotations do not have"
+            )
         crowd = int(entry.get("iscrowd", 0))
         track = _track(entry, videos[video_id], f"{where} {number}")
         track |= {"id": number + 1, "iscrowd": crowd, "ignore": crowd, "score": entry.get("score")}
@@ -201,13 +214,15 @@ def average_precision(
 ) -> VideoAP:
     """Score a results list against annotations, both in the official YouTube-VIS form, as ytvoseval does.
 
-    Beyond the official form a video may have "scored": an RLE a frame of the pixels that count, null where all do.
-    Raises UserError that names the file where the input is not of that form, MissingPackage without pycocotools.
+    Beyond that form a video may have "scored": for each frame an RLE of the pixels that count, null for all.
+    Raises UserError that names the file where the form is another, MissingPackage without pycocotools.
     """
     check_truth(truth, truth_name)
     check_results(results, results_name)
     evaluator = require("pycocotools.cocoeval", PURPOSE).COCOeval(iouType="bbox")
-    evaluator._gts = defaultdict(list, _grouped(truth["annotations"], truth, use_categories, f"{truth_name}: annotation"))
+    evaluator._gts = defaultdict(
+        list, _grouped(truth["annotations"], truth, use_categories, f"{truth_name}: annotation")
+    )
     evaluator._dts = defaultdict(list, _grouped(results, truth, use_categories, f"{results_name}: result"))
     evaluator._prepare = lambda: None  # the tracks are in place; COCOeval would look for images
     evaluator.computeIoU = lambda video, category: _ious(evaluator, video, category)
@@ -218,7 +233,11 @@ def average_precision(
     with contextlib.redirect_stdout(io.StringIO()):  # COCOeval prints its progress
         evaluator.evaluate()
         evaluator.accumulate()
-    return VideoAP(evaluator.eval["precision"], evaluator.eval["recall"], [int(category) for category in parameters.catIds])
+    return VideoAP(
+        evaluator.eval["precision"],
+        evaluator.eval["recall"],
+        [int(category) for category in parameters.catIds],
+    )
 
 
 def _ious(evaluator: Any, video: int, category: int) -> np.ndarray:
@@ -228,7 +247,7 @@ def _ious(evaluator: Any, video: int, category: int) -> np.ndarray:
 
 
 class TruthTracks:
-    """The true tracks of one video in the YouTube-VIS form, built from label maps, one annotated frame at a time.
+    """The true tracks of one video in the YouTube-VIS form, built from its annotated label maps one by one.
 
     frames: the number of each annotated frame in its video, by which results are looked up
     """
@@ -297,6 +316,8 @@ def on_annotated_frames(results: list[dict], videos: Iterable[TruthTracks], name
         if result["video_id"] in frames:
             masks, wanted = result["segmentations"], frames[result["video_id"]]
             if len(masks) <= max(wanted, default=-1):
-                raise UserError(f"{name}: result {i} has {len(masks)} segmentations: one for each frame is needed")
+                raise UserError(
+                    f"{name}: result {i} has {len(masks)} segmentations: one for each frame is needed"
+                )
             chosen.append({**result, "segmentations": [masks[t] for t in wanted]})
     return chosen

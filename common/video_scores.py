@@ -1,4 +1,4 @@
-"""The scores of a tracker on annotated videos, the flat numbers of metrics.json: one scorer for all who need them."""
+"""The scores of a tracker on annotated videos: the flat numbers of metrics.json, whoever asks for them."""
 
 import math
 import sys
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from common.errors import MissingPackage, require
+from common.errors import MissingPackage, available, require
 from common.metrics import boundary_radius, contours_of, pairwise_boundary, pairwise_overlap, slots_of
 from common.tracking_metrics import TrackingAccumulator, TrackingScore, combine
 from common.types import IGNORE
@@ -50,19 +50,11 @@ class VideoScore:
     truth: TruthTracks | None
 
 
-def _has_pycocotools() -> bool:
-    try:
-        require("pycocotools.mask", PURPOSE)
-    except MissingPackage:
-        return False
-    return True
-
-
 class VideoScorer:
     """Scores one video from the label maps of its annotated frames, given in order; memory is flat in pixels.
 
-    Sums over the frames are kept for every pair of an object and a track. The last row and the last column are
-    an object and a track that are never there: a newcomer starts from their sums, for until now it was absent.
+    Sums over the frames are kept for every pair of an object and a track. The last row and the last column
+    are an object and a track that are never there: newcomers start from their sums, being absent until now.
     """
 
     def __init__(
@@ -76,11 +68,13 @@ class VideoScorer:
         self._prompted = prompted
         self._objects: list[int] = []
         self._tracks: list[int] = []
-        self._quality = np.zeros((3, 1, 1))  # (3, K+1, N+1): sums of J, of F and of 1 over the frames that count
+        self._quality = np.zeros(
+            (3, 1, 1)
+        )  # (3, K+1, N+1): sums of J, of F and of 1 over the frames that count
         self._pixels = np.zeros((2, 1, 1), dtype=np.int64)  # (2, K+1, N+1): sums of intersection and of union
         self._tracking = TrackingAccumulator()
         self._frames = self._visible = 0
-        self._truth = TruthTracks(video_id, categories) if _has_pycocotools() else None
+        self._truth = TruthTracks(video_id, categories) if available("pycocotools.mask") else None
 
     def add(
         self,
@@ -95,6 +89,7 @@ class VideoScorer:
         prompted_ids: objects whose mask the tracker was given on this frame, which does not count for them
         frame: its number in the video, by which results are looked up; by default the number of frames added
         """
+        assert truth_labels.shape == prediction_labels.shape, "truth and prediction have one size"
         void = truth_labels == IGNORE
         self._admit(np.setdiff1d(truth_labels, [0, IGNORE]), np.setdiff1d(prediction_labels[~void], [0]))
         K, N = len(self._objects), len(self._tracks)
@@ -102,7 +97,9 @@ class VideoScorer:
         prediction = slots_of(prediction_labels, self._tracks, void)
         overlap = pairwise_overlap(truth, prediction, K + 1, N + 1)
         radius = boundary_radius(*truth.shape)
-        boundary = pairwise_boundary(contours_of(truth, K + 1, radius), contours_of(prediction, N + 1, radius))
+        boundary = pairwise_boundary(
+            contours_of(truth, K + 1, radius), contours_of(prediction, N + 1, radius)
+        )
         counted = [k for k, object_id in enumerate(self._objects) if object_id not in prompted_ids]
         quality = np.stack([overlap.iou, boundary, np.ones_like(boundary)])
         self._quality[:, counted] += quality[:, counted]
@@ -148,7 +145,7 @@ class VideoScorer:
         self._tracks += new_tracks
 
     def _matches(self, quality: np.ndarray) -> dict[int, int]:
-        """{row of an object: column of its track}, by id where prompted, otherwise by the best (K, N) quality."""
+        """{row of an object: column of its track}: by id where prompted, else for the most (K, N) quality."""
         if self._prompted:
             columns = {track: column for column, track in enumerate(self._tracks)}
             return {k: columns[i] for k, i in enumerate(self._objects) if i in columns}
@@ -188,8 +185,8 @@ def summarise(
 ) -> dict[str, float | int | None]:
     """The numbers of metrics.json over all videos: in percent, flat, None where undefined.
 
-    results: the tracker's results in the YouTube-VIS form, for AP; without them, or without pycocotools (which
-    is said on stderr), AP is None
+    results: the tracker's results in the YouTube-VIS form, for AP; without them, or without pycocotools (as
+    stderr says), AP is None
     results_name: their file, for the UserError that is raised where they are not of that form
     Means of J, F and J_tube are over all objects of all videos; tracking scores are combined as in TrackEval.
     """

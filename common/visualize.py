@@ -18,7 +18,7 @@ GAP = 4  # pixels between the pictures of a sheet
 
 
 def _davis_palette() -> np.ndarray:
-    """(256, 3) uint8 colours of PASCAL VOC and DAVIS: the bits of an index, three by three, fill R, G and B."""
+    """(256, 3) uint8 colours of PASCAL VOC and DAVIS: the bits of an index go to R, G and B in turn."""
     indices = np.arange(256)
     palette = np.zeros((256, 3), dtype=np.uint8)
     for level in range(8):
@@ -72,7 +72,7 @@ def _name_plate(text: str, size: int, colour: tuple[int, int, int]) -> np.ndarra
 
 
 def _place(taken: np.ndarray, x: int, y: int, height: int, width: int) -> tuple[int, int]:
-    """The top left corner of a plate near the point (x, y): above it, else where no other plate is, else above."""
+    """The (top, left) corner of a plate at the point (x, y): above it, or a step off where one is taken."""
     left = min(max(x - width // 2, 0), max(taken.shape[1] - width, 0))
     for corner in (y - height, y, y + height, y - 2 * height, y - height):
         top = min(max(corner, 0), max(taken.shape[0] - height, 0))
@@ -108,8 +108,8 @@ def overlay(
     text: the name of each id, none for ids that it lacks; the ids themselves where it is None
     Returns a new (H, W, 3) uint8 array.
     """
-    picture = np.array(frame.permute(1, 2, 0).cpu() if isinstance(frame, Tensor) else frame)
-    labels = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+    picture = frame.permute(1, 2, 0).cpu().numpy().copy() if isinstance(frame, Tensor) else frame.copy()
+    labels = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
     assert picture.shape[:2] == labels.shape, "the label map has the size of the frame"
     objects = labels > 0
     picture[objects] = picture[objects] // 2 + PALETTE[colour_indices(labels[objects])] // 2
@@ -167,9 +167,9 @@ def _read_curves(csv_path: Path) -> tuple[str, dict[str, Curves]]:
 
 
 def plot_curves(csv_path: Path, png_path: Path) -> None:
-    """Draw the columns of a results.csv against its first ("step" or "epoch"), one plot for each group of names.
+    """Draw the columns of a results.csv against its first ("step" or "epoch"), one plot for each group.
 
-    A group is the part of a column's name before "/", as in loss/total; empty cells are left out.
+    The group is the part of a column's name before "/", as in loss/total; empty cells are left out.
     """
     from matplotlib.figure import Figure
 

@@ -228,7 +228,7 @@ class VOSFolder:
         self.categories = sorted({c for objects in self._categories.values() for c in objects.values()})
 
     def classes_of(self, video: str) -> dict[int, int]:
-        """{object id: place of its category in `categories`} of a video; UserError where meta.json lacks the video."""
+        """{object id: index of its category} of a video; UserError where meta.json lacks the video."""
         if video not in self._categories:
             raise UserError(f"{self.root / 'meta.json'} lacks the categories of video {video}: add them")
         return {i: self.categories.index(name) for i, name in self._categories[video].items()}

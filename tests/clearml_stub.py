@@ -44,7 +44,9 @@ class ClearMLStub:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self) -> "ClearMLStub":
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,7 +108,9 @@ def _handler(stub: ClearMLStub) -> type[BaseHTTPRequestHandler]:
                 return self._reply(stub.files[self.path])
             call = self.path.partition("?")[0].rsplit("/", 1)[-1]
             if call == "events.add_batch":
-                stub.events += [json.loads(line) for line in body.decode().splitlines() if line.startswith("{")]
+                stub.events += [
+                    json.loads(line) for line in body.decode().splitlines() if line.startswith("{")
+                ]
                 data = {"added": 1, "errors": 0}
             else:
                 data = stub.answer(call, json.loads(body or b"{}"))

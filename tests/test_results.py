@@ -1,5 +1,7 @@
 import json
 import sqlite3
+import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +57,7 @@ def test_an_output_that_cannot_be_written_is_an_os_error_with_the_path(tmp_path:
 
 @pytest.mark.parametrize("size", [(32, 48), (33, 47)])
 def test_an_overlay_keeps_colours_rate_and_length_and_pads_odd_sides(tmp_path: Path, size: tuple[int, int]):
-    with OverlayWriter(tmp_path / "overlays" / "a.mp4", fps=29.97) as writer:
+    with OverlayWriter(tmp_path / "overlays" / "a.mp4", fps=30000 / 1001) as writer:
         for shade in range(0, 100, 20):
             writer.add(picture(*size, shade))
     video = VideoFile("a", tmp_path / "overlays" / "a.mp4")
@@ -94,7 +96,7 @@ def test_an_overlay_without_frames_writes_nothing(tmp_path: Path):
 
 
 def test_an_overlay_without_pyav_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingPackage, match="pip install av"):
         OverlayWriter(tmp_path / "a.mp4", fps=10)
 
@@ -130,7 +132,8 @@ def test_tracks_json_says_who_is_when_and_how_sure(tmp_path: Path):
         fill(spool)
         spool.write_tracks(tmp_path / "tracks.json")
     one = {"category": 4, "score": 1.0, "first": "00010", "last": "00010", "scores": {"00010": 1.0}}
-    two = {"category": 2, "score": 0.5, "first": "00010", "last": "00015", "scores": {"00010": 0.25, "00015": 0.75}}
+    both = {"00010": 0.25, "00015": 0.75}
+    two = {"category": 2, "score": 0.5, "first": "00010", "last": "00015", "scores": both}
     seven = {"category": 1, "score": 0.5, "first": "00000", "last": "00000", "scores": {"00000": 0.5}}
     written = json.loads((tmp_path / "tracks.json").read_text())
     assert written == {
@@ -190,13 +193,12 @@ def test_a_full_disk_is_an_os_error_with_the_path(tmp_path: Path):
 
 
 def test_the_spool_and_its_files_are_flat_in_memory(tmp_path: Path):
-    tracemalloc = pytest.importorskip("tracemalloc")
-    counts = "0" * 2000
+    rows = [TrackRow(track, 0.5, 1, {"size": [9, 9], "counts": "0" * 2000}) for track in (1, 2)]
     with ResultsSpool(tmp_path) as spool:
         spool.start_video("a")
         tracemalloc.start()
         for frame in range(3000):  # 12 MB of encodings
-            spool.add_frame(f"{frame:05d}", [TrackRow(t, 0.5, 1, {"size": [9, 9], "counts": counts}) for t in (1, 2)])
+            spool.add_frame(f"{frame:05d}", rows)
         spool.write_results(tmp_path / "results.json")
         spool.write_tracks(tmp_path / "tracks.json")
         peak = tracemalloc.get_traced_memory()[1]
