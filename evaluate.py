@@ -3,28 +3,45 @@
 python evaluate.py --results R --annotations A --protocol P [--json FILE]
 """
 
+import inspect
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.errors import available
+from common.config import Parser, boolean
+from common.errors import available, run_command
 from common.progress import progress
+from common.protocols import PROTOCOLS
 from common.results import ResultsSpool
+from common.run_folder import write_json
 from common.threads import prefetch
 from common.tracking import track_rows, track_video
-from common.types import Prompt, Tracker
+from common.types import IGNORE, Prompt, Tracker
 from common.video_scores import VideoScore, VideoScorer, summarise
 from common.visualize import overlay, strip
 from common.vos_dataset import Video, VOSFolder
 
-Shown = dict[
-    str, tuple[Tensor, np.ndarray, np.ndarray]
-]  # {frame: (picture, true labels, labels of the tracker)}
+
+class Shown(NamedTuple):
+    """One frame, uint8 RGB (3, H, W), its true label map and the tracker's, both (H, W)."""
+
+    frame: Tensor
+    truth: np.ndarray
+    tracked: np.ndarray
+
+
+def enlarge(image: np.ndarray, least: int = 128) -> np.ndarray:
+    """Repeat the pixels of an (H, W, ...) picture until its short side is at least so long."""
+    times = max(1, -(-least // min(image.shape[:2])))
+    return image.repeat(times, 0).repeat(times, 1)
 
 
 class Gallery:
@@ -32,7 +49,7 @@ class Gallery:
 
     def __init__(self, num_videos: int = 4, num_frames: int = 6):
         self.num_videos, self.num_frames = num_videos, num_frames
-        self.rows: list[np.ndarray] = []
+        self.pictures: list[np.ndarray] = []
         self.captions: list[str] = []
 
     def wanted(self, place: int, video: Video) -> set[str]:
@@ -42,21 +59,18 @@ class Gallery:
         chosen = np.linspace(0, len(video.annotated) - 1, self.num_frames).round().astype(int)
         return {video.annotated[index] for index in chosen}
 
-    def show(self, video: Video, frames: Shown) -> None:
-        """Add the frames of a video, enlarged where they are small."""
-        for title, which in (("truth", 1), ("tracked", 2)):
+    def show(self, video: Video, frames: dict[str, Shown]) -> None:
+        """Add the frames of a video by name: a row of the truth, a row of what the tracker says."""
+        for title in ("truth", "tracked"):
             for name, shown in frames.items():
-                times = max(1, 128 // min(shown[1].shape))
-                frame, labels = (
-                    np.repeat(np.repeat(x, times, 0), times, 1)
-                    for x in (shown[0].permute(1, 2, 0).numpy(), shown[which])
-                )
-                self.rows.append(overlay(frame, labels))
+                labels = getattr(shown, title)
+                labels = enlarge(np.where(labels == IGNORE, 0, labels))
+                self.pictures.append(overlay(enlarge(shown.frame.permute(1, 2, 0).numpy()), labels))
                 self.captions.append(f"{video.name} {name} {title}")
 
     def picture(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB contact sheet."""
-        return strip(self.rows, self.captions, self.num_frames)
+        return strip(self.pictures, self.captions, self.num_frames)
 
 
 class Truth:
@@ -87,11 +101,11 @@ class Truth:
 
 def evaluate_video(
     tracker: Tracker, video: Video, scorer: VideoScorer, spool: ResultsSpool, wanted: set[str]
-) -> tuple[VideoScore, Shown]:
+) -> tuple[VideoScore, dict[str, Shown]]:
     """Run the tracker over a video as in inference; returns its score, and the wanted frames to show."""
     truth = Truth(video, tracker.needs_prompt)
     encode = available("pycocotools.mask")
-    shown: Shown = {}
+    shown: dict[str, Shown] = {}
     spool.start_video(video.name)
     frames = prefetch(truth.frames())
     for place, (name, frame, tracks, prompt) in enumerate(
@@ -103,7 +117,7 @@ def evaluate_video(
         labels = tracks.labels.cpu().numpy()
         scorer.add(truth.labels, labels, set(prompt.ids) if prompt else set(), frame=place)
         if name in wanted:
-            shown[name] = frame, truth.labels, labels
+            shown[name] = Shown(frame, truth.labels, labels)
     return scorer.result(), shown
 
 
@@ -136,3 +150,59 @@ def evaluate_tracker(
         spool.write_results(Path(temporary) / "results.json")
         results = json.loads((Path(temporary) / "results.json").read_text())
     return summarise(scores, results)
+
+
+def add_protocol_flags(parser: Parser, protocol: str) -> None:
+    """The keyword options of a protocol as flags; its docstring, shown above them, says what they mean."""
+    group = parser.add_argument_group(protocol, inspect.getdoc(PROTOCOLS[protocol]))
+    for item in inspect.signature(PROTOCOLS[protocol]).parameters.values():
+        if item.kind is item.KEYWORD_ONLY and item.name != "num_workers":
+            kind = boolean if isinstance(item.default, bool) else type(item.default or "")
+            group.add_argument(f"--{item.name}", type=kind, default=item.default, help=" ")
+
+
+def make_parser(protocol: str) -> Parser:
+    parser = Parser(prog="evaluate.py", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--results", type=Path, required=True, help="folder of inference.py, or of label maps"
+    )
+    parser.add_argument("--annotations", type=Path, required=True, help="folder with the true label maps")
+    parser.add_argument(
+        "--protocol", default=protocol, choices=list(PROTOCOLS), help="whose definitions hold"
+    )
+    parser.add_argument("--json", type=Path, help="write the report here")
+    parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes")
+    add_protocol_flags(parser, protocol)
+    return parser
+
+
+def print_table(report: dict[str, Any]) -> None:
+    """A row for every video and one for all; numbers only."""
+    rows = {**report["videos"], "overall": report["overall"]}
+    names = [name for name, value in report["overall"].items() if not isinstance(value, dict)]
+    names = [name for name in names if any(row.get(name) is not None for row in rows.values())]
+    width = max(map(len, rows))
+    print(" " * width, *(f"{name:>10}" for name in names))
+    for video, row in rows.items():
+        cells = (f"{row[name]:.4g}" if row.get(name) is not None else "-" for name in names)
+        print(
+            f"{video:{width}}",
+            *(f"{cell:>{max(10, len(name))}}" for cell, name in zip(cells, names, strict=True)),
+        )
+
+
+def main() -> None:
+    """Score a folder of results."""
+    first = Parser(add_help=False)
+    first.add_argument("--protocol", default="tcovis", choices=list(PROTOCOLS))
+    chosen = first.parse_known_args(sys.argv[1:])[0].protocol
+    args = vars(make_parser(chosen).parse_args())
+    results, annotations, path = args.pop("results"), args.pop("annotations"), args.pop("json")
+    report = PROTOCOLS[args.pop("protocol")](results, annotations, **args)
+    print_table(report)
+    if path:
+        write_json(path, report)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -189,7 +189,7 @@ class Trainer:
     def _make_optimizer(self) -> None:
         args = self.args
         rates = {"lr_head": args.lr_head, "lr_backbone": args.lr_backbone, "weight_decay": args.weight_decay}
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.network, self.criterion, **rates))
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.network, self.criterion, **rates), fused=True)
         total = args.epochs * self.steps_per_epoch
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: warmup_cosine(step, args.warmup_steps, total)

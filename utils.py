@@ -44,7 +44,8 @@ class LabelsAtPoints(NamedTuple):
 
     def masks(self, slots: Tensor) -> Tensor:
         """(M, P) bilinear value of the mask of one slot for each row; slots (M,) holds labels."""
-        return (self.weights * (self.labels == slots.to(self.labels)[:, None, None])).sum(1)
+        masks = (self.weights * (self.labels == slots.to(self.labels)[:, None, None])).sum(1)
+        return masks / self.counted.clamp(min=1e-6)  # ignored pixels are not "outside"
 
     def all_masks(self, num_slots: int) -> Tensor:
         """(M, K, P) bilinear values of the masks of the slots 1 to K, corner by corner to save memory."""
@@ -52,12 +53,12 @@ class LabelsAtPoints(NamedTuple):
         masks = self.weights.new_zeros(len(self.labels), num_slots, self.labels.shape[-1])
         for corner in range(4):
             masks += self.weights[:, None, corner] * (self.labels[:, None, corner] == slots[:, None])
-        return masks
+        return masks / self.counted.clamp(min=1e-6)[:, None]
 
     @property
     def counted(self) -> Tensor:
         """(M, P) share of each point that does not lie on ignored pixels."""
-        return 1 - (self.weights * (self.labels == IGNORE)).sum(1)
+        return (self.weights * (self.labels != IGNORE)).sum(1)
 
 
 def sample_labels(labels: Tensor, rows: Tensor, points: Tensor) -> LabelsAtPoints:
@@ -119,7 +120,7 @@ def gather_objects(embeddings: Tensor, assigned: Tensor) -> Tensor:
     return embeddings.gather(2, index)
 
 
-def matching_loss(embeddings: Tensor, assigned: Tensor, temperature: Tensor) -> Tensor:
+def matching_loss(embeddings: Tensor, assigned: Tensor, temperature: float) -> Tensor:
     """Supervised matching: an object's token in frame t finds its token among all those of frame s.
 
     embeddings (B, T, N, E) of unit length, assigned (B, T, K) the token of each object, -1 where there is
@@ -211,8 +212,8 @@ class HungarianMatcher:
     2020).
 
     `assign` is `clip`: one assignment for the clip, costs summed over the frames in which the object is
-    visible (TCOVIS's global assignment); or `frame`: one for every frame. `num_nonfinite` counts costs that
-    were not finite and were clamped.
+    visible (TCOVIS's global assignment); or `frame`: one for every frame. `num_nonfinite` counts the costs of
+    the last call that were not finite and were clamped.
     """
 
     def __init__(self, cost_class: float, cost_mask: float, cost_dice: float, *, assign: str = "clip"):
@@ -227,6 +228,7 @@ class HungarianMatcher:
         All costs of the step reach the CPU in one transfer.
         """
         (B, T, H, W), device = clip.labels.shape, clip.labels.device
+        self.num_nonfinite = 0
         if H * W <= num_points:
             points = pixel_centres(H, W, device).expand(B * T, -1, -1)
         else:
@@ -309,7 +311,8 @@ class TCOVISCriterion(nn.Module):
             12544, "points on which masks are compared; all pixels where there are fewer"
         )
         deep_supervision: bool = option(True, "supervise every decoder layer and the tokens before the first")
-        temperature: float = option(0.1, "temperature of the association losses at the start; it is learned")
+        temperature: float = option(0.1, "temperature of the contrastive loss at the start; it is learned")
+        match_temperature: float = option(0.3, "temperature of the matching loss")
 
     def __init__(self, config: Config):
         super().__init__()
@@ -379,6 +382,6 @@ class TCOVISCriterion(nn.Module):
         everyone = distributed.gather_with_gradient(objects.flatten(0, 1))
         everyone_is = distributed.gather_with_gradient(identities.flatten())
         return {
-            "match": self.config.w_match * matching_loss(embeddings, assigned, self.temperature),
+            "match": self.config.w_match * matching_loss(embeddings, assigned, self.config.match_temperature),
             "contrastive": self.config.w_ctr * contrastive_loss(everyone, everyone_is, self.temperature),
         }

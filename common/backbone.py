@@ -130,9 +130,10 @@ class Backbone(nn.Module):
         }
         try:
             self.load_state_dict(renamed)
-        except RuntimeError as error:
+        except RuntimeError as error:  # torch lists every key, in hundreds of lines
+            reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"--backbone_weights {source}: not a ResNet-50 of torchvision ({error})"
+                f"--backbone_weights {source}: not a ResNet-50 of torchvision ({reason} ...)"
             ) from error
 
     def forward(self, frames: Tensor) -> dict[int, Tensor]:

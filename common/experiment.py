@@ -16,6 +16,7 @@ import threading
 import urllib.error
 import urllib.request
 from functools import partial
+from http.client import HTTPException
 from os import environ
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from common.errors import UserError, require
 
@@ -34,18 +36,16 @@ MAX_WAITS = 40  # at the end: how often to wait while the server answers (10 min
 
 def add_experiment_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of experiment tracking: what `open_experiment` is told by its keywords."""
-    group = parser.add_argument_group("experiment tracking (ClearML)")
-    group.add_argument(
-        "--enable_clearml", action="store_true", help="log curves, masks and machine metrics remotely"
+    add = parser.add_argument_group("experiment tracking (ClearML)").add_argument
+    add("--enable_clearml", action="store_true", help="log curves, masks and machine metrics to ClearML")
+    add(
+        "--clearml_offline",
+        action="store_true",
+        help="record on this disk, to be imported into a server later",
     )
-    group.add_argument(
-        "--clearml_offline", action="store_true", help="record into ~/.clearml, without any server"
-    )
-    group.add_argument("--project_name", default="VITA-TCOVIS", help="ClearML project (default: %(default)s)")
-    group.add_argument("--task_name", default="train", help="ClearML task (default: %(default)s)")
-    group.add_argument(
-        "--queue", help="send the run to the agents of this ClearML queue instead of running it here"
-    )
+    add("--project_name", default="VITA-TCOVIS", help="ClearML project (default: %(default)s)")
+    add("--task_name", default="train", help="ClearML task (default: %(default)s)")
+    add("--queue", help="leave the run to the agents of this ClearML queue instead of running it here")
 
 
 class Experiment:
@@ -57,8 +57,8 @@ class Experiment:
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         self.close(error)
 
-    def scalars(self, title: str, values: dict[str, float], step: int) -> None:
-        """One point of each curve of the graph `title`; a value that is not finite is left out."""
+    def scalars(self, title: str, values: dict[str, float | None], step: int) -> None:
+        """One point of each curve {name: value} of a graph; None and what is not finite is left out."""
 
     def image(self, title: str, series: str, step: int, image: np.ndarray) -> None:
         """A picture, uint8 RGB (H, W, 3), among the debug samples."""
@@ -69,8 +69,11 @@ class Experiment:
     def table(self, title: str, rows: list[list[Any]], step: int) -> None:
         """A table among the plots; the first row names the columns."""
 
-    def single_value(self, name: str, value: float) -> None:
-        """A number of the whole run, for the table that compares experiments."""
+    def figure(self, title: str, figure: Any, step: int) -> None:
+        """A matplotlib figure, not to be changed afterwards, or the path of a picture, among the plots."""
+
+    def single_value(self, name: str, value: float | None) -> None:
+        """A number of the whole run, for the table that compares experiments; None is left out."""
 
     def artifact(self, name: str, content: str | Path | dict[str, Any]) -> None:
         """A file, or a dict that becomes a JSON file, kept with the experiment."""
@@ -95,10 +98,8 @@ class ClearMLExperiment(Experiment):
         self._reporter = threading.Thread(target=self._report, daemon=True)
         self._reporter.start()
 
-    def scalars(self, title: str, values: dict[str, float], step: int) -> None:
-        for series, value in values.items():
-            if math.isfinite(value):  # ClearML would draw it as 0
-                self._put(self._logger.report_scalar, title, series, float(value), step)
+    def scalars(self, title: str, values: dict[str, float | None], step: int) -> None:
+        self._put(self._report_scalars, title, dict(values), step)
 
     def image(self, title: str, series: str, step: int, image: np.ndarray) -> None:
         self._put(self._logger.report_image, title, series, step, image=image.copy())
@@ -109,22 +110,26 @@ class ClearMLExperiment(Experiment):
     def table(self, title: str, rows: list[list[Any]], step: int) -> None:
         self._put(self._logger.report_table, title, title, step, table_plot=rows)
 
-    def single_value(self, name: str, value: float) -> None:
-        self._put(self._logger.report_single_value, name, float(value))
+    def figure(self, title: str, figure: Any, step: int) -> None:
+        self._put(self._report_figure, title, figure, step)
+
+    def single_value(self, name: str, value: float | None) -> None:
+        if value is not None:
+            self._put(self._logger.report_single_value, name, value)
 
     def artifact(self, name: str, content: str | Path | dict[str, Any]) -> None:
-        self._put(self._upload_artifact, name, content if isinstance(content, dict) else Path(content))
+        self._put(self._upload_artifact, name, content)
 
     def model(self, name: str, path: str | Path) -> None:
         # ClearML's output models crash offline; an artifact keeps the file just as well.
         upload = self._upload_artifact if self._clearml.Task.is_offline() else self._upload_model
-        self._put(upload, name, Path(path))
+        self._put(upload, name, path)
 
     def close(self, error: BaseException | None = None) -> None:
         self._reports.put(None)
         finished = self._wait(self._reporter)
-        # In a thread, lest a server that has gone away hold the process; it also tells ClearML's own exit hook,
-        # which would wait just so, that the task is being closed already.
+        # In a thread, lest a server that has gone away hold the process. ClearML's own exit hook would wait just
+        # so; it does nothing once a close has begun.
         closing = threading.Thread(target=self._end_task, args=(error,), daemon=True)
         closing.start()
         if not (self._wait(closing) and finished):
@@ -133,7 +138,7 @@ class ClearMLExperiment(Experiment):
         if self._num_failures > 1:
             _tell(f"{self._num_failures} reports failed in all")
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) is not handler:
+            if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
 
     def _put(self, function: Any, *args: Any, **kwargs: Any) -> None:
@@ -149,21 +154,31 @@ class ClearMLExperiment(Experiment):
                 if self._num_failures == 1:
                     _tell(f"a report failed ({_one_line(error)}); training goes on")
 
-    def _upload_artifact(self, name: str, content: Path | dict[str, Any]) -> None:
-        if isinstance(content, Path) and not content.exists():
-            raise FileNotFoundError(f"no file {content}")
+    def _report_scalars(self, title: str, values: dict[str, float | None], step: int) -> None:
+        for series, value in values.items():
+            if value is not None and math.isfinite(value):  # ClearML would draw the others as 0
+                self._logger.report_scalar(title, series, value, step)
+
+    def _report_figure(self, title: str, figure: Any, step: int) -> None:
+        if isinstance(figure, str | Path):
+            figure = _figure_of_picture(figure)
+        self._logger.report_matplotlib_figure(title, title, figure, step, report_interactive=False)
+
+    def _upload_artifact(self, name: str, content: str | Path | dict[str, Any]) -> None:
+        if not isinstance(content, dict):
+            content = Path(content).resolve(strict=True)  # ClearML would keep a path to nothing as text
         if not self._task.upload_artifact(name, artifact_object=content):
             raise OSError(f"artifact {name} was not uploaded")
 
-    def _upload_model(self, name: str, path: Path) -> None:
+    def _upload_model(self, name: str, path: str | Path) -> None:
         if name not in self._models:
             self._models[name] = self._clearml.OutputModel(task=self._task, name=name, framework="PyTorch")
-        self._models[name].update_weights(str(path), auto_delete_file=False)
+        self._models[name].update_weights(str(Path(path).resolve(strict=True)), auto_delete_file=False)
 
     def _end_task(self, error: BaseException | None) -> None:
+        self._task.close()  # as completed; a task marked failed before would have ClearML end the process
         if isinstance(error, Exception):
-            self._task.mark_failed(status_reason=_one_line(error))
-        self._task.close()
+            self._task.mark_failed(status_reason=_one_line(error), force=True)
 
     def _wait(self, thread: threading.Thread) -> bool:
         """Whether the thread came to its end; it is given up once the server does not answer any more."""
@@ -184,6 +199,18 @@ def _tell(text: str) -> None:
     print(f"ClearML: {text}", file=sys.stderr)
 
 
+def _figure_of_picture(path: str | Path) -> Any:
+    """A matplotlib figure that shows a picture file pixel by pixel, and nothing else."""
+    from matplotlib.figure import Figure
+
+    picture = Image.open(path)
+    figure = Figure(figsize=(picture.width / 100, picture.height / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(picture)
+    axes.axis("off")
+    return figure
+
+
 def _host(clearml: ModuleType) -> str:
     return clearml.backend_api.Session.get_api_server_host()
 
@@ -196,10 +223,8 @@ def _answers(host: str) -> bool:
     except urllib.error.HTTPError as error:
         return error.code < 500
     except urllib.error.URLError as error:
-        return isinstance(
-            error.reason, ssl.SSLError
-        )  # somebody answers; whom to trust is clearml.conf's matter
-    except (OSError, ValueError):
+        return isinstance(error.reason, ssl.SSLError)  # it answers; whom to trust is for clearml.conf to say
+    except (OSError, ValueError, HTTPException):
         return False
 
 
@@ -217,8 +242,7 @@ def _why_offline(clearml: ModuleType) -> str | None:
 
 def _init_task(clearml: ModuleType, project_name: str, task_name: str) -> Any:
     try:
-        # Sending reports from a thread: the default, a forked process, can hold the exit for minutes in a git
-        # repository.
+        # ClearML's default is to report from a forked process, which can hold the exit for minutes.
         overrides = {"sdk": {"development": {"report_use_subprocess": False}}}
         clearml.config.config_obj.set_overrides(overrides)
     except AttributeError:  # not a documented interface
@@ -271,13 +295,10 @@ def _parse_edited(action: argparse.Action, value: Any) -> Any:
         return value
     try:
         value = (action.type or str)(value)
+        if action.choices is not None and value not in action.choices:
+            raise ValueError(f"choose from {', '.join(map(str, action.choices))}")
     except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
-        raise UserError(
-            f"the value {value!r} of Args/{action.dest} in ClearML is not valid: {error}"
-        ) from error
-    if action.choices is not None and value not in action.choices:
-        choices = ", ".join(map(str, action.choices))
-        raise UserError(f"the value {value!r} of Args/{action.dest} in ClearML is none of: {choices}")
+        raise UserError(f"ClearML: Args/{action.dest} was edited to {value!r}: {error}") from error
     return value
 
 
@@ -311,9 +332,10 @@ def open_experiment(
 ) -> Experiment:
     """The experiment of a run; the silent twin where ClearML is not enabled, and nothing of it is imported.
 
-    Call it in the main thread, before anything is built from `args`: under a ClearML agent the values edited in
-    the web page are put into them. Seed after it: `Task.init` seeds random, numpy and torch with its own number.
-    Without credentials, or where the server does not answer, one line says so and the run is recorded offline.
+    Call it in the main thread, before anything is built from `args`: under a ClearML agent the values that
+    were edited in the web page are put into them. Seed after it: `Task.init` seeds random, numpy and torch with
+    a number of its own. Without credentials, or where the server does not answer, the run is recorded offline,
+    and one line says so.
     Raises UserError: ClearML is not installed; `queue`, or an agent, without a server; an edited value that its
     flag refuses.
     """

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -78,17 +79,26 @@ def read_pairs(paths: Iterable[Path], result_folder: Path) -> Iterator[tuple[np.
         yield read_pair(path, result_folder / path.name)
 
 
+def _safe_context(module: str) -> BaseContext:
+    """A way to start processes that is safe beside threads; where it can, it imports the module but once."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["__main__", module])
+    return context
+
+
 def score_each(
     score: Callable[..., Score], *arguments: Iterable, num_workers: int = 0, title: str = "scoring"
 ) -> list[Score]:
-    """Apply a top-level function to the arguments of each video, in order, in `num_workers` processes.
+    """Apply a top-level function, or a partial of one, to the arguments of each video, in order.
 
-    0 or 1 stays in this process. The scores do not depend on the number.
+    num_workers: processes to share the work; 0 or 1 stays in this one
     """
     columns = [list(column) for column in arguments]
     total = len(columns[0])
     if num_workers <= 1 or total <= 1:
         return list(progress(map(score, *columns), title, total))
-    # "spawn" is safe beside threads of any library, on every system
-    with ProcessPoolExecutor(min(num_workers, total), mp_context=get_context("spawn")) as executor:
+    context = _safe_context(getattr(score, "func", score).__module__)
+    with ProcessPoolExecutor(min(num_workers, total), mp_context=context) as executor:
         return list(progress(executor.map(score, *columns), title, total))

@@ -103,7 +103,7 @@ class OverlayWriter:
 
 
 class VideoOutput:
-    """Writes the label maps of one video, and its overlay where `fps` is given: a context manager with `add`.
+    """Writes the label maps of one video, and its overlay where `fps` is given: a context manager.
 
     Maps go to output/Annotations/<name>/, the overlay to output/overlays/<name>.mp4. Both appear, in place of
     what was there, when the block ends; an exception in it leaves what was there.

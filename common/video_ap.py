@@ -23,8 +23,9 @@ AREA_RANGES = [
 ]  # of a track's mean mask: all, s, m, l
 MAX_RESULTS = [1, 10, 100]  # per video and category
 ANY_CATEGORY = -1
-RESULT_KEYS = {"video_id", "category_id", "score", "segmentations"}
-ANNOTATION_KEYS = {"video_id", "category_id", "segmentations", "areas"}
+RESULT_FORM = {"video_id": int, "category_id": int, "score": int | float, "segmentations": list}
+ANNOTATION_FORM = {"video_id": int, "category_id": int, "segmentations": list, "areas": list}
+VIDEO_FORM = {"id": int, "width": int, "height": int, "length": int}
 
 
 @dataclass
@@ -98,7 +99,7 @@ def _checked_rle(rle: Any, size: tuple[int, int], where: str) -> RLE:
     """A compressed RLE whose runs fill a picture of (H, W) `size`; anything else is a UserError."""
     if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
         raise UserError(f'{where} is not an RLE: give {{"size": [height, width], "counts": ...}} or null')
-    if list(rle["size"]) != list(size):
+    if rle["size"] != list(size):
         raise UserError(
             f"{where} has the size {rle['size']}, but the video has {list(size)}: resize the mask"
         )
@@ -156,29 +157,32 @@ def track_ious(results: list[dict], truths: list[dict]) -> np.ndarray:
     return intersection / np.maximum(union, 1)
 
 
+def _check_form(entries: Any, form: dict[str, Any], where: str) -> None:
+    """Raise UserError unless this is a list of objects with the keys of `form` and values of its types."""
+    if not isinstance(entries, list):
+        raise UserError(
+            f"{where}s must be a list in the official YouTube-VIS form, not {type(entries).__name__}"
+        )
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(k), t) for k, t in form.items()):
+            raise UserError(f"{where} {i} must have {', '.join(form)} as in the official YouTube-VIS form")
+
+
 def check_results(results: Any, name: str) -> None:
     """Raise UserError unless this is a list of results in the YouTube-VIS form; `name` is its file."""
-    if not isinstance(results, list):
-        raise UserError(f"{name} holds no list of YouTube-VIS results: write a list of {sorted(RESULT_KEYS)}")
+    _check_form(results, RESULT_FORM, f"{name}: result")
     for i, result in enumerate(results):
-        if not isinstance(result, dict) or not RESULT_KEYS <= result.keys():
-            raise UserError(f"{name}: result {i} must be an object with {sorted(RESULT_KEYS)}")
-        if not isinstance(result["score"], int | float) or not math.isfinite(result["score"]):
-            raise UserError(f"{name}: result {i} has the score {result['score']!r}: give a finite number")
+        if not math.isfinite(result["score"]):
+            raise UserError(f"{name}: result {i} has the score {result['score']}: give a finite number")
 
 
 def check_truth(truth: Any, name: str) -> None:
     """Raise UserError unless this is an annotation file in the YouTube-VIS form; `name` is its file."""
-    if not isinstance(truth, dict) or not {"videos", "categories", "annotations"} <= truth.keys():
-        raise UserError(
-            f"{name} is not a YouTube-VIS annotation file: it needs videos, categories, annotations"
-        )
-    for video in truth["videos"]:
-        if not {"id", "width", "height", "length"} <= video.keys():
-            raise UserError(f"{name}: video {video.get('id')} needs id, width, height and length")
-    for i, annotation in enumerate(truth["annotations"]):
-        if not ANNOTATION_KEYS <= annotation.keys():
-            raise UserError(f"{name}: annotation {i} must be an object with {sorted(ANNOTATION_KEYS)}")
+    forms = {"videos": VIDEO_FORM, "categories": {"id": int}, "annotations": ANNOTATION_FORM}
+    if not isinstance(truth, dict) or not forms.keys() <= truth.keys():
+        raise UserError(f"{name} is not a YouTube-VIS annotation file: it needs {', '.join(forms)}")
+    for key, form in forms.items():
+        _check_form(truth[key], form, f"{name}: entry of {key}")
 
 
 def _grouped(

@@ -9,7 +9,14 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from common.errors import MissingPackage, available, require
-from common.metrics import boundary_radius, contours_of, pairwise_boundary, pairwise_overlap, slots_of
+from common.metrics import (
+    Overlap,
+    boundary_radius,
+    contours_of,
+    pairwise_boundary,
+    pairwise_overlap,
+    slots_of,
+)
 from common.tracking_metrics import TrackingAccumulator, TrackingScore, combine
 from common.types import IGNORE
 from common.video_ap import PURPOSE, TruthTracks, average_precision, on_annotated_frames, truth_annotations
@@ -68,9 +75,7 @@ class VideoScorer:
         self._prompted = prompted
         self._objects: list[int] = []
         self._tracks: list[int] = []
-        self._quality = np.zeros(
-            (3, 1, 1)
-        )  # (3, K+1, N+1): sums of J, of F and of 1 over the frames that count
+        self._quality = np.zeros((3, 1, 1))  # (3, K+1, N+1): sums of J, of F, and of the frames that count
         self._pixels = np.zeros((2, 1, 1), dtype=np.int64)  # (2, K+1, N+1): sums of intersection and of union
         self._tracking = TrackingAccumulator()
         self._frames = self._visible = 0
@@ -96,38 +101,24 @@ class VideoScorer:
         truth = slots_of(truth_labels, self._objects, void)
         prediction = slots_of(prediction_labels, self._tracks, void)
         overlap = pairwise_overlap(truth, prediction, K + 1, N + 1)
-        radius = boundary_radius(*truth.shape)
-        boundary = pairwise_boundary(
-            contours_of(truth, K + 1, radius), contours_of(prediction, N + 1, radius)
-        )
-        counted = [k for k, object_id in enumerate(self._objects) if object_id not in prompted_ids]
-        quality = np.stack([overlap.iou, boundary, np.ones_like(boundary)])
-        self._quality[:, counted] += quality[:, counted]
-        self._pixels[:, [*counted, K]] += np.stack([overlap.intersection, overlap.union])[:, [*counted, K]]
-
-        rows, columns = np.flatnonzero(overlap.truth_area), np.flatnonzero(overlap.prediction_area)
-        ids = np.array(self._objects)[rows], np.array(self._tracks)[columns]
-        self._tracking.add(*ids, overlap.iou[np.ix_(rows, columns)])
+        self._add_pairs(truth, prediction, overlap, prompted_ids)
+        self._add_detections(overlap)
         if self._truth:
             self._truth.add(truth_labels, self._frames if frame is None else frame)
-        self._visible += len(rows)
         self._frames += 1
 
     def result(self) -> VideoScore:
         """The score of the frames so far."""
-        frames_counted = self._quality[2, :-1, :-1]
-        J, F = self._quality[:2, :-1, :-1] / np.maximum(frames_counted, 1)  # each (K, N)
+        J, F = self._quality[:2, :-1, :-1] / np.maximum(self._quality[2, :-1, :-1], 1)  # each (K, N)
         intersection, union = self._pixels[:, :-1, :-1]
-        J_tube = intersection / np.maximum(union, 1)
+        scores = np.stack([J, F, intersection / np.maximum(union, 1)])  # (3, K, N)
         matches = self._matches((J + F) / 2)
         objects = {}
         for k, object_id in enumerate(self._objects):
             if not self._quality[2, k, -1]:
                 objects[object_id] = ObjectScore(None, math.nan, math.nan, math.nan)
             elif k in matches:
-                pair = k, matches[k]
-                scores = float(J[pair]), float(F[pair]), float(J_tube[pair])
-                objects[object_id] = ObjectScore(self._tracks[matches[k]], *scores)
+                objects[object_id] = ObjectScore(self._tracks[matches[k]], *scores[:, k, matches[k]].tolist())
             else:
                 objects[object_id] = ObjectScore(None, 0.0, 0.0, 0.0)
         return VideoScore(objects, self._tracking.score(), self._frames, self._visible, self._truth)
@@ -143,6 +134,26 @@ class VideoScorer:
         self._pixels = self._pixels[:, rows][:, :, columns]
         self._objects += new_objects
         self._tracks += new_tracks
+
+    def _add_pairs(
+        self, truth: np.ndarray, prediction: np.ndarray, overlap: Overlap, prompted_ids: Set[int]
+    ) -> None:
+        """Add a frame, as (H, W) maps of slots, to the sums of the objects that were not prompted on it."""
+        K, N = len(self._objects), len(self._tracks)
+        radius = boundary_radius(*truth.shape)
+        contours = contours_of(truth, K + 1, radius), contours_of(prediction, N + 1, radius)
+        quality = np.stack([overlap.iou, pairwise_boundary(*contours), np.ones_like(overlap.iou)])
+        pixels = np.stack([overlap.intersection, overlap.union])
+        counted = [k for k, object_id in enumerate(self._objects) if object_id not in prompted_ids]
+        self._quality[:, counted] += quality[:, counted]
+        self._pixels[:, [*counted, K]] += pixels[:, [*counted, K]]
+
+    def _add_detections(self, overlap: Overlap) -> None:
+        """Give the objects and tracks that are there in a frame to the tracking metrics."""
+        rows, columns = np.flatnonzero(overlap.truth_area), np.flatnonzero(overlap.prediction_area)
+        objects, tracks = [self._objects[k] for k in rows], [self._tracks[n] for n in columns]
+        self._tracking.add(objects, tracks, overlap.iou[np.ix_(rows, columns)])
+        self._visible += len(rows)
 
     def _matches(self, quality: np.ndarray) -> dict[int, int]:
         """{row of an object: column of its track}: by id where prompted, else for the most (K, N) quality."""

@@ -22,10 +22,10 @@ END_MARKERS = (b"\xff\xd9", b"IEND")  # of JPEG and PNG; a file that was cut sho
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)  # what Pillow raises
 
 
-def natural_key(name: str) -> list[str | int]:
+def natural_key(name: str) -> tuple[list[str | int], str]:
     """A sorting key under which the numbers in a name compare by value: "frame2" before "frame10"."""
     parts = re.split(r"([0-9]+)", name)
-    return [*(int(part) if i % 2 else part for i, part in enumerate(parts)), name]
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def bad_file(path: Path, error: Exception) -> Exception:

@@ -30,6 +30,7 @@ class ClearMLStub:
     tasks, projects, models, queues: what was created, {id: fields}
     events: every reported event, in order
     files: {path: bytes} uploaded
+    refuses_logins: whether the credentials are wrong
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class ClearMLStub:
         self.queues: dict[str, dict] = {"q": {"id": "q", "name": "default"}}
         self.events: list[dict] = []
         self.files: dict[str, bytes] = {}
-        self.calls: list[str] = []
+        self.refuses_logins = False
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -61,7 +62,6 @@ class ClearMLStub:
 
     def answer(self, call: str, sent: dict[str, Any]) -> dict[str, Any]:
         """The data with which a call such as `tasks.create` is answered."""
-        self.calls.append(call)
         service, _, action = call.partition(".")
         if call == "auth.login":
             return {"token": TOKEN}
@@ -107,6 +107,7 @@ def _handler(stub: ClearMLStub) -> type[BaseHTTPRequestHandler]:
             if self.path in stub.files:
                 return self._reply(stub.files[self.path])
             call = self.path.partition("?")[0].rsplit("/", 1)[-1]
+            refused = call == "auth.login" and stub.refuses_logins
             if call == "events.add_batch":
                 stub.events += [
                     json.loads(line) for line in body.decode().splitlines() if line.startswith("{")
@@ -114,9 +115,10 @@ def _handler(stub: ClearMLStub) -> type[BaseHTTPRequestHandler]:
                 data = {"added": 1, "errors": 0}
             else:
                 data = stub.answer(call, json.loads(body or b"{}"))
-            meta = {"id": "0", "trx": "0", "result_code": 200, "result_subcode": 0, "result_msg": "OK"}
+            status, message = (401, "Unauthorized") if refused else (200, "OK")
+            meta = {"id": "0", "trx": "0", "result_code": status, "result_subcode": 0, "result_msg": message}
             meta["endpoint"] = {"name": call, "requested_version": "2.30", "actual_version": "2.30"}
-            self._reply(json.dumps({"meta": meta, "data": data}).encode())
+            self._reply(json.dumps({"meta": meta, "data": data}).encode(), status)
 
         do_POST = do_PUT = do_HEAD = do_GET
 
@@ -127,8 +129,8 @@ def _handler(stub: ClearMLStub) -> type[BaseHTTPRequestHandler]:
                 stub.files["/" + path.lstrip("/")] = part.get_payload(decode=True)
             return b"{}"
 
-        def _reply(self, content: bytes) -> None:
-            self.send_response(200)
+        def _reply(self, content: bytes, status: int = 200) -> None:
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -1,0 +1,159 @@
+"""ResNet features: weights from everywhere and nowhere, what is frozen, frozen norms in bf16."""
+
+import os
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18, resnet50
+from torchvision.ops import FrozenBatchNorm2d as TorchvisionFrozenBatchNorm2d
+
+from common.backbone import Backbone, FrozenBatchNorm2d, imagenet_weights
+from common.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory) -> Path:
+    """torchvision's own ResNet-50 with random weights and statistics."""
+    torch.manual_seed(0)
+    net = resnet50()
+    for name, buffer in net.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+    path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
+    torch.save(net.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, channels", [("narrow", [32, 48, 64, 96]), ("resnet50", [256, 512, 1024, 2048])]
+)
+def test_without_weights_four_stages_are_trained_with_group_norm(name, channels):
+    torch.manual_seed(0)
+    backbone = Backbone(name, "none")
+    stages = backbone(torch.randn(2, 3, 64, 96))
+    assert backbone.channels == channels
+    assert {s: tuple(x.shape) for s, x in stages.items()} == {
+        s: (2, c, 64 // s, 96 // s) for s, c in zip((4, 8, 16, 32), channels, strict=True)
+    }
+    assert all(p.requires_grad for p in backbone.parameters())
+    assert not any(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in backbone.modules())
+    assert not list(backbone.buffers()) and all(x.isfinite().all() for x in stages.values())
+
+
+def test_a_weights_file_gives_the_features_of_torchvision_and_freezes_stem_layer1_and_norms(weights_file):
+    backbone = Backbone("resnet50", str(weights_file))
+    net = resnet50()
+    net.load_state_dict(torch.load(weights_file, weights_only=True))
+    net.eval()
+    frames = torch.randn(1, 3, 64, 64)
+    x = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(frames)))))
+    with torch.no_grad():
+        expected = net.layer4(net.layer3(net.layer2(x)))
+        found = backbone.train()(frames)  # frozen norms are the same in training
+    assert torch.allclose(found[4], x, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(found[32], expected, rtol=1e-3, atol=1e-4)
+    frozen = {name.split(".")[0] for name, p in backbone.named_parameters() if not p.requires_grad}
+    trained = {name.split(".")[0] for name, p in backbone.named_parameters() if p.requires_grad}
+    assert frozen == {"stem", "layer1"} and trained == {"layer2", "layer3", "layer4"}
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in backbone.modules())
+    assert not any("bn" in name for name, _ in backbone.named_parameters())
+
+
+def test_imagenet_weights_are_taken_from_torchvision(monkeypatch, weights_file):
+    weights = torch.load(weights_file, weights_only=True)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *args, **kwargs: weights)
+    backbone = Backbone("resnet50", "imagenet")
+    assert torch.equal(backbone.stem.conv1.weight, weights["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        URLError("[Errno -2] Name or service not known"),
+        TimeoutError("timed out"),
+        RuntimeError('invalid hash value (expected "11ad3fa6", got "00")'),
+    ],
+)
+def test_without_a_network_imagenet_is_one_clear_error_that_names_the_flag(monkeypatch, error):
+    def fail(*args, **kwargs) -> None:
+        raise error
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    with pytest.raises(UserError) as caught:
+        imagenet_weights()
+    message = str(caught.value)
+    assert "\n" not in message and str(error) in message
+    assert "--backbone_weights PATH" in message and "--backbone_weights none" in message
+    with pytest.raises(UserError, match="cannot be fetched"):
+        Backbone("resnet50", "imagenet")  # never a silent random start
+
+
+def test_a_network_for_a_checkpoint_reads_no_weights_and_has_the_same_names(monkeypatch, weights_file):
+    expected = Backbone("resnet50", str(weights_file)).state_dict()
+
+    def fail() -> None:
+        raise AssertionError("weights were fetched")
+
+    monkeypatch.setattr("common.backbone.imagenet_weights", fail)
+    for weights in ("imagenet", "no/such/file.pth"):
+        built = Backbone("resnet50", weights, pretrained=False).state_dict()
+        assert {k: x.shape for k, x in built.items()} == {k: x.shape for k, x in expected.items()}
+
+
+def write_junk(path: Path) -> None:
+    path.write_bytes(b"junk")
+
+
+def write_list(path: Path) -> None:
+    torch.save([1, 2], path)
+
+
+def write_code(path: Path) -> None:
+    torch.save({"conv1.weight": os.system}, path)
+
+
+def write_other_network(path: Path) -> None:
+    torch.save(resnet18().state_dict(), path)
+
+
+@pytest.mark.parametrize("write", [write_junk, write_list, write_code, write_other_network])
+def test_a_bad_weights_file_is_one_short_line_that_names_it(tmp_path, write):
+    path = tmp_path / "weights.pth"
+    write(path)
+    with pytest.raises(UserError) as caught:
+        Backbone("resnet50", str(path))
+    message = str(caught.value)
+    assert message.startswith(f"--backbone_weights {path}: ")
+    assert "\n" not in message and len(message) < 400
+
+
+def test_an_absent_weights_file_is_told_with_the_legal_values(tmp_path):
+    with pytest.raises(
+        UserError, match=r"absent\.pth: no such file; legal values are imagenet, none or a file"
+    ):
+        Backbone("resnet50", str(tmp_path / "absent.pth"))
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "file.pth"])
+def test_the_narrow_backbone_has_no_weights_to_load(weights):
+    with pytest.raises(UserError, match="add --backbone_weights none"):
+        Backbone("narrow", weights)
+
+
+def test_frozen_batch_norm_is_torchvisions_and_keeps_bf16():
+    torch.manual_seed(0)
+    ours, theirs = FrozenBatchNorm2d(4), TorchvisionFrozenBatchNorm2d(4)
+    for buffer in ours.buffers():
+        buffer.uniform_(0.5, 2)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 4, 5, 5)
+    assert torch.allclose(ours(x), theirs(x), atol=1e-6)
+    assert ours(x.bfloat16()).dtype == torch.bfloat16
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert nn.Sequential(nn.Conv2d(4, 4, 1), ours)(x).dtype == torch.bfloat16
+    assert not list(ours.parameters())

@@ -1,0 +1,111 @@
+"""Fields become flags and flags become fields; mistakes end in one line and exit status 2."""
+
+from dataclasses import asdict, dataclass
+
+import pytest
+
+from common.config import Parser, add_config_flags, boolean, config_from_args, config_from_dict, option
+from common.errors import UserError
+
+
+@dataclass(kw_only=True)
+class Part:
+    num_tokens: int  # another part's flag
+    rate: float = option(0.5, "a rate of 50 %")
+    name: str = option("plain", "a name", ("plain", "fancy"))
+    path: str | None = option(None, "a path")
+    fast: bool = option(False, "a switch")
+    safe: bool = option(True, "another switch")
+    size: tuple[int, int] = option((4, 8), "height and width")
+    stride: int = option(4, "a stride", (4, 8))
+
+
+def make_parser() -> Parser:
+    parser = Parser(prog="test.py")
+    parser.add_argument("--num_tokens", type=int, default=20)
+    add_config_flags(parser, Part, "part")
+    return parser
+
+
+def parse(*argv: str) -> Part:
+    return config_from_args(Part, make_parser().parse_args(argv))
+
+
+def test_without_flags_the_defaults_are_those_of_the_fields():
+    assert parse() == Part(num_tokens=20)
+
+
+def test_every_kind_of_field_is_read_from_its_flag():
+    argv = "--num_tokens 3 --rate 2e-3 --name fancy --path a/b --fast --safe false --size 6 7 --stride 8"
+    assert asdict(parse(*argv.split())) == {
+        **{"num_tokens": 3, "rate": 2e-3, "name": "fancy", "path": "a/b"},
+        **{"fast": True, "safe": False, "size": (6, 7), "stride": 8},
+    }
+
+
+@pytest.mark.parametrize(
+    "text, value", [("true", True), ("ON", True), ("1", True), ("False", False), ("no", False)]
+)
+def test_a_switch_reads_words_too(text, value):
+    assert boolean(text) is value
+    assert parse("--fast", text).fast is value
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--unknown", "1"],
+        ["--num_tok", "3"],
+        ["--num_tokens", "three"],
+        ["--name", "other"],
+        ["--stride", "5"],
+        ["--fast", "perhaps"],
+        ["--size", "6"],
+        ["@absent.txt"],
+    ],
+)
+def test_a_foreign_abbreviated_or_illegal_flag_is_one_line_and_status_2(capsys, argv):
+    with pytest.raises(SystemExit) as caught:
+        make_parser().parse_args(argv)
+    written = capsys.readouterr()
+    assert caught.value.code == 2 and written.out == ""
+    assert written.err.startswith("error: ") and written.err.count("\n") == 1
+    assert argv[0].lstrip("@-") in written.err
+
+
+def test_a_preset_is_a_file_of_flags_and_what_follows_it_wins(tmp_path):
+    preset = tmp_path / "small.txt"
+    preset.write_text('# a small one\n--num_tokens 5  # few\n\n--size 2 3\n--path "two words"\n--fast\n')
+    expected = Part(num_tokens=5, size=(2, 3), path="two words", fast=True)
+    assert parse(f"@{preset}") == expected
+    assert parse(f"@{preset}", "--num_tokens", "7").num_tokens == 7
+
+
+def test_the_help_shows_text_and_defaults():
+    text = make_parser().format_help()
+    assert "a rate of 50 % (default: 0.5)" in text
+    assert "a path\n" in text and "default: None" not in text
+    assert "{plain,fancy}" in text
+
+
+def test_a_config_comes_back_from_the_plain_values_of_a_checkpoint():
+    config = parse("--size", "6", "7")
+    plain = {**asdict(config), "size": [6, 7]}  # as JSON gives it
+    assert config_from_dict(Part, plain, "last.pth") == config
+
+
+@pytest.mark.parametrize("change", [{"old": 1}, None])
+def test_values_of_other_fields_are_refused_with_source_and_names(change):
+    values = asdict(parse())
+    values = {**values, **change} if change else {k: v for k, v in values.items() if k != "rate"}
+    with pytest.raises(UserError, match=r"^last\.pth: its Part has other fields \((old|rate)\)"):
+        config_from_dict(Part, values, "last.pth")
+
+
+def test_a_field_that_cannot_be_a_flag_is_the_programmers_mistake():
+    @dataclass
+    class Wrong:
+        table: dict = option(None, "no flag")
+
+    with pytest.raises(AssertionError, match="table"):
+        add_config_flags(Parser(), Wrong, "wrong")

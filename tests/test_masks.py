@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+
+from common.masks import (
+    boxes_from_masks,
+    decode_rle,
+    encode_rle,
+    labels_from_masks,
+    masks_from_labels,
+    pad_to_stride,
+)
+
+
+def test_masks_of_a_label_map_by_hand():
+    labels = torch.tensor([[0, 7], [300, 7]])
+    masks = masks_from_labels(labels, torch.tensor([300, 7, 5]))
+    assert masks.tolist() == [
+        [[False, False], [True, False]],
+        [[False, True], [False, True]],
+        [[False] * 2] * 2,
+    ]
+    assert masks_from_labels(labels.expand(4, 3, 2, 2), torch.tensor([7])).shape == (4, 3, 1, 2, 2)
+    assert masks_from_labels(labels, torch.zeros(0, dtype=torch.int64)).shape == (0, 2, 2)
+
+
+def test_the_largest_probability_above_the_threshold_wins_and_among_equals_the_first():
+    masks = torch.tensor([[[0.6, 0.5, 0.7, 0.9]], [[0.8, 0.5, 0.7, 0.2]]])
+    ids = torch.tensor([4, 300])
+    assert labels_from_masks(masks, ids).tolist() == [[300, 0, 4, 4]]
+    assert labels_from_masks(masks, ids, threshold=0.75).tolist() == [[300, 0, 0, 4]]
+
+
+def test_no_masks_make_a_map_of_background():
+    labels = labels_from_masks(torch.zeros(0, 2, 3), torch.zeros(0, dtype=torch.int64))
+    assert labels.dtype == torch.int64 and labels.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_labels_come_back_from_their_masks():
+    labels = torch.randint(0, 4, (6, 5), generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([3, 1, 2])
+    assert torch.equal(labels_from_masks(masks_from_labels(labels, ids).float(), ids), labels)
+
+
+@pytest.mark.parametrize("size, padded", [((64, 32), (64, 32)), ((1, 33), (32, 64)), ((0, 5), (0, 32))])
+def test_padding_reaches_the_next_multiple_at_the_right_and_the_bottom(size, padded):
+    frames = torch.ones(2, 3, *size)
+    result = pad_to_stride(frames, 32)
+    assert result.shape == (2, 3, *padded)
+    assert result[..., : size[0], : size[1]].eq(1).all() and result.sum() == frames.sum()
+
+
+def test_boxes_are_xyxy_with_the_far_edge_excluded_and_zero_for_empty_masks():
+    masks = torch.zeros(3, 5, 7, dtype=torch.bool)
+    masks[0, 1:3, 2:6] = True
+    masks[2, 4, 6] = True
+    assert boxes_from_masks(masks).tolist() == [[2, 1, 6, 3], [0, 0, 0, 0], [6, 4, 7, 5]]
+    assert boxes_from_masks(masks[:0]).shape == (0, 4)
+    assert boxes_from_masks(torch.zeros(2, 0, 7, dtype=torch.bool)).tolist() == [[0] * 4] * 2
+
+
+def test_run_length_encodings_come_back_and_follow_the_columns():
+    pytest.importorskip("pycocotools")
+    mask = np.random.default_rng(0).random((6, 9)) > 0.5
+    rle = encode_rle(mask)
+    assert rle["size"] == [6, 9] and isinstance(rle["counts"], str)
+    assert np.array_equal(decode_rle(rle), mask)
+    by_hand = {"size": [2, 2], "counts": [1, 2, 1]}  # down the first column, then the second
+    assert decode_rle(by_hand).tolist() == [[False, True], [True, False]]
+    assert not decode_rle(encode_rle(np.zeros((3, 4), bool))).any()

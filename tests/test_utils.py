@@ -1,0 +1,240 @@
+"""Points and losses: values worked by hand, dense and slow definitions, nothing there at all."""
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from clips import make_clip, random_clip, random_outputs
+from torch import Tensor
+
+from common.types import IGNORE
+from utils import (
+    TCOVISCriterion,
+    contrastive_loss,
+    cosine_statistics,
+    dice_loss,
+    mask_bce,
+    matching_loss,
+    object_identities,
+    pixel_centres,
+    sample_labels,
+    sample_logits,
+    uncertain_points,
+    weighted_mean,
+)
+
+ONE = torch.tensor(1.0)  # a temperature that changes nothing
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+# ------------------------------------------------------------------------------------------------ points
+
+
+def test_pixel_centres_are_x_then_y_row_by_row():
+    expected = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+    assert pixel_centres(2, 2, torch.device("cpu")).tolist() == expected
+    assert pixel_centres(1, 4, torch.device("cpu"))[:, 0].tolist() == [0.125, 0.375, 0.625, 0.875]
+
+
+def test_logits_at_pixel_centres_are_the_logits_and_halfway_their_mean():
+    logits = torch.tensor([[[[1.0, 3.0], [5.0, 7.0]]]])
+    points = torch.cat([pixel_centres(2, 2, torch.device("cpu")), torch.tensor([[0.5, 0.25], [0.0, 0.0]])])
+    assert sample_logits(logits, points[None]).flatten().tolist() == pytest.approx([1, 3, 5, 7, 2, 1])
+
+
+def test_labels_at_pixel_centres_are_the_one_hot_masks_of_the_map():
+    clip = random_clip(0)
+    labels = clip.labels.flatten(0, 1)
+    points = pixel_centres(8, 8, labels.device).expand(len(labels), -1, -1)
+    around = sample_labels(labels, torch.arange(len(labels)), points)
+    assert torch.allclose(around.all_masks(3), clip.masks.flatten(0, 1).flatten(2).float(), atol=1e-6)
+    assert torch.allclose(around.counted, (labels != IGNORE).flatten(1).float(), atol=1e-6)
+    first = around.masks(torch.ones(len(labels), dtype=torch.int64))
+    assert torch.allclose(first, around.all_masks(3)[:, 0])
+
+
+def test_labels_at_any_points_equal_bilinear_sampling_of_dense_masks():
+    labels = torch.randint(0, 4, (2, 5, 9))
+    points = torch.rand(3, 50, 2)
+    rows = torch.tensor([1, 0, 1])
+    around = sample_labels(labels.to(torch.uint8), rows, points)
+    dense = F.one_hot(labels, 4).permute(0, 3, 1, 2).float()[rows, 1:]
+    assert torch.allclose(around.all_masks(3), sample_logits(dense, points), atol=1e-5)
+    assert torch.allclose(around.counted, torch.ones(3, 50))
+
+
+def test_beside_ignored_pixels_a_mask_is_read_from_the_pixels_that_count():
+    labels = torch.tensor([[[1, IGNORE]]], dtype=torch.uint8)
+    around = sample_labels(labels, torch.zeros(1, dtype=torch.int64), torch.tensor([[[0.5, 0.5]]]))
+    assert around.counted.item() == 0.5
+    assert around.masks(torch.tensor([1])).item() == around.all_masks(1).item() == 1
+
+
+def test_uncertain_points_lie_mostly_where_the_decision_is_near():
+    ramp = torch.linspace(-20, 20, 64).expand(5, 64, 64).clone().requires_grad_()
+    points = uncertain_points(ramp, 200)
+    assert points.shape == (5, 200, 2) and not points.requires_grad
+    assert points.min() >= 0 and points.max() <= 1
+    near = (points[..., 0] - 0.5).abs() < 0.2
+    assert near[:, :150].all() and not near[:, 150:].all()
+    assert uncertain_points(torch.zeros(0, 8, 8), 12).shape == (0, 12, 2)
+
+
+# ------------------------------------------------------------------------------------------------ mask losses
+
+
+def test_mask_bce_by_hand_counts_the_weighted_points_alone():
+    logits = torch.tensor([[0.0, 0.0, 50.0]], requires_grad=True)
+    targets = torch.tensor([[1.0, 0.0, 0.0]])
+    weights = torch.tensor([[1.0, 1.0, 0.0]])
+    loss = mask_bce(logits, targets, weights)
+    assert loss.item() == pytest.approx(math.log(2))
+    loss.sum().backward()
+    assert logits.grad.tolist() == [pytest.approx([-0.25, 0.25, 0])]
+
+
+def test_dice_by_hand():
+    weights = torch.ones(1, 2)
+    sure = torch.tensor([[50.0, -50.0]])
+    assert dice_loss(sure, torch.tensor([[1.0, 0.0]]), weights).item() == pytest.approx(0)
+    assert dice_loss(sure, torch.tensor([[0.0, 1.0]]), weights).item() == pytest.approx(1 - 1 / 3)
+    assert dice_loss(torch.zeros(1, 2), torch.ones(1, 2), weights).item() == pytest.approx(1 - 3 / 4)
+    logits = torch.zeros(1, 2, requires_grad=True)
+    dice_loss(logits, torch.tensor([[1.0, 0.0]]), weights).sum().backward()
+    assert logits.grad[0, 0] < 0 < logits.grad[0, 1]
+
+
+@pytest.mark.parametrize("loss", [mask_bce, dice_loss])
+def test_mask_losses_are_finite_where_no_point_counts_and_where_there_is_no_mask(loss):
+    logits = torch.randn(2, 5, requires_grad=True)
+    value = loss(logits, torch.ones(2, 5), torch.zeros(2, 5))
+    value.sum().backward()
+    assert value.tolist() == [0, 0] and logits.grad.abs().sum() == 0
+    assert loss(logits[:0], torch.ones(0, 5), torch.ones(0, 5)).shape == (0,)
+
+
+def test_a_weighted_mean_of_nothing_is_zero_with_a_zero_gradient():
+    values = torch.randn(3, requires_grad=True)
+    mean = weighted_mean(values, torch.zeros(3))
+    mean.backward()
+    assert mean == 0 and values.grad.tolist() == [0, 0, 0]
+    assert weighted_mean(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 1.0])).item() == pytest.approx(1.75)
+
+
+# ------------------------------------------------------------------------------------------------ association
+
+
+def slow_matching_loss(embeddings: Tensor, assigned: Tensor, temperature: float) -> float:
+    total = weight = 0.0
+    B, T, K = assigned.shape
+    for b, t, s, k in itertools.product(range(B), range(T), range(T), range(K)):
+        mine, right = int(assigned[b, t, k]), int(assigned[b, s, k])
+        if t == s or mine < 0 or right < 0:
+            continue
+        row = embeddings[b, s] @ embeddings[b, t, mine] / temperature
+        total += F.cross_entropy(row[None], torch.tensor([right])).item() / abs(t - s)
+        weight += 1 / abs(t - s)
+    return total / weight
+
+
+def slow_contrastive_loss(objects: Tensor, identities: Tensor, temperature: float) -> float:
+    anchors = []
+    for i, identity in enumerate(identities.tolist()):
+        others = [j for j, other in enumerate(identities.tolist()) if other and other != identity]
+        positives = [j for j, other in enumerate(identities.tolist()) if j != i and other == identity > 0]
+        terms = []
+        for j in positives:
+            logits = objects[[j, *others]] @ objects[i] / temperature
+            terms.append(F.cross_entropy(logits[None], torch.tensor([0])).item())
+        if terms:
+            anchors.append(sum(terms) / len(terms))
+    return sum(anchors) / len(anchors) if anchors else 0.0
+
+
+def unit(*shape: int, seed: int) -> Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def test_matching_loss_by_hand():
+    embeddings = torch.eye(2).expand(1, 2, 2, 2)  # two frames, two tokens at right angles
+    agree, swap = torch.tensor([[[0, 1], [0, 1]]]), torch.tensor([[[0, 1], [1, 0]]])
+    assert matching_loss(embeddings, agree, ONE).item() == pytest.approx(math.log(1 + math.exp(-1)))
+    assert matching_loss(embeddings, swap, ONE).item() == pytest.approx(math.log(1 + math.e))
+    assert matching_loss(embeddings, agree, torch.tensor(0.02)).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matching_loss_is_its_slow_definition(seed):
+    embeddings = unit(2, 4, 5, 6, seed=seed)
+    assigned = torch.stack([torch.stack([torch.randperm(5)[:3] for _ in range(4)]) for _ in range(2)])
+    assigned = assigned.where(torch.rand(2, 4, 3) < 0.7, -1)
+    assigned[0, :2, 0] = torch.tensor([1, 2])  # one pair at least
+    found = matching_loss(embeddings, assigned, torch.tensor(0.3)).item()
+    assert found == pytest.approx(slow_matching_loss(embeddings, assigned, 0.3), rel=1e-5)
+
+
+def test_contrastive_loss_by_hand():
+    objects = torch.eye(2)[[0, 0, 1]]
+    loss = contrastive_loss(objects, torch.tensor([7, 7, 8]), ONE)
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)))
+    assert contrastive_loss(objects, torch.tensor([7, 7, 8]), torch.tensor(0.02)).item() < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_contrastive_loss_is_its_slow_definition(seed):
+    objects = unit(12, 4, seed=seed)
+    identities = torch.randint(0, 4, (12,), generator=torch.Generator().manual_seed(seed))
+    found = contrastive_loss(objects, identities, torch.tensor(0.2)).item()
+    assert found == pytest.approx(slow_contrastive_loss(objects, identities, 0.2), rel=1e-4)
+
+
+@pytest.mark.parametrize("identities", [[], [0, 0], [5], [5, 6], [5, 5], [5, 5, 0]])
+def test_contrastive_loss_is_zero_without_a_positive_or_without_a_negative(identities):
+    objects = unit(len(identities), 4, seed=0).requires_grad_()
+    loss = contrastive_loss(objects, torch.tensor(identities, dtype=torch.int64), torch.tensor(0.1))
+    loss.backward()
+    assert loss == 0 and objects.grad.isfinite().all() and objects.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("assigned", [torch.zeros(1, 1, 1), torch.full((1, 3, 2), -1), torch.zeros(1, 3, 0)])
+def test_matching_loss_is_zero_in_one_frame_and_without_objects(assigned):
+    embeddings = unit(1, assigned.shape[1], 3, 4, seed=0).requires_grad_()
+    loss = matching_loss(embeddings, assigned.long(), torch.tensor(0.1))
+    loss.backward()
+    assert loss == 0 and embeddings.grad.abs().sum() == 0
+
+
+def test_identities_are_the_same_for_a_video_drawn_twice_and_differ_between_videos():
+    clip = make_clip(torch.ones(3, 2, 4, 4), ids=torch.tensor([[9, 4], [4, 9], [9, 0]]))
+    clip.names = [[("cat", "0"), ("cat", "1")], [("cat", "4"), ("cat", "5")], [("dog", "0"), ("dog", "1")]]
+    visible = torch.ones(3, 2, 2, dtype=torch.bool)
+    visible[0, 1, 0] = False
+    found = object_identities(clip, visible)
+    assert found[0, 0, 0] == found[1, 0, 1] > 0 and found[0, 0, 1] == found[1, 1, 0] > 0
+    assert found[0, 0, 0] != found[0, 0, 1] and found[2, 0, 0] not in found[:2]
+    assert found[0, 1, 0] == 0 and found[2, :, 1].tolist() == [0, 0]  # invisible; an empty slot
+
+
+def test_an_object_drawn_in_two_clips_is_a_positive_and_no_negative_of_itself():
+    same = torch.ones(2, 2, 4, 4)
+    clip = make_clip(same, ids=torch.tensor([[3], [3]]))
+    clip.names = [[("cat", "0"), ("cat", "1")]] * 2
+    outputs = random_outputs(0, clip, tokens=1)
+    losses = TCOVISCriterion(TCOVISCriterion.Config())(outputs, clip)
+    assert losses["contrastive"] == 0
+    clip.names[1] = [("dog", "0"), ("dog", "1")]
+    assert TCOVISCriterion(TCOVISCriterion.Config())(outputs, clip)["contrastive"] > 0
+
+
+def test_cosine_statistics_by_hand_compare_objects_of_one_clip():
+    objects = torch.eye(2)[torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1]])]
+    identities = torch.tensor([[1, 1, 2, 0], [1, 2, 0, 0]])
+    found = {name: value.item() for name, value in cosine_statistics(objects, identities).items()}
+    expected = {"cosine_positive_sum": 2, "cosine_positive_count": 2}
+    assert found == {**expected, "cosine_negative_sum": 0, "cosine_negative_count": 6}
