@@ -105,7 +105,7 @@ def test_values_of_other_fields_are_refused_with_source_and_names(change):
 def test_a_field_that_cannot_be_a_flag_is_the_programmers_mistake():
     @dataclass
     class Wrong:
-        table: dict = option(None, "no flag")
+        table: bytes = option(b"", "no flag")
 
     with pytest.raises(AssertionError, match="table"):
         add_config_flags(Parser(), Wrong, "wrong")

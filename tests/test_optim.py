@@ -70,7 +70,7 @@ def test_the_moving_average_follows_its_formula():
     for update, value in enumerate([1.0, -2.0, 5.0, 3.0], start=1):
         set_weight(network, value)
         ema.update(network)
-        decay = min(0.3, (1 + update) / (10 + update))  # 2/11, 3/12, 4/13, then 0.3
+        decay = min(0.3, (1 + update) / (10 + update))  # 2/11, 3/12, then 0.3
         expected = decay * expected + (1 - decay) * value
         assert ema.weights["weight"].item() == pytest.approx(expected)
 
