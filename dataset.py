@@ -59,6 +59,28 @@ def keep_objects(labels: Tensor, kept: list[int]) -> Tensor:
     return table[labels.long()]
 
 
+def collate(clips: list[Clip]) -> Clip:
+    """One batch of single clips: padded at the right and the bottom, with background, to multiples of 32."""
+    H = max(clip.labels.shape[-2] for clip in clips)
+    W = max(clip.labels.shape[-1] for clip in clips)
+    K = max(clip.ids.shape[1] for clip in clips)
+
+    def fill(tensor: Tensor, *size: int) -> Tensor:
+        padding = [
+            p for have, want in zip(tensor.shape[::-1], size[::-1], strict=False) for p in (0, want - have)
+        ]
+        return torch.nn.functional.pad(tensor, padding)
+
+    return Clip(
+        frames=pad_to_stride(torch.cat([fill(clip.frames, H, W) for clip in clips]), STRIDE),
+        labels=pad_to_stride(torch.cat([fill(clip.labels, H, W) for clip in clips]), STRIDE),
+        ids=torch.cat([fill(clip.ids, K) for clip in clips]),
+        classes=torch.cat([fill(clip.classes, K) for clip in clips]),
+        names=[names for clip in clips for names in clip.names],
+        skipped=[path for clip in clips for path in clip.skipped],
+    )
+
+
 class YouTubeVOSDataset(Dataset[Clip]):
     """Clips of an annotated VOS folder, each a `Clip` of B = 1; `collate` makes a batch of them.
 
@@ -79,6 +101,8 @@ class YouTubeVOSDataset(Dataset[Clip]):
         clip_stride: int = option(1, "largest step between frames of a clip; drawn from 1 to this")
         clips_per_video: int = option(1, "clips drawn from each video in an epoch")
         min_area: int = option(16, "pixels that an object must cover in a frame to count as there")
+
+    collate = staticmethod(collate)
 
     def __init__(
         self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
@@ -149,28 +173,6 @@ class YouTubeVOSDataset(Dataset[Clip]):
         return [classes[i] for i in ids]
 
 
-def collate(clips: list[Clip]) -> Clip:
-    """One batch of single clips: padded at the right and the bottom, with background, to multiples of 32."""
-    H = max(clip.labels.shape[-2] for clip in clips)
-    W = max(clip.labels.shape[-1] for clip in clips)
-    K = max(clip.ids.shape[1] for clip in clips)
-
-    def fill(tensor: Tensor, *size: int) -> Tensor:
-        padding = [
-            p for have, want in zip(tensor.shape[::-1], size[::-1], strict=False) for p in (0, want - have)
-        ]
-        return torch.nn.functional.pad(tensor, padding)
-
-    return Clip(
-        frames=pad_to_stride(torch.cat([fill(clip.frames, H, W) for clip in clips]), STRIDE),
-        labels=pad_to_stride(torch.cat([fill(clip.labels, H, W) for clip in clips]), STRIDE),
-        ids=torch.cat([fill(clip.ids, K) for clip in clips]),
-        classes=torch.cat([fill(clip.classes, K) for clip in clips]),
-        names=[names for clip in clips for names in clip.names],
-        skipped=[path for clip in clips for path in clip.skipped],
-    )
-
-
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) in an order that depends on (seed, epoch) alone, shared among processes.
 
@@ -225,11 +227,14 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
 def make_loader(
     clips: Dataset[Clip], batches: Iterable[list[tuple[int, int]]], *, num_workers: int, pin_memory: bool
 ) -> DataLoader[Clip]:
-    """A loader of batches of (epoch, index) keys; its worker processes live as long as it does."""
+    """A loader of batches of (epoch, index) keys, which the data set's own `collate` makes of single clips.
+
+    Its worker processes live as long as it does.
+    """
     return DataLoader(
         clips,
         batch_sampler=batches,
-        collate_fn=collate,
+        collate_fn=clips.collate,
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,

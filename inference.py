@@ -23,6 +23,7 @@ from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.errors import UserError, available, run_command
 from common.masks import labels_from_masks, masks_from_labels, pad_to_stride
+from common.precision import AMP, autocast
 from common.progress import progress
 from common.results import ResultsSpool, VideoOutput
 from common.threads import BackgroundWriter, prefetch
@@ -392,7 +393,7 @@ class RunConfig:
     """The flags of the command that are not a tracker's."""
 
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    amp: str = option("off", "mixed precision of the network", ("off", "bf16", "fp16"))
+    amp: str = option("off", "mixed precision of the network", tuple(AMP))
     prompt_frames: str = option(
         "first", "take each id's first map in --prompt_root, or all", ("first", "all")
     )
@@ -446,8 +447,6 @@ def process_video(
 ) -> None:
     """Track one video and write it; reading, network and writing overlap."""
     begun, count, encode = time.monotonic(), 0, available("pycocotools.mask")
-    kind = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[args.amp]
-    device = pick_device(args.device).type
 
     def write(name: str, frame: Tensor, tracks: Tracks) -> None:
         output.add(name, frame, tracks.labels.cpu())
@@ -459,7 +458,7 @@ def process_video(
     with (
         VideoOutput(args.output, video.name, fps=video.fps if args.overlays else None) as output,
         BackgroundWriter() as writer,
-        torch.autocast(device, dtype=kind, enabled=kind is not None),
+        autocast(pick_device(args.device), args.amp),
     ):
         for name, frame, tracks, _ in track_video(tracker, video.name, frames, prompt_of):
             writer.submit(write, name, frame, tracks)

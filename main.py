@@ -24,11 +24,14 @@ from torch.utils.data import Dataset
 from common import distributed, synthetic
 from common.checkpoint import read_checkpoint, save_checkpoint
 from common.config import Parser, add_config_flags, config_from_args, option
+from common.distributed import say
 from common.errors import UserError, run_command
 from common.experiment import Experiment, add_experiment_flags, open_experiment
 from common.files import atomic_write
 from common.history import History, Means
+from common.interrupt import interruptible
 from common.optim import MovingAverage, gradient_norm, parameter_groups, warmup_cosine
+from common.precision import AMP, autocast
 from common.progress import every, plain_lines, progress
 from common.run_folder import find_checkpoint, new_run_folder, write_json
 from common.seeding import mix
@@ -81,7 +84,7 @@ class TrainConfig:
     warmup_steps: int = option(100, "steps of linear warm-up; then the rate falls along a cosine")
     clip_grad: float = option(1.0, "largest gradient norm; 0: any")
     ema: float = option(0.999, "decay of the average of weights that is evaluated; 0: none is kept")
-    amp: str = option("off", "mixed precision", ("off", "bf16", "fp16"))
+    amp: str = option("off", "mixed precision", tuple(AMP))
     seed: int = option(0, "seed of everything random")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
     skip_bad: bool = option(False, "leave bad files out, and list them, rather than stop")
@@ -112,20 +115,15 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Parser]:
     return parser.parse_args(argv), parser
 
 
-def say(text: str) -> None:
-    """Print a line, in one process only."""
-    if distributed.is_main():
-        print(text, flush=True)
-
-
 # ----------------------------------------------------------------------------------------------------
 # training
 
 
-def with_margin(means: dict[str, float]) -> dict[str, float]:
+def with_margin(means: dict[str, float], group: str = "") -> dict[str, float]:
     """Add `cosine_margin`: how much more alike the same object is than different ones."""
-    if "cosine_positive" in means and "cosine_negative" in means:
-        means["cosine_margin"] = means["cosine_positive"] - means["cosine_negative"]
+    positive, negative = (means.get(f"{group}cosine_{kind}") for kind in ("positive", "negative"))
+    if positive is not None and negative is not None:
+        means[f"{group}cosine_margin"] = positive - negative
     return means
 
 
@@ -188,8 +186,9 @@ class Trainer:
 
     def _make_optimizer(self) -> None:
         args = self.args
-        rates = {"lr_head": args.lr_head, "lr_backbone": args.lr_backbone, "weight_decay": args.weight_decay}
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.network, self.criterion, **rates), fused=True)
+        rates = {name: getattr(args, name) for name in ("lr_head", "lr_backbone", "weight_decay")}
+        groups = parameter_groups(self.network, self.criterion, **rates)
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
         total = args.epochs * self.steps_per_epoch
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: warmup_cosine(step, args.warmup_steps, total)
@@ -201,15 +200,11 @@ class Trainer:
         """Train until `epochs` are done; whatever ends it early leaves a checkpoint to continue from."""
         if self.step == 0:
             self.save("last.pth")
-        try:
+        with interruptible() as interrupted:
             while self.epoch < self.args.epochs:
-                self._train_epoch()
-        except KeyboardInterrupt:
-            self.save("last.pth")
-            say(f"interrupted at step {self.step}; continue with --resume {self.run / 'last.pth'}")
-            raise
+                self._train_epoch(interrupted)
 
-    def _train_epoch(self) -> None:
+    def _train_epoch(self, interrupted: Callable[[], bool]) -> None:
         begun, means = time.monotonic(), Means()
         done = self.step - self.epoch * self.steps_per_epoch  # steps of this epoch before an interruption
         self.sampler.set_epoch(self.epoch, start=done * self.args.accumulate)
@@ -221,8 +216,11 @@ class Trainer:
             self.step += 1
             if self.step % self.args.log_steps == 0:
                 self._report_step(title, number, means, (number - done) / (time.monotonic() - begun))
-            if self.step % self.args.checkpoint_steps == 0:
+            if self.step % self.args.checkpoint_steps == 0 or interrupted():
                 self.save("last.pth")
+            if interrupted():
+                say(f"interrupted at step {self.step}; continue with --resume {self.run / 'last.pth'}")
+                raise KeyboardInterrupt
         self.epoch += 1
         self._finish_epoch(means.result(), time.monotonic() - begun)
 
@@ -234,12 +232,13 @@ class Trainer:
             torch.manual_seed(mix(self.args.seed, self.step, part, distributed.rank()))
             last = part == len(clips) - 1
             with nullcontext() if last or distributed.world_size() == 1 else self.objective.no_sync():
-                with self._autocast():
+                with autocast(self.device, self.args.amp):
                     losses = self.objective(clip.to(self.device, non_blocking=True))
                 self._check_finite(losses)
                 self.scaler.scale(sum(losses.values()) / len(clips)).backward()
-            for name, value in {**losses, **self.criterion.stats}.items():
-                total[name] = total.get(name, 0) + value.detach() / (len(clips) if name in losses else 1)
+            shares = {f"loss/{name}": loss.detach() / len(clips) for name, loss in losses.items()}
+            for name, value in (shares | {f"train/{k}": x for k, x in self.criterion.stats.items()}).items():
+                total[name] = total.get(name, 0) + value
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.objective.parameters(), self.args.clip_grad)
         self.scaler.step(self.optimizer)
@@ -248,11 +247,8 @@ class Trainer:
         self.scheduler.step()
         if self.ema:
             self.ema.update(self.network)
-        return {"total": sum(total[name] for name in losses), **total, "gradient_norm": norm}
-
-    def _autocast(self) -> Any:
-        kind = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.args.amp]
-        return torch.autocast(self.device.type, dtype=kind) if kind else nullcontext()
+        total["loss/total"] = sum(value for name, value in total.items() if name.startswith("loss/"))
+        return {**total, "train/gradient_norm": norm}
 
     def _check_finite(self, losses: dict[str, Tensor]) -> None:
         """Stop before a loss that is not finite reaches the weights."""
@@ -276,18 +272,23 @@ class Trainer:
         if plain_lines():
             left = (self.args.epochs * self.steps_per_epoch - self.step) / speed
             rates = f"{speed:.2f} steps/s, {left / 60:.1f} min left"
-            say(f"{title} step {number}/{self.steps_per_epoch}: loss {values['total']:.3f}, {rates}")
-        self.experiment.scalars("loss", {name: values[name] for name in values}, self.step)
+            say(f"{title} step {number}/{self.steps_per_epoch}: loss {values['loss/total']:.3f}, {rates}")
+        self._send(values)
+
+    def _send(self, values: dict[str, float]) -> None:
+        """Give the experiment numbers by their names, group/series."""
+        for name, value in values.items():
+            group, _, series = name.partition("/")
+            if series:
+                self.experiment.scalars(group, {series: value}, self.step)
 
     def _finish_epoch(self, means: dict[str, float], seconds: float) -> None:
         """Write the row, the curves and the checkpoints of an epoch; evaluate where it is time."""
-        with_margin(means)
         row = {"epoch": self.epoch, "step": self.step, "seconds": seconds}
-        row |= {f"{'train' if name.startswith('cosine') else 'loss'}/{name}": x for name, x in means.items()}
-        row |= self._rates()
-        if self.args.eval_every and self.epoch % self.args.eval_every == 0 and distributed.is_main():
+        row |= with_margin(means, "train/") | self._rates()
+        if self.args.eval_every and self.epoch % self.args.eval_every == 0:
             with self.ema.applied(self.network) if self.ema else nullcontext():
-                row |= {f"val/{name}": x for name, x in self.evaluate().items()}
+                row |= {f"val/{name}": x for name, x in self.evaluate(self.args.eval_videos).items()}
         score = row.get("val/J&F")
         if score is not None and (self.best is None or score >= self.best["J&F"]):
             self.best = {"J&F": score, "epoch": self.epoch}
@@ -302,10 +303,7 @@ class Trainer:
     def _log(self, row: dict[str, float]) -> None:
         self.history.add(row)
         plot_curves(self.history.path, self.run / "results.png")
-        for name, value in row.items():
-            group, _, series = name.partition("/")
-            if series and group != "loss":
-                self.experiment.scalars(group, {series: value}, self.step)
+        self._send(row)
         shown = ("loss/total", "train/cosine_margin", "val/J&F", "val/id_switches_per_100_frames")
         numbers = ", ".join(f"{name} {row[name]:.3f}" for name in shown if row.get(name) is not None)
         say(f"epoch {self.epoch}/{self.args.epochs}: {numbers} ({row['seconds']:.0f} s)")
@@ -313,20 +311,22 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------
     # evaluation
 
-    def evaluate(self, num_videos: int | None = None) -> dict[str, float]:
-        """Losses and cosines on held-out clips; scores and pictures of whole held-out videos."""
-        gallery = Gallery()
+    def evaluate(self, num_videos: int) -> dict[str, float]:
+        """Losses and cosines on held-out clips; scores and pictures of held-out videos, of all where 0.
+
+        Every process takes part in the first, because the criterion speaks with all; one does the second.
+        """
         self.objective.eval()
         scores = self._validate()
-        scores |= evaluate_tracker(
-            self.tracker,
-            self.valid,
-            num_videos=self.args.eval_videos if num_videos is None else num_videos,
-            use_classes=getattr(self.args, "num_classes", 1) > 1,
-            gallery=gallery,
-        )
-        self._write_picture(gallery.picture())
-        return {name: value for name, value in scores.items() if value is not None}
+        if distributed.is_main():
+            gallery = Gallery()
+            use_classes = getattr(self.args, "num_classes", 1) > 1
+            tracked = evaluate_tracker(
+                self.tracker, self.valid, num_videos=num_videos, use_classes=use_classes, gallery=gallery
+            )
+            scores |= {name: value for name, value in tracked.items() if value is not None}
+            self._write_picture(gallery.picture())
+        return scores
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -335,7 +335,7 @@ class Trainer:
         for number, clip in enumerate(loaded(self.valid_loader)):
             torch.manual_seed(mix(self.args.seed, number))
             clip = clip.to(self.device, non_blocking=True)
-            with self._autocast():
+            with autocast(self.device, self.args.amp):
                 losses = self.criterion(self.network(clip.frames, clip.prompt), clip)
             means.add({"loss": sum(losses.values()), **self.criterion.stats})
         return with_margin(means.result())
@@ -431,6 +431,8 @@ def finish(trainer: Trainer, root: Path, begun: float) -> None:
     weights = read_checkpoint(best, trainer.device)
     trainer.network.load_state_dict(weights["ema"] or weights["model"])
     scores = trainer.evaluate(num_videos=0)
+    if not distributed.is_main():
+        return
     metrics = {name: scores.get(name) for name in METRICS} | {"seconds": round(time.monotonic() - begun, 1)}
     write_json(trainer.run / "metrics.json", metrics)
     for name, value in metrics.items():
@@ -468,8 +470,7 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
     write_json(run / "args.json", vars(args))
     announce(trainer, train, troubles)
     trainer.fit()
-    if distributed.is_main():
-        finish(trainer, root, begun)
+    finish(trainer, root, begun)
 
 
 def main() -> None:

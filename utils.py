@@ -377,7 +377,7 @@ class TCOVISCriterion(nn.Module):
         identities = object_identities(clip, assigned >= 0).flatten(1)  # (B, T*K)
         self.stats = {
             **cosine_statistics(objects.detach(), identities),
-            "nonfinite": self.matcher.num_nonfinite,
+            "nonfinite_costs": self.matcher.num_nonfinite,
         }
         everyone = distributed.gather_with_gradient(objects.flatten(0, 1))
         everyone_is = distributed.gather_with_gradient(identities.flatten())

@@ -43,9 +43,11 @@ def available(module: str) -> bool:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command's main function; what the user can mend ends it in one line and exit status 2."""
+    """Run a command's main function; what the user can mend ends it in one line, status 2; Ctrl-C is 130."""
     try:
         main()
     except (UserError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -126,15 +126,13 @@ class ClearMLExperiment(Experiment):
         self._put(upload, name, path)
 
     def close(self, error: BaseException | None = None) -> None:
+        self._put(self._end_task, error)
         self._reports.put(None)
-        finished = self._wait(self._reporter)
-        # In a thread, lest a server that has gone away hold the process. ClearML's own exit hook would wait just
-        # so; it does nothing once a close has begun.
-        closing = threading.Thread(target=self._end_task, args=(error,), daemon=True)
-        closing.start()
-        if not (self._wait(closing) and finished):
+        if not self._reporter_ends():
             _tell("the server does not answer; what it had not received is lost")
-            atexit.unregister(logging.shutdown)  # ClearML's log handler would wait for the server in there
+            # ClearML's hooks at the exit of the process would wait for the server in their turn.
+            atexit.unregister(getattr(self._task, "_at_exit", None))
+            atexit.unregister(logging.shutdown)
         if self._num_failures > 1:
             _tell(f"{self._num_failures} reports failed in all")
         for number, handler in self._handlers.items():
@@ -180,11 +178,11 @@ class ClearMLExperiment(Experiment):
         if isinstance(error, Exception):
             self._task.mark_failed(status_reason=_one_line(error), force=True)
 
-    def _wait(self, thread: threading.Thread) -> bool:
-        """Whether the thread came to its end; it is given up once the server does not answer any more."""
+    def _reporter_ends(self) -> bool:
+        """Wait until everything is sent, but not any more once the server does not answer."""
         for _ in range(MAX_WAITS):
-            thread.join(PATIENCE_SECONDS)
-            if not thread.is_alive():
+            self._reporter.join(PATIENCE_SECONDS)
+            if not self._reporter.is_alive():
                 return True
             if not self._clearml.Task.is_offline() and not _answers(_host(self._clearml)):
                 return False
@@ -333,11 +331,11 @@ def open_experiment(
     """The experiment of a run; the silent twin where ClearML is not enabled, and nothing of it is imported.
 
     Call it in the main thread, before anything is built from `args`: under a ClearML agent the values that
-    were edited in the web page are put into them. Seed after it: `Task.init` seeds random, numpy and torch with
-    a number of its own. Without credentials, or where the server does not answer, the run is recorded offline,
-    and one line says so.
-    Raises UserError: ClearML is not installed; `queue`, or an agent, without a server; an edited value that its
-    flag refuses.
+    were edited in the web page are put into them. Seed after it: `Task.init` seeds random, numpy and torch
+    with a number of its own. Without credentials, or where the server does not answer, one line says so and
+    the run is recorded offline.
+    Raises UserError: ClearML is not installed; `queue`, or an agent, without a server; an edited value that
+    its flag refuses.
     """
     if queue and (offline or not enabled):
         raise UserError("--queue needs a ClearML server: pass --enable_clearml, and no --clearml_offline")

@@ -1,7 +1,7 @@
 """A FAKE ClearML server for tests: the API and the file server in memory, on one loopback port.
 
-It stores what the client sends and answers as the client expects, no more: it checks no access rights, no types and
-no states. Passing against it does not prove that a real server is content.
+It stores what the client sends and answers as the client expects, no more: it checks no access rights, no
+types and no states. Passing against it does not prove that a real server is content.
 """
 
 import base64

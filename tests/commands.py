@@ -1,4 +1,4 @@
-"""Runs the commands as a user does, in this process or in one of its own, with settings that take a moment."""
+"""Runs commands as a user does, in this process or in one of its own, with settings that take a moment."""
 
 import io
 import os

@@ -49,6 +49,7 @@ def train(small_data: Path, tmp_path: Path) -> Callable[..., Outcome]:
 def fake_system(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of the fake prompted system, which is added as a user would: one row in each table."""
     import fake_system as fake
+
     import inference
     from common import checkpoint
 

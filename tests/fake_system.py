@@ -1,6 +1,6 @@
 """A small prompted system that proves the doors: masks or boxes in, soft background, raw pixels, own clips.
 
-Every object is the mean feature of its prompted pixels; a pixel belongs to the nearest of them, or to the ground.
+An object is the mean feature of its prompted pixels; a pixel belongs to the nearest one, or to the ground.
 """
 
 from dataclasses import dataclass
@@ -45,9 +45,8 @@ class FakeNetwork(nn.Module):
     def compare(self, features: Tensor, prototypes: Tensor) -> Tensor:
         """(B, D, H, W) and (B, K + 1, D), the ground first, to logits (B, K + 1, H, W)."""
         prototypes = torch.cat([prototypes[:, :1] + self.ground, prototypes[:, 1:]], 1)
-        return 2 * torch.einsum("bdhw,bkd->bkhw", features, prototypes) - prototypes.square().sum(-1)[
-            ..., None, None
-        ]
+        lengths = prototypes.square().sum(-1)[..., None, None]
+        return 2 * torch.einsum("bdhw,bkd->bkhw", features, prototypes) - lengths
 
     def forward(self, frames: Tensor, prompt: Tensor | None = None) -> dict[str, Tensor]:
         """frames (B, T, 3, H, W) and the masks of the first (B, K, H, W) to `logits` (B, T, K + 1, H, W)."""
@@ -94,7 +93,8 @@ class FakeTracker:
         features = self.network.encode(frame[None].float())
         if prompt is not None and prompt.ids:
             ids, masks = self._masks(prompt, frame.shape[-2:])
-            self.prototypes |= dict(zip(ids, mean_features(features, masks)[0], strict=True))
+            named = dict(zip(ids, mean_features(features, masks)[0], strict=True))
+            self.prototypes |= named | {0: self.prototypes.get(0, named[0])}  # later prompts name few objects
         ids = torch.tensor(sorted(self.prototypes)[1:], dtype=torch.int64)
         if not len(ids):
             return Tracks.empty(*frame.shape[-2:])

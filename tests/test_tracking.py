@@ -18,7 +18,7 @@ FRAME = torch.zeros(3, 2, 3, dtype=torch.uint8)
 
 
 class FakeTracker:
-    """Follows what a prompt names: the label map of the last prompt, on every frame."""
+    """Tracks nothing and notes the prompts that reach it."""
 
     mask_threshold = 0.5
 

@@ -1,0 +1,407 @@
+"""Clips of annotated videos: what is drawn, what is selected, and that only (seed, epoch, index) decides."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from common.errors import UserError
+from common.transforms import normalise
+from common.types import IGNORE, Clip
+from common.vos_dataset import VOSFolder
+from dataset import (
+    EpochSampler,
+    YouTubeVOSDataset,
+    collate,
+    compact_labels,
+    keep_objects,
+    loaded,
+    make_loader,
+    select_objects,
+    split_videos,
+)
+
+CATEGORIES = {"long": {1: "cat", 2: "dog", 7: "bird"}, "pair": {5: "dog"}, "one": {9: "cat"}}
+
+
+def draw_labels(video: str, t: int) -> np.ndarray:
+    """long: 1 in every frame, 2 from frame 4 on, 7 of nine pixels; pair: 5; one: 9."""
+    labels = np.zeros({"long": (32, 48), "pair": (40, 32), "one": (32, 32)}[video], np.uint8)
+    if video != "long":
+        labels[4:20, 4:20] = {"pair": 5, "one": 9}[video]
+        return labels
+    labels[2:14, 2 + t : 18 + t] = 1
+    if t >= 4:
+        labels[18:30, 20:40] = 2
+    labels[28:31, 1:4] = 7
+    return labels
+
+
+def write_video(root: Path, video: str, frames: int, name: str | None = None) -> None:
+    """Lossless frames that say what they show: red is 20 times the label, green 10 times the frame."""
+    for kind in ("JPEGImages", "Annotations"):
+        (root / kind / (name or video)).mkdir(parents=True)
+    for t in range(frames):
+        labels = draw_labels(video, t)
+        frame = np.stack([20 * labels, np.full_like(labels, 10 * t), np.zeros_like(labels)], -1)
+        Image.fromarray(frame).save(root / "JPEGImages" / (name or video) / f"{t:02d}.png")
+        Image.fromarray(labels).save(root / "Annotations" / (name or video) / f"{t:02d}.png")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """Three videos of 8, 2 and 1 frames, in this order by name: long, one, pair."""
+    root = tmp_path_factory.mktemp("data") / "train"
+    for video, frames in (("long", 8), ("pair", 2), ("one", 1)):
+        write_video(root, video, frames)
+    videos = {v: {"objects": {i: {"category": c} for i, c in o.items()}} for v, o in CATEGORIES.items()}
+    (root / "meta.json").write_text(json.dumps({"videos": videos}))
+    return root
+
+
+def make_dataset(root: Path, *, training: bool = True, seed: int = 0, skip_bad: bool = False, **options):
+    options = {"num_tokens": 5, "num_classes": 1, "image_size": 32, "clip_length": 3, **options}
+    config = YouTubeVOSDataset.Config(**options)
+    return YouTubeVOSDataset(VOSFolder(root), config, training=training, seed=seed, skip_bad=skip_bad)
+
+
+def same(clip: Clip, other: Clip) -> bool:
+    tensors = ("frames", "labels", "ids", "classes")
+    equal = all(torch.equal(getattr(clip, name), getattr(other, name)) for name in tensors)
+    return equal and clip.names == other.names
+
+
+def places(clip: Clip, b: int = 0) -> list[int]:
+    return [int(frame) for _, frame in clip.names[b]]
+
+
+PLAIN = {"min_scale": 1.0, "max_scale": 1.0, "crop_probability": 0.0}
+PLAIN |= {"flip_probability": 0.0, "color_jitter": 0.0}
+
+# ------------------------------------------------------------------------------------------------ objects
+
+
+def test_ids_of_any_size_become_slots_in_ascending_order():
+    labels, ids = compact_labels(
+        [np.array([[0, 9], [IGNORE, 4]], np.uint8), np.array([[4, 4], [0, 0]], np.uint8)]
+    )
+    assert ids == [4, 9] and labels.dtype == torch.uint8
+    assert labels.tolist() == [[[0, 2], [IGNORE, 1]], [[1, 1], [0, 0]]]
+
+
+def test_in_16_bit_maps_255_is_an_id_like_others():
+    labels, ids = compact_labels([np.array([[0, 255, 60000]], np.uint16)])
+    assert ids == [255, 60000] and labels.tolist() == [[[0, 1, 2]]]
+
+
+def test_ids_beyond_what_a_label_map_can_hold_are_ignored():
+    labels, ids = compact_labels([np.arange(300, dtype=np.uint16)[None]])
+    assert ids == list(range(1, 255))
+    assert labels[0, 0, :255].tolist() == list(range(255)) and labels[0, 0, 255:].unique().tolist() == [
+        IGNORE
+    ]
+
+
+def areas(*frames: dict[int, int]) -> torch.Tensor:
+    """(T, 1, 100) label maps in which each label has the given number of pixels."""
+    labels = torch.zeros(len(frames), 1, 100, dtype=torch.uint8)
+    for t, counts in enumerate(frames):
+        row = [label for label, count in counts.items() for _ in range(count)]
+        labels[t, 0, : len(row)] = torch.tensor(row)
+    return labels
+
+
+def test_the_most_frequent_objects_are_selected_and_ties_go_to_area_and_label():
+    labels = areas({1: 5, 2: 9, 3: 5, 4: 5}, {1: 5, 3: 5, 4: 6}, {3: 1})
+    assert select_objects(labels, 9, min_area=1) == [3, 4, 1, 2]
+    assert select_objects(labels, 2, min_area=1) == [3, 4]
+    assert select_objects(labels, 9, min_area=6) == [4, 2]
+    assert select_objects(labels, 9, min_area=10) == []
+
+
+def test_ignored_pixels_are_no_object():
+    assert select_objects(areas({255: 50, 254: 20}), 9, min_area=1) == [254]
+
+
+def test_what_is_not_kept_is_ignored_and_never_background():
+    labels = torch.tensor([[[0, 1, 2, 3, IGNORE]]], dtype=torch.uint8)
+    assert keep_objects(labels, [3, 1]).tolist() == [[[0, 2, IGNORE, 1, IGNORE]]]
+    assert keep_objects(labels, []).tolist() == [[[0, IGNORE, IGNORE, IGNORE, IGNORE]]]
+
+
+# ------------------------------------------------------------------------------------------------ clips
+
+
+def test_a_clip_in_evaluation_is_consecutive_frames_unchanged(root):
+    clip = make_dataset(root, training=False)[0, 0]
+    first = places(clip)[0]
+    assert places(clip) == [first, first + 1, first + 2] and clip.names[0][0][0] == "long"
+    assert clip.frames.shape == (1, 3, 3, 32, 48) and clip.frames.dtype == torch.float32
+    frames = torch.stack([10 * torch.full((32, 48), t) for t in places(clip)]).to(torch.uint8)
+    assert torch.equal(clip.frames[0, :, 1], normalise(frames[:, None].repeat(1, 3, 1, 1))[:, 1])
+    assert clip.ids.tolist() in ([[1, 2]], [[1]])
+    source = torch.from_numpy(np.stack([draw_labels("long", t) for t in places(clip)]))
+    assert torch.equal(clip.labels[0] == 1, source == 1)
+    assert torch.equal(clip.labels[0] == IGNORE, source == 7)  # nine pixels, fewer than --min_area
+
+
+def test_an_object_that_is_not_selected_is_ignored(root):
+    clip = make_dataset(root, training=False, num_tokens=1, clip_length=8, min_area=1)[0, 0]
+    assert clip.ids.tolist() == [[1]]
+    source = torch.from_numpy(np.stack([draw_labels("long", t) for t in range(8)]))
+    assert torch.equal(clip.labels[0] == IGNORE, (source == 2) | (source == 7))
+    assert torch.equal(clip.labels[0] == 0, source == 0)
+
+
+def test_frames_and_label_maps_of_a_training_clip_belong_together(root):
+    clips = make_dataset(root, color_jitter=0.0)
+    for epoch in range(6):
+        clip = clips[epoch, 0]
+        red = clip.frames[0, :, 0] * 0.229 + 0.485
+        for slot, identity in enumerate(clip.ids[0].tolist(), start=1):
+            assert (red[clip.labels[0] == slot] * 255).median().item() == pytest.approx(20 * identity, abs=2)
+
+
+def test_steps_between_frames_are_drawn_up_to_the_stride_and_half_the_clips_are_reversed(root):
+    clips = make_dataset(root, clip_stride=3, **PLAIN)
+    drawn = [np.diff(places(clips[epoch, 0])).tolist() for epoch in range(60)]
+    assert {tuple(steps) for steps in drawn} == {(s, s) for s in (-3, -2, -1, 1, 2, 3)}
+    assert 15 < sum(steps[0] < 0 for steps in drawn) < 45
+    starts = {min(places(make_dataset(root, **PLAIN)[epoch, 0])) for epoch in range(60)}
+    assert starts == {0, 1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_videos_that_are_too_short_repeat_their_last_frame(root, training):
+    clips = make_dataset(root, training=training, clip_stride=3, **PLAIN)
+    assert [video.name for video in clips.folder.videos] == ["long", "one", "pair"]
+    assert places(clips[0, 1]) == [0, 0, 0]
+    found = {tuple(places(clips[epoch, 2])) for epoch in range(12)}
+    assert found == ({(0, 1, 1), (1, 1, 0)} if training else {(0, 1, 1)})
+
+
+def test_a_clip_of_one_frame_is_legal(root):
+    clip = make_dataset(root, clip_length=1, clip_stride=4)[0, 0]
+    assert clip.frames.shape[:2] == (1, 1) and len(clip.names[0]) == 1
+
+
+def test_an_item_depends_on_seed_epoch_and_index_alone(root):
+    clips = make_dataset(root)
+    first = clips[3, 0]
+    torch.manual_seed(9)
+    clips[0, 2]
+    assert same(make_dataset(root)[3, 0], first) and same(clips[3, 0], first)
+    assert not same(clips[4, 0], first) and not same(make_dataset(root, seed=1)[3, 0], first)
+
+
+def test_several_clips_of_a_video_in_an_epoch_differ(root):
+    clips = make_dataset(root, clips_per_video=4)
+    assert len(clips) == 12 and len(make_dataset(root, clips_per_video=4, training=False)) == 3
+    drawn = [clips[0, index] for index in (0, 3, 6, 9)]
+    assert {clip.names[0][0][0] for clip in drawn} == {"long"}
+    assert not any(same(drawn[0], clip) for clip in drawn[1:])
+
+
+def test_classes_are_those_of_meta_json_or_none(root):
+    clip = make_dataset(root, num_classes=3, training=False, clip_length=8, min_area=1)[0, 0]
+    assert clip.ids.tolist() == [[1, 7, 2]] and clip.classes.tolist() == [[1, 0, 2]]  # bird, cat, dog
+    assert make_dataset(root, training=False, clip_length=8)[0, 0].classes.tolist() == [[0, 0]]
+
+
+def test_another_number_of_classes_than_categories_is_told_with_both(root):
+    with pytest.raises(UserError, match=r"--num_classes 4, but there are 3 categories in .*meta\.json"):
+        make_dataset(root, num_classes=4)
+
+
+def test_an_object_without_a_category_is_told_with_its_video(tmp_path):
+    write_video(tmp_path, "pair", 2)
+    objects = {"objects": {"1": {"category": "cat"}, "2": {"category": "dog"}}}
+    (tmp_path / "meta.json").write_text(json.dumps({"videos": {"pair": objects}}))
+    with pytest.raises(UserError, match=r"meta\.json lacks objects \[5\] of video pair"):
+        make_dataset(tmp_path, num_classes=2)[0, 0]
+
+
+def test_a_video_without_any_object_is_a_clip_without_slots(tmp_path):
+    write_video(tmp_path, "pair", 2)
+    for path in (tmp_path / "Annotations" / "pair").iterdir():
+        Image.fromarray(np.zeros((40, 32), np.uint8)).save(path)
+    clip = make_dataset(tmp_path)[0, 0]
+    assert clip.ids.shape == clip.classes.shape == (1, 0) and clip.labels.sum() == 0
+
+
+# ------------------------------------------------------------------------------------------------ bad files
+
+
+@pytest.fixture
+def damaged(tmp_path) -> Path:
+    """A good video and one whose frames are all cut short."""
+    write_video(tmp_path, "pair", 2)
+    write_video(tmp_path, "one", 1, name="bad")
+    path = tmp_path / "JPEGImages" / "bad" / "00.png"
+    path.write_bytes(path.read_bytes()[:60])
+    return tmp_path
+
+
+def test_a_bad_file_stops_or_with_skip_bad_another_clip_is_drawn_and_the_file_is_told(damaged):
+    with pytest.raises(UserError, match=r"bad/00\.png is corrupt"):
+        make_dataset(damaged)[0, 0]
+    clips = make_dataset(damaged, skip_bad=True)
+    clip = clips[0, 0]
+    assert clip.names[0][0][0] == "pair" and clip.ids.tolist() == [[5]]
+    assert clip.skipped and all("bad/00.png" in text for text in clip.skipped)
+    assert same(clips[0, 0], clip) and clips[0, 1].skipped == []
+    assert collate([clip, clips[0, 1]]).skipped == clip.skipped
+
+
+def test_when_everything_is_bad_even_skip_bad_gives_up(damaged):
+    path = damaged / "Annotations" / "pair"
+    for mask in path.iterdir():
+        mask.write_bytes(b"junk")
+    with pytest.raises(UserError, match="10 clips in a row have bad files, the last: "):
+        make_dataset(damaged, skip_bad=True)[0, 0]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_file_that_has_gone_is_told_in_one_line_with_its_path(tmp_path, num_workers):
+    write_video(tmp_path, "one", 1)
+    loader = make_loader(make_dataset(tmp_path), [[(0, 0)]], num_workers=num_workers, pin_memory=False)
+    (tmp_path / "JPEGImages" / "one" / "00.png").unlink()
+    with pytest.raises((UserError, OSError)) as caught:
+        list(loaded(loader))
+    assert "JPEGImages/one/00.png" in str(caught.value) and "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_in_the_loader_arrives_as_the_one_line_that_it_was(damaged, num_workers):
+    loader = make_loader(make_dataset(damaged), [[(0, 0)]], num_workers=num_workers, pin_memory=False)
+    with pytest.raises(UserError) as caught:
+        list(loaded(loader))
+    with pytest.raises(UserError) as direct:
+        make_dataset(damaged)[0, 0]
+    assert str(caught.value) == str(direct.value)
+
+
+# ------------------------------------------------------------------------------------------------ batches
+
+
+def test_a_batch_is_padded_at_the_right_and_the_bottom_with_background(root):
+    clips = make_dataset(root, training=False)
+    long, pair = clips[0, 0], clips[0, 2]
+    batch = collate([long, pair])
+    assert batch.frames.shape == (2, 3, 3, 64, 64) and batch.labels.shape == (2, 3, 64, 64)
+    for b, clip in enumerate((long, pair)):
+        H, W = clip.labels.shape[-2:]
+        assert torch.equal(batch.frames[b, ..., :H, :W], clip.frames[0])
+        assert torch.equal(batch.labels[b, ..., :H, :W], clip.labels[0])
+        assert batch.labels[b, ..., H:, :].sum() == batch.frames[b, ..., W:].abs().sum() == 0
+    assert batch.ids[1].tolist() == [5] + [0] * (long.ids.shape[1] - 1)
+    assert batch.names == long.names + pair.names and batch.classes.shape == batch.ids.shape
+
+
+def test_a_batch_of_clips_without_objects_is_legal(root):
+    clip = make_dataset(root, training=False, min_area=10000)[0, 0]
+    batch = collate([clip, clip])
+    assert batch.ids.shape == (2, 0) and batch.present.shape == (2, 3, 0)
+
+
+def test_neither_the_number_of_workers_nor_the_order_changes_what_is_drawn(root):
+    batches = [[(0, 2), (0, 0)], [(1, 0), (0, 1)]]
+    loaders = [make_loader(make_dataset(root), batches, num_workers=n, pin_memory=False) for n in (0, 2)]
+    alone, shared = (list(loaded(loader)) for loader in loaders)
+    assert len(alone) == len(shared) == 2
+    assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+    assert same(alone[1], collate([make_dataset(root)[1, 0], make_dataset(root)[0, 1]]))
+
+
+def indices(sampler: EpochSampler) -> list[list[int]]:
+    return [[index for _, index in batch] for batch in sampler]
+
+
+def flat(batches: list[list[int]]) -> list[int]:
+    return [index for batch in batches for index in batch]
+
+
+def test_an_epoch_visits_every_clip_once_in_an_order_of_its_own():
+    sampler = EpochSampler(12, 4, seed=0)
+    orders = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        assert {e for batch in sampler for e, _ in batch} == {epoch}
+        orders.append(flat(indices(sampler)))
+        assert sorted(orders[-1]) == list(range(12)) and len(sampler) == 3
+    assert orders[0] != orders[1] != orders[2]
+    again, other = EpochSampler(12, 4, seed=0), EpochSampler(12, 4, seed=1)
+    assert flat(indices(again)) == orders[0] != flat(indices(other))
+
+
+def test_an_interrupted_epoch_goes_on_where_it_stopped():
+    sampler = EpochSampler(11, 2, seed=3)
+    sampler.set_epoch(5)
+    whole = indices(sampler)
+    sampler.set_epoch(5, start=3)
+    assert indices(sampler) == whole[3:] and len(whole) == len(sampler) == 5
+
+
+def test_processes_share_an_epoch_in_equal_numbers_of_batches():
+    shares = [EpochSampler(14, 2, seed=0, rank=rank, world_size=3) for rank in range(3)]
+    batches = [indices(sampler) for sampler in shares]
+    assert [len(b) for b in batches] == [2, 2, 2]
+    assert (
+        len({index for share in batches for index in flat(share)}) == 12
+    )  # two wait for another epoch's order
+    rounds = [batch for pair in zip(*batches, strict=True) for batch in pair]
+    assert rounds == indices(EpochSampler(14, 2, seed=0))[:6]  # the order of one process
+
+
+def test_fewer_clips_than_a_batch_come_more_than_once():
+    (batch,) = indices(EpochSampler(3, 5, seed=0))
+    assert len(batch) == 5 and set(batch) == {0, 1, 2}
+    assert flat(indices(EpochSampler(1, 4, seed=0, rank=1, world_size=2))) == [0, 0, 0, 0]
+
+
+# ------------------------------------------------------------------------------------------------ split
+
+
+def names(folder: VOSFolder) -> list[str]:
+    return [video.name for video in folder.videos]
+
+
+def test_an_annotated_valid_folder_is_taken_as_it_is(root, tmp_path):
+    (tmp_path / "train").symlink_to(root)
+    write_video(tmp_path / "valid", "long", 3, name="held")
+    train, valid, troubles = split_videos(tmp_path, holdout=2, skip_bad=False)
+    assert names(train) == ["long", "one", "pair"] and names(valid) == ["held"] and troubles == []
+
+
+@pytest.mark.parametrize("holdout, held", [(2, ["one"]), (20, ["pair"])])
+@pytest.mark.parametrize("first_frames_only", [True, False])
+def test_without_scores_in_valid_every_so_many_th_video_is_held_out(
+    root, tmp_path, holdout, held, first_frames_only
+):
+    (tmp_path / "train").symlink_to(root)
+    if first_frames_only:  # as YouTube-VOS publishes valid/
+        write_video(tmp_path / "valid", "long", 3, name="unscored")
+        for t in (1, 2):
+            (tmp_path / "valid" / "Annotations" / "unscored" / f"{t:02d}.png").unlink()
+    train, valid, _ = split_videos(tmp_path, holdout=holdout, skip_bad=False)
+    assert names(valid) == held and sorted(names(train) + held) == ["long", "one", "pair"]
+
+
+def test_one_video_cannot_be_both_trained_and_validated_on(tmp_path):
+    write_video(tmp_path / "train", "pair", 2)
+    with pytest.raises(UserError, match="train holds one video; two are needed"):
+        split_videos(tmp_path, holdout=20, skip_bad=False)
+
+
+def test_bad_files_are_left_out_and_told_only_where_they_may_be(damaged, tmp_path):
+    (tmp_path / "train").mkdir()
+    for kind in ("JPEGImages", "Annotations"):
+        (tmp_path / "train" / kind).symlink_to(damaged / kind)
+    write_video(tmp_path / "valid", "long", 3)
+    with pytest.raises(UserError, match=r"bad/00\.png .*--skip_bad"):
+        split_videos(tmp_path, holdout=20, skip_bad=False)
+    train, _, troubles = split_videos(tmp_path, holdout=20, skip_bad=True)
+    assert names(train) == ["pair"] and len(troubles) == 1 and "bad/00.png" in troubles[0]
