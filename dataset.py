@@ -245,5 +245,8 @@ def loaded(loader: DataLoader[Clip]) -> Iterator[Clip]:
     """The batches of a loader; an error of a worker process is raised as the one line that it was there."""
     try:
         yield from loader
-    except UserError as error:  # a worker's error comes wrapped in the text of its traceback
-        raise UserError(str(error).rsplit("UserError: ", 1)[-1].strip()) from error
+    except (UserError, OSError) as error:
+        if not str(error).startswith("Caught "):
+            raise
+        # A worker's error comes wrapped in the text of its traceback, whose last line is "Name: message".
+        raise UserError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error

@@ -129,6 +129,7 @@ class GlobalTracker:
         embeddings = F.normalize(embeddings.float(), dim=-1).cpu()
         scores = scores.float().cpu()
         ids = torch.zeros(K, dtype=torch.int64) if names is None else names.cpu().clone()
+        self.next_id = max([self.next_id, *(ids + 1).tolist()])  # no birth takes an id that a person gave
         self._retire()
         for bank, threshold, recent in (
             (self.bank, self.config.match_threshold, masks),
@@ -216,7 +217,6 @@ class GlobalTracker:
                 self.bank[track] = F.normalize(mixed, dim=0)
             else:
                 self.bank[track] = former
-            self.next_id = max(self.next_id, track + 1)
             record = self.records.get(track)
             probs = torch.ones(1) if class_probs is None else class_probs[index].float().cpu()
             self.records[track] = Record(
@@ -242,19 +242,20 @@ class GlobalTracker:
         self.frame, self.next_id = state["frame"], state["next_id"]
 
 
-def suppress(masks: Tensor, scores: Tensor, max_iou: float, max_inside: float) -> Tensor:
+def suppress(masks: Tensor, scores: Tensor, named: Tensor, max_iou: float, max_inside: float) -> Tensor:
     """Non-maximum suppression: the indices, best first, of the masks that are kept.
 
     masks (K, h, w) bool, scores (K,). What overlaps a better one by more than `max_iou`, or lies inside a
-    better one by more than `max_inside` of itself, is dropped; so is an empty mask.
+    better one by more than `max_inside` of itself, is dropped; so is an empty mask. What a person named
+    ((K,) bool) is better than the rest and is not dropped.
     """
-    order = scores.argsort(descending=True, stable=True)
+    order = (scores + named.to(scores)).argsort(descending=True, stable=True)
     masks = masks[order]
     areas = masks.flatten(1).sum(1)
     bad = (mask_ious(masks, masks) > max_iou) | (
         mask_intersections(masks, masks) / areas[:, None].clamp(min=1) > max_inside
     )
-    bad, areas = bad.cpu(), areas.tolist()
+    bad, areas = (bad & ~named[order, None]).cpu(), areas.tolist()
     kept: list[int] = []
     for index in range(len(order)):
         if areas[index] and not bad[index, kept].any():
@@ -302,9 +303,9 @@ class VITATracker:
         scores = 1 - probs[:, -1]
         names = self._names(prompt, inside)
         candidates = ((scores > self.config.score_threshold) | (names > 0)).nonzero()[:, 0]
-        # A token that a person named is never dropped in favour of another.
-        ranks = scores[candidates] + (names[candidates] > 0)
-        kept = candidates[suppress(inside[candidates], ranks, self.config.nms_iou, self.config.nms_inside)]
+        named, config = names[candidates] > 0, self.config
+        best = suppress(inside[candidates], scores[candidates], named, config.nms_iou, config.nms_inside)
+        kept = candidates[best]
         ids = self.global_tracker.update(
             outputs["embeddings"][0, 0][kept], scores[kept], inside[kept], probs[kept, :-1], names[kept]
         ).to(device)

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from common import distributed, synthetic
-from common.checkpoint import read_checkpoint, save_checkpoint
+from common.checkpoint import read_checkpoint, read_resumable, save_checkpoint
 from common.config import Parser, add_config_flags, config_from_args, option
 from common.distributed import say
 from common.errors import UserError, run_command
@@ -87,6 +87,7 @@ class TrainConfig:
     amp: str = option("off", "mixed precision", tuple(AMP))
     seed: int = option(0, "seed of everything random")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
+    threads: int = option(0, "CPU threads of the network; 0: as many as torch likes")
     skip_bad: bool = option(False, "leave bad files out, and list them, rather than stop")
     holdout: int = option(20, "without annotated valid/ videos, every so many-th training video is held out")
     eval_every: int = option(1, "epochs between evaluations on the validation videos; 0: only at the end")
@@ -201,8 +202,12 @@ class Trainer:
         if self.step == 0:
             self.save("last.pth")
         with interruptible() as interrupted:
-            while self.epoch < self.args.epochs:
+            while self.epoch < self.args.epochs and not interrupted():
                 self._train_epoch(interrupted)
+        if interrupted():
+            last = self.run / "last.pth"
+            say(f"interrupted at step {self.step}; continue with the same flags and --resume {last}")
+            raise KeyboardInterrupt
 
     def _train_epoch(self, interrupted: Callable[[], bool]) -> None:
         begun, means = time.monotonic(), Means()
@@ -219,8 +224,7 @@ class Trainer:
             if self.step % self.args.checkpoint_steps == 0 or interrupted():
                 self.save("last.pth")
             if interrupted():
-                say(f"interrupted at step {self.step}; continue with --resume {self.run / 'last.pth'}")
-                raise KeyboardInterrupt
+                return
         self.epoch += 1
         self._finish_epoch(means.result(), time.monotonic() - begun)
 
@@ -241,6 +245,8 @@ class Trainer:
                 total[name] = total.get(name, 0) + value
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.objective.parameters(), self.args.clip_grad)
+        if not self.scaler.is_enabled():  # which skips such a step by itself
+            self._check_finite({"gradient_norm": norm})
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -369,21 +375,8 @@ class Trainer:
         }
         save_checkpoint(self.run / name, state)
 
-    def resume(self, path: Path) -> None:
-        """Continue where a checkpoint stopped; UserError where it is another system's or of other options."""
-        state = read_checkpoint(path, self.device)
-        if state["system"] != self.args.system:
-            raise UserError(
-                f"--resume {path} is a checkpoint of {state['system']}, not of {self.args.system}"
-            )
-        if state.get("optimizer") is None:
-            raise UserError(f"--resume {path} holds weights only: resume from last.pth or best.pth")
-        for role in ("network", "criterion"):
-            mine, its = asdict(self.configs[role]), state["config"][role]
-            changed = sorted(name for name in mine.keys() | its.keys() if mine.get(name) != its.get(name))
-            if changed:
-                told = ", ".join(f"--{name} {its.get(name)}" for name in changed)
-                raise UserError(f"--resume {path} was trained with {told}: give the same flags")
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue where a checkpoint stopped."""
         self.network.load_state_dict(state["model"])
         if self.ema:
             self.ema.load(state["ema"] or state["model"], updates=state["step"])
@@ -458,16 +451,21 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
         role: config_from_args(part.Config, args)
         for role, part in zip(("network", "criterion", "tracker", "data"), system, strict=True)
     }
+    device = pick_device(args.device)
+    state = read_resumable(checkpoint, device, args.system, configs, vars(args)) if checkpoint else None
     torch.manual_seed(mix(args.seed))
     network = system.network(configs["network"], pretrained=checkpoint is None)
     data = None if args.synthetic else load_videos(args, Path(args.dataset_root))
-    run = distributed.broadcast(checkpoint.parent if checkpoint else new_run_folder(Path(args.run_dir)))
+    made = new_run_folder(Path(args.run_dir)) if not checkpoint and distributed.is_main() else None
+    run = checkpoint.parent if checkpoint else distributed.broadcast(made)
     root = prepare_data(args, run)
     train, valid, troubles = data or load_videos(args, root)
     trainer = Trainer(args, configs, network, run, train, valid, experiment)
-    if checkpoint:
-        trainer.resume(checkpoint)
-    write_json(run / "args.json", vars(args))
+    if state:
+        trainer.resume(state)
+    if distributed.is_main():
+        (run / "metrics.json").unlink(missing_ok=True)  # of fewer epochs
+        write_json(run / "args.json", vars(args))
     announce(trainer, train, troubles)
     trainer.fit()
     finish(trainer, root, begun)
@@ -477,6 +475,8 @@ def main() -> None:
     """Train, then evaluate: the last line printed is the run folder, the one before it the next command."""
     begun = time.monotonic()
     args, parser = parse_args(sys.argv[1:])
+    if args.threads:
+        torch.set_num_threads(args.threads)
     distributed.init()
     recorded = open_experiment(
         args,
@@ -485,6 +485,7 @@ def main() -> None:
         offline=args.clearml_offline,
         project_name=args.project_name,
         task_name=args.task_name,
+        queue=args.queue,
     )
     with recorded as experiment:
         run_training(args, experiment, begun)

@@ -87,7 +87,7 @@ def uncertain_points(mask_logits: Tensor, num_points: int) -> Tensor:
     M, num_uncertain = len(mask_logits), int(0.75 * num_points)
     drawn = torch.rand(M, 3 * num_points, 2, device=mask_logits.device)
     doubt = -sample_logits(mask_logits.unsqueeze(1), drawn).squeeze(1).abs()
-    nearest = doubt.topk(num_uncertain, dim=1).indices
+    nearest = doubt.topk(num_uncertain, dim=1, sorted=False).indices
     uncertain = drawn.gather(1, nearest[..., None].expand(-1, -1, 2))
     return torch.cat([uncertain, torch.rand(M, num_points - num_uncertain, 2, device=drawn.device)], 1)
 
@@ -120,22 +120,21 @@ def gather_objects(embeddings: Tensor, assigned: Tensor) -> Tensor:
     return embeddings.gather(2, index)
 
 
-def matching_loss(embeddings: Tensor, assigned: Tensor, temperature: float) -> Tensor:
-    """Supervised matching: an object's token in frame t finds its token among all those of frame s.
+def matching_loss(objects: Tensor, visible: Tensor, temperature: float) -> Tensor:
+    """Supervised matching: an object's token in frame t finds its own among the objects of frame s.
 
-    embeddings (B, T, N, E) of unit length, assigned (B, T, K) the token of each object, -1 where there is
-    none. Cross-entropy of the row of similarities / temperature against the right token, for all pairs of
-    frames in which the object is visible; a pair weighs 1 / |t - s|, so adjacent frames weigh most.
+    objects (B, T, K, E) of unit length, visible (B, T, K) bool. Cross-entropy of the row of similarities /
+    temperature against the right object, for all pairs of frames in which it is visible; a pair weighs
+    1 / |t - s|, so adjacent frames weigh most. Tokens that answer for no object are in no row: they often lie
+    on the same object, and pushed away from it they would begin a new track when one of them takes over.
     """
-    T = assigned.shape[1]
-    objects = gather_objects(embeddings, assigned)  # (B, T, K, E)
-    rows = torch.einsum("btke,bsne->btskn", objects, embeddings) / temperature
-    target = assigned.clamp(min=0)[:, None].expand(-1, T, -1, -1)  # (B, T, S, K)
-    loss = rows.logsumexp(-1) - rows.gather(-1, target[..., None]).squeeze(-1)  # (B, T, S, K)
-    frames = torch.arange(T, device=assigned.device)
+    T = visible.shape[1]
+    rows = torch.einsum("btke,bsje->btskj", objects, objects) / temperature
+    rows = rows.masked_fill(~visible[:, None, :, None], -1e4)  # far below any similarity
+    loss = rows.logsumexp(-1) - rows.diagonal(dim1=-2, dim2=-1)  # (B, T, S, K)
+    frames = torch.arange(T, device=visible.device)
     distance = (frames[:, None] - frames).abs()
     weights = torch.where(distance > 0, 1 / distance.clamp(min=1), 0.0)[None, :, :, None]
-    visible = assigned >= 0
     return weighted_mean(loss, weights * (visible[:, :, None] & visible[:, None]))
 
 
@@ -372,16 +371,17 @@ class TCOVISCriterion(nn.Module):
 
     def _association_losses(self, embeddings: Tensor, clip: Clip, assigned: Tensor) -> dict[str, Tensor]:
         """Matching and contrastive loss of the matched tokens of the last layer."""
-        embeddings = F.normalize(embeddings, dim=-1)
-        objects = gather_objects(embeddings, assigned).flatten(1, 2)  # (B, T*K, E)
-        identities = object_identities(clip, assigned >= 0).flatten(1)  # (B, T*K)
+        objects = gather_objects(F.normalize(embeddings, dim=-1), assigned)  # (B, T, K, E)
+        visible = assigned >= 0
+        identities = object_identities(clip, visible)  # (B, T, K)
         self.stats = {
-            **cosine_statistics(objects.detach(), identities),
-            "nonfinite_costs": self.matcher.num_nonfinite,
+            **cosine_statistics(objects.detach().flatten(1, 2), identities.flatten(1)),
+            "nonfinite_costs": torch.as_tensor(self.matcher.num_nonfinite),
         }
-        everyone = distributed.gather_with_gradient(objects.flatten(0, 1))
+        everyone = distributed.gather_with_gradient(objects.flatten(0, 2))
         everyone_is = distributed.gather_with_gradient(identities.flatten())
+        match = matching_loss(objects, visible, self.config.match_temperature)
         return {
-            "match": self.config.w_match * matching_loss(embeddings, assigned, self.config.match_temperature),
+            "match": self.config.w_match * match,
             "contrastive": self.config.w_ctr * contrastive_loss(everyone, everyone_is, self.temperature),
         }

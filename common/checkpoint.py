@@ -8,7 +8,7 @@ to and with which options the network was built, so that `load_network` needs no
 import importlib
 import os
 import pickle
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from common.errors import UserError
 
 FORMAT = 1
+# Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
+RUN_FLAGS = ("seed", "batch_size", "accumulate", "lr_head", "lr_backbone", "weight_decay")
 NEEDED = ("format", "system", "config", "model")  # without these a file is not one of our checkpoints
 
 # {system: (module, class)}. Names, not imports: common lies below the systems, and a script that loads one
@@ -106,6 +108,34 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") 
         found = f"{path} has checkpoint format {checkpoint['format']}"
         raise UserError(f"{found}, this version reads {FORMAT}; update the project")
     return checkpoint
+
+
+def read_resumable(
+    path: Path, device: torch.device, system: str, configs: dict[str, Any], args: dict[str, Any]
+) -> dict[str, Any]:
+    """Read the checkpoint from which a run of these options continues.
+
+    configs: {"network", "criterion", "data": the dataclass of the run's options}
+    args: all flags of the run
+    Raises UserError for what `read_checkpoint` refuses, another system, weights without an optimiser, options
+    that would make another run of it (with the flags to give), and a run that has come to its end.
+    """
+    state = read_checkpoint(path, device)
+    if state["system"] != system:
+        raise UserError(f"--resume {path} is a checkpoint of {state['system']}, not of {system}")
+    if state.get("optimizer") is None:
+        raise UserError(f"--resume {path} holds weights only: resume from last.pth or best.pth")
+    mine, its = ({name: flags.get(name) for name in RUN_FLAGS} for flags in (args, state["args"]))
+    for role in ("network", "criterion", "data"):
+        mine, its = mine | asdict(configs[role]), its | state["config"].get(role, {})
+    changed = sorted(name for name in mine.keys() | its.keys() if mine.get(name) != its.get(name))
+    if changed:
+        told = ", ".join(f"--{name} {its.get(name)}" for name in changed)
+        raise UserError(f"--resume {path} was trained with {told}: give the same flags")
+    if state["epoch"] >= args["epochs"] and (path.parent / "metrics.json").exists():
+        done = f"its {state['epoch']} epochs are done and scored"
+        raise UserError(f"--resume {path}: nothing to resume, {done}; raise --epochs to train on")
+    return state
 
 
 def _build(path: Path, system: str, options: dict[str, Any]) -> nn.Module:

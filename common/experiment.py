@@ -7,8 +7,8 @@ reports (rank 0).
 
 import argparse
 import atexit
-import logging
 import math
+import os
 import signal
 import ssl
 import sys
@@ -17,7 +17,6 @@ import urllib.error
 import urllib.request
 from functools import partial
 from http.client import HTTPException
-from os import environ
 from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
@@ -130,9 +129,7 @@ class ClearMLExperiment(Experiment):
         self._reports.put(None)
         if not self._reporter_ends():
             _tell("the server does not answer; what it had not received is lost")
-            # ClearML's hooks at the exit of the process would wait for the server in their turn.
-            atexit.unregister(getattr(self._task, "_at_exit", None))
-            atexit.unregister(logging.shutdown)
+            atexit.register(_leave, 2 if isinstance(error, UserError | OSError) else 0)
         if self._num_failures > 1:
             _tell(f"{self._num_failures} reports failed in all")
         for number, handler in self._handlers.items():
@@ -197,6 +194,16 @@ def _tell(text: str) -> None:
     print(f"ClearML: {text}", file=sys.stderr)
 
 
+def _leave(status: int) -> None:
+    """End the process at its exit, before ClearML's own exit hooks: they would wait for the server for hours.
+
+    status: 2 where `run_command` told the user of a mistake, or 0; what ended in a traceback is 1 all the same
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if hasattr(sys, "last_value") else status)
+
+
 def _figure_of_picture(path: str | Path) -> Any:
     """A matplotlib figure that shows a picture file pixel by pixel, and nothing else."""
     from matplotlib.figure import Figure
@@ -230,10 +237,10 @@ def _why_offline(clearml: ModuleType) -> str | None:
     """Why no server can be used, or None."""
     config = clearml.config.config_obj
     keys = [
-        environ.get(f"CLEARML_API_{kind.upper()}_KEY") or config.get(f"api.credentials.{kind}_key", None)
+        os.environ.get(f"CLEARML_API_{kind.upper()}_KEY") or config.get(f"api.credentials.{kind}_key", None)
         for kind in ("access", "secret")
     ]
-    if not all(keys) and not environ.get("CLEARML_AUTH_TOKEN"):
+    if not all(keys) and not os.environ.get("CLEARML_AUTH_TOKEN"):
         return "no credentials (run clearml-init)"
     return None if _answers(_host(clearml)) else f"no server answers at {_host(clearml)}"
 

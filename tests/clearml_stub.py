@@ -89,7 +89,7 @@ class ClearMLStub:
         elif action in ("edit", "update"):
             item.update({key: value for key, value in sent.items() if key != name})
         elif action in STATUSES:
-            item["status"] = STATUSES[action]
+            item.update(status=STATUSES[action], status_reason=sent.get("status_reason"))
         elif action == "enqueue":
             item.update(status="queued", queue=sent.get("queue") or sent.get("queue_name"))
         return {"updated": 1, "fields": {}, "queued": 1}

@@ -140,7 +140,8 @@ def losses_of(outputs: dict, clip: Clip, **options) -> dict[str, float]:
 def test_the_perfect_answer_costs_nothing(classes, assign):
     clip = random_clip(0)
     clip.classes = torch.randint(0, classes, (2, 3))
-    losses = losses_of(perfect_outputs(clip, classes=classes), clip, assign=assign, temperature=0.02)
+    sharp = {"temperature": 0.02, "match_temperature": 0.02}
+    losses = losses_of(perfect_outputs(clip, classes=classes), clip, assign=assign, **sharp)
     assert losses == pytest.approx(dict.fromkeys(losses, 0), abs=1e-3)
 
 
@@ -161,6 +162,18 @@ def test_class_and_mask_losses_by_hand():
     losses = losses_of({**blank, "embeddings": torch.ones(1, 1, 2, 8), "aux": []}, clip)
     expected = {"class": 2 * math.log(2), "mask": 5 * math.log(2), "dice": 5 * (1 - 33 / 65)}
     assert losses == pytest.approx({**expected, "match": 0, "contrastive": 0})
+
+
+def test_association_losses_by_hand_have_a_temperature_each():
+    labels = torch.zeros(1, 2, 8, 8)
+    labels[..., :4], labels[..., 4:] = 1, 2
+    clip = make_clip(labels)
+    outputs = perfect_outputs(clip, tokens=3)  # at right angles to one another
+    losses = losses_of(outputs, clip, temperature=0.5, match_temperature=0.25)
+    assert losses["match"] == pytest.approx(2 * math.log(1 + math.exp(-4)), rel=1e-4)  # against one
+    assert losses["contrastive"] == pytest.approx(
+        math.log(1 + 2 * math.exp(-2)), rel=1e-4
+    )  # the other, twice
 
 
 def test_coarse_logits_are_compared_as_if_they_were_enlarged():
@@ -249,7 +262,7 @@ def test_weights_scale_their_loss_alone(flag, name):
     assert weighted == pytest.approx({**plain, name: plain[name] * factor}, rel=1e-5)
 
 
-def test_an_unmatched_token_is_no_negative_of_the_contrastive_loss():
+def test_an_unmatched_token_is_no_negative_of_the_association_losses():
     clip = random_clip(7)
     outputs = random_outputs(7, clip)
     changed = outputs["embeddings"].detach().clone()
@@ -257,7 +270,9 @@ def test_an_unmatched_token_is_no_negative_of_the_contrastive_loss():
         unmatched = sorted(set(range(4)) - set(match(outputs, clip, "clip")[b, t].tolist()))
         changed[b, t, unmatched] += 3
     before, after = losses_of(outputs, clip), losses_of({**outputs, "embeddings": changed}, clip)
-    assert after["contrastive"] == pytest.approx(before["contrastive"]) and after["match"] != before["match"]
+    assert [after[x] for x in ("match", "contrastive")] == pytest.approx(
+        [before[x] for x in ("match", "contrastive")]
+    )
 
 
 def test_losses_are_float32_and_the_same_under_autocast():

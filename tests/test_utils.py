@@ -130,15 +130,16 @@ def test_a_weighted_mean_of_nothing_is_zero_with_a_zero_gradient():
 # ------------------------------------------------------------------------------------------------ association
 
 
-def slow_matching_loss(embeddings: Tensor, assigned: Tensor, temperature: float) -> float:
+def slow_matching_loss(objects: Tensor, visible: Tensor, temperature: float) -> float:
     total = weight = 0.0
-    B, T, K = assigned.shape
+    B, T, K = visible.shape
     for b, t, s, k in itertools.product(range(B), range(T), range(T), range(K)):
-        mine, right = int(assigned[b, t, k]), int(assigned[b, s, k])
-        if t == s or mine < 0 or right < 0:
+        if t == s or not visible[b, t, k] or not visible[b, s, k]:
             continue
-        row = embeddings[b, s] @ embeddings[b, t, mine] / temperature
-        total += F.cross_entropy(row[None], torch.tensor([right])).item() / abs(t - s)
+        there = visible[b, s].nonzero()[:, 0]
+        row = objects[b, s, there] @ objects[b, t, k] / temperature
+        right = (there == k).nonzero()[:, 0]
+        total += F.cross_entropy(row[None], right).item() / abs(t - s)
         weight += 1 / abs(t - s)
     return total / weight
 
@@ -162,21 +163,21 @@ def unit(*shape: int, seed: int) -> Tensor:
 
 
 def test_matching_loss_by_hand():
-    embeddings = torch.eye(2).expand(1, 2, 2, 2)  # two frames, two tokens at right angles
-    agree, swap = torch.tensor([[[0, 1], [0, 1]]]), torch.tensor([[[0, 1], [1, 0]]])
-    assert matching_loss(embeddings, agree, ONE).item() == pytest.approx(math.log(1 + math.exp(-1)))
-    assert matching_loss(embeddings, swap, ONE).item() == pytest.approx(math.log(1 + math.e))
-    assert matching_loss(embeddings, agree, torch.tensor(0.02)).item() == pytest.approx(0, abs=1e-6)
+    visible = torch.ones(1, 2, 2, dtype=torch.bool)
+    agree = torch.eye(2).expand(1, 2, 2, 2)  # two frames, two objects at right angles
+    swap = torch.stack([torch.eye(2), torch.eye(2).flip(0)])[None]
+    assert matching_loss(agree, visible, 1.0).item() == pytest.approx(math.log(1 + math.exp(-1)))
+    assert matching_loss(swap, visible, 1.0).item() == pytest.approx(math.log(1 + math.e))
+    assert matching_loss(agree, visible, 0.02).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_matching_loss_is_its_slow_definition(seed):
-    embeddings = unit(2, 4, 5, 6, seed=seed)
-    assigned = torch.stack([torch.stack([torch.randperm(5)[:3] for _ in range(4)]) for _ in range(2)])
-    assigned = assigned.where(torch.rand(2, 4, 3) < 0.7, -1)
-    assigned[0, :2, 0] = torch.tensor([1, 2])  # one pair at least
-    found = matching_loss(embeddings, assigned, torch.tensor(0.3)).item()
-    assert found == pytest.approx(slow_matching_loss(embeddings, assigned, 0.3), rel=1e-5)
+    objects = unit(2, 4, 3, 6, seed=seed)
+    visible = torch.rand(2, 4, 3) < 0.7
+    visible[0, :2, 0] = True  # one pair at least
+    found = matching_loss(objects, visible, 0.3).item()
+    assert found == pytest.approx(slow_matching_loss(objects, visible, 0.3), rel=1e-5)
 
 
 def test_contrastive_loss_by_hand():
@@ -202,12 +203,12 @@ def test_contrastive_loss_is_zero_without_a_positive_or_without_a_negative(ident
     assert loss == 0 and objects.grad.isfinite().all() and objects.grad.abs().sum() == 0
 
 
-@pytest.mark.parametrize("assigned", [torch.zeros(1, 1, 1), torch.full((1, 3, 2), -1), torch.zeros(1, 3, 0)])
-def test_matching_loss_is_zero_in_one_frame_and_without_objects(assigned):
-    embeddings = unit(1, assigned.shape[1], 3, 4, seed=0).requires_grad_()
-    loss = matching_loss(embeddings, assigned.long(), torch.tensor(0.1))
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 2), (1, 3, 0)])
+def test_matching_loss_is_zero_in_one_frame_and_without_objects(size):
+    objects = unit(*size, 4, seed=0).requires_grad_()
+    loss = matching_loss(objects, torch.full(size, size[1] == 1), 0.1)
     loss.backward()
-    assert loss == 0 and embeddings.grad.abs().sum() == 0
+    assert loss == 0 and objects.grad.abs().sum() == 0
 
 
 def test_identities_are_the_same_for_a_video_drawn_twice_and_differ_between_videos():

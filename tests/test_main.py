@@ -1,0 +1,393 @@
+"""The training command: flags, what a run writes, what it refuses, and that it repeats itself."""
+
+import csv
+import json
+import math
+import shutil
+import sys
+from dataclasses import fields
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from commands import ROOT, TINY, assert_refused, files_in, run_apart, run_here
+from fake_system import FakeCriterion
+from PIL import Image
+
+import main
+from common import synthetic
+from common.checkpoint import read_checkpoint
+from common.config import has_default
+
+# The two command lines of the project's first description, word for word.
+RECOMMENDED = """--enable_clearml --project_name VITA_TCOVIS_Project --dataset_root ./dataset --epochs 20
+--batch_size 8 --num_tokens 50 --w_dice 5.0 --w_match 2.0""".split()
+DEBUG = "--epochs 2 --batch_size 2 --num_tokens 10 --run_dir debug_run".split()
+DEFAULTS = {
+    "enable_clearml": False,
+    "project_name": "VITA-TCOVIS",
+    "task_name": "train",
+    "dataset_root": "./dataset",
+    "run_dir": "runs",
+    "epochs": 20,
+    "batch_size": 8,
+    "lr_head": 1e-4,
+    "lr_backbone": 1e-5,
+    "image_size": 384,
+    "clip_length": 5,
+    "num_tokens": 20,
+    "hidden_dim": 256,
+    "w_mask": 5.0,
+    "w_dice": 5.0,
+    "w_match": 2.0,
+    "w_ctr": 1.0,
+    "w_class": 2.0,
+    "no_object": 0.1,
+    "beta": 0.2,
+    "match_threshold": 0.5,
+}
+METRICS = set(
+    """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
+    cosine_positive cosine_negative cosine_margin videos frames seconds""".split()
+)
+HIDE = "import sys, runpy; [sys.modules.__setitem__(name, None) for name in ({names})]; "
+AS_SCRIPT = "sys.argv[0] = 'main.py'; runpy.run_path('main.py', run_name='__main__')"
+
+
+def metrics_of(run: Path) -> dict:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def without_seconds(run: Path) -> dict:
+    return {name: value for name, value in metrics_of(run).items() if name != "seconds"}
+
+
+@pytest.fixture
+def data(small_data, tmp_path) -> Path:
+    """A copy of the small data set that a test may spoil."""
+    return Path(shutil.copytree(small_data, tmp_path / "data"))
+
+
+@pytest.fixture
+def unscored(monkeypatch):
+    """Leave the slow part out where a test is about training: nothing is tracked, J&F is 0."""
+    monkeypatch.setattr(main, "evaluate_tracker", lambda *_, **__: {"J&F": 0.0})
+    monkeypatch.setattr(main.Trainer, "_write_picture", lambda *_: None)
+    monkeypatch.setattr(main, "plot_curves", lambda *_: None)
+
+
+# ----------------------------------------------------------------------------------------------------
+# flags
+
+
+def test_the_recommended_command_line_keeps_its_meaning():
+    args, _ = main.parse_args(RECOMMENDED)
+    given = {"enable_clearml": True, "project_name": "VITA_TCOVIS_Project", "num_tokens": 50}
+    assert {name: getattr(args, name) for name in DEFAULTS} == DEFAULTS | given
+
+
+def test_the_debugging_command_line_keeps_its_meaning():
+    args, _ = main.parse_args(DEBUG)
+    given = {"epochs": 2, "batch_size": 2, "num_tokens": 10, "run_dir": "debug_run"}
+    assert {name: getattr(args, name) for name in DEFAULTS} == DEFAULTS | given
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.txt")), ids=lambda path: path.stem)
+def test_every_preset_is_read(preset):
+    args, _ = main.parse_args([f"@{preset}"])
+    written = [line.split()[0] for line in preset.read_text().splitlines() if line.startswith("--")]
+    assert written and all(hasattr(args, flag.removeprefix("--")) for flag in written)
+
+
+def test_what_follows_a_preset_wins(tmp_path):
+    (tmp_path / "small.txt").write_text("# small\n--epochs 3\n--hidden_dim 64  # narrow\n")
+    args, _ = main.parse_args([f"@{tmp_path / 'small.txt'}", "--epochs", "5"])
+    assert (args.epochs, args.hidden_dim) == (5, 64)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--num_query 3", "--num_tok 3", "--epoch 3", "--system stm", "--epochs many"]
+)
+def test_a_foreign_or_abbreviated_flag_or_value_is_refused_in_one_line(flag, tmp_path):
+    outcome = run_here(main.main, *flag.split(), "--run_dir", tmp_path / "runs")
+    assert_refused(outcome, flag.split()[0])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_two_parts_own_the_same_flag():
+    for name, parts in main.SYSTEMS.items():
+        configs = [main.TrainConfig, *(part.Config for part in parts)]
+        flags = [item.name for config in configs for item in fields(config) if has_default(item)]
+        assert len(flags) == len(set(flags)), name
+
+
+# ----------------------------------------------------------------------------------------------------
+# what a run writes
+
+
+def test_a_run_writes_everything_into_a_fresh_numbered_folder(trained):
+    assert trained.run.name == "1"
+    written = set(files_in(trained.run))
+    expected = {"args.json", "results.csv", "results.png", "metrics.json", "last.pth", "best.pth"}
+    expected |= {f"model_epoch_{epoch}.pth" for epoch in (1, 2)}
+    expected |= {f"overlays/epoch_{epoch:03d}.png" for epoch in (1, 2)}
+    assert written == expected
+    for picture in ("results.png", "overlays/epoch_002.png"):
+        with Image.open(trained.run / picture) as image:
+            assert min(image.size) > 100
+    assert json.loads((trained.run / "args.json").read_text())["num_tokens"] == 4
+
+
+def test_metrics_json_has_exactly_the_keys_that_are_promised(trained):
+    metrics = metrics_of(trained.run)
+    assert metrics.keys() == METRICS
+    assert metrics["videos"] == 2 and metrics["frames"] == 10 and metrics["seconds"] > 0
+    numbers = [value for value in metrics.values() if value is not None]
+    assert len(numbers) >= 16 and all(isinstance(value, int | float) for value in numbers)
+    difference = metrics["cosine_positive"] - metrics["cosine_negative"]
+    assert metrics["cosine_margin"] == pytest.approx(difference)
+
+
+def test_the_last_lines_are_the_next_command_and_the_run_folder(trained, tmp_path):
+    command, folder = trained.out[-2:]
+    assert folder == str(trained.run) and trained.run.is_dir()
+    head = f"next: python inference.py --checkpoint {trained.run / 'best.pth'} --video_root "
+    assert command.startswith(head) and command.endswith(f" --output {trained.run / 'inference'}")
+    assert trained.err == []
+
+
+def test_results_csv_has_a_row_for_every_epoch(trained):
+    with open(trained.run / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["epoch"]) for row in rows] == [1, 2]
+    assert [float(row["step"]) for row in rows] == [2, 4]
+    columns = {f"loss/{name}" for name in ("total", "class", "mask", "dice", "match", "contrastive")}
+    columns |= {"lr/backbone", "lr/heads", "val/J&F", "val/loss", "train/cosine_positive"}
+    assert all(math.isfinite(float(row[name])) for row in rows for name in columns)
+    parts = sum(float(rows[0][name]) for name in columns if name.startswith("loss/") and "total" not in name)
+    assert float(rows[0]["loss/total"]) == pytest.approx(parts, rel=1e-4)
+
+
+def test_checkpoints_hold_what_the_design_says(trained):
+    last = read_checkpoint(trained.run / "last.pth")
+    keys = "format system config model ema criterion optimizer scheduler scaler epoch step best args".split()
+    assert list(last) == keys
+    assert (last["system"], last["epoch"], last["step"]) == ("vita_tcovis", 2, 4)
+    assert set(last["config"]) == {"network", "criterion", "tracker", "data"}
+    assert read_checkpoint(trained.run / "model_epoch_1.pth")["optimizer"] is None
+
+
+def test_a_second_run_takes_the_next_number_and_writes_the_same_metrics(trained, small_data):
+    flags = ["--dataset_root", small_data, "--run_dir", trained.run.parent, "--epochs", 2]
+    again = run_here(main.main, *TINY, *flags)
+    assert again.run == trained.run.parent / "2"
+    assert without_seconds(again.run) == without_seconds(trained.run)
+    shutil.rmtree(again.run)
+
+
+def test_another_seed_gives_other_weights(trained, train, unscored):
+    other = read_checkpoint(train("--epochs", 1, "--seed", 1).run / "model_epoch_1.pth")["model"]
+    same = read_checkpoint(train("--epochs", 1, "--num_workers", 2).run / "model_epoch_1.pth")["model"]
+    first = read_checkpoint(trained.run / "model_epoch_1.pth")["model"]
+    assert not other["tokens"].equal(first["tokens"])
+    assert same.keys() == first.keys()
+
+
+def test_synthetic_videos_are_written_into_the_run_folder_and_trained_on(train, unscored, monkeypatch):
+    generate, asked = synthetic.generate, []
+
+    def few(out, profile, **counts):
+        asked.append(counts)
+        generate(out, profile, **counts | {"train_videos": 2, "valid_videos": 1, "frames": 3, "size": 32})
+
+    monkeypatch.setattr(synthetic, "generate", few)
+    outcome = train("--synthetic", "hard", "--synthetic_videos", 7, "--seed", 3, "--epochs", 1)
+    expected = {"seed": 3, "train_videos": 7, "valid_videos": 25, "frames": 20, "size": 64}
+    assert asked == [expected]
+    assert (outcome.run / "data" / "train" / "meta.json").is_file()
+    assert str(outcome.run / "data" / "valid") in outcome.out[-2]
+
+
+# ----------------------------------------------------------------------------------------------------
+# training
+
+
+def test_averaged_weights_are_what_is_evaluated(train, monkeypatch):
+    seen = []
+
+    def look(tracker, *_, **__):
+        seen.append({name: value.clone() for name, value in tracker.network.state_dict().items()})
+        return {"J&F": 1.0}
+
+    monkeypatch.setattr(main, "evaluate_tracker", look)
+    monkeypatch.setattr(main.Trainer, "_write_picture", lambda *_: None)
+    run = train("--epochs", 1, "--ema", 0.9).run
+    saved = read_checkpoint(run / "best.pth")
+    for weights in seen:  # at the end of the epoch, and at the end
+        assert all(weights[name].equal(value) for name, value in saved["ema"].items())
+    assert len(seen) == 2 and not saved["model"]["tokens"].equal(saved["ema"]["tokens"])
+
+
+def test_two_batches_of_one_clip_are_one_of_two_where_the_loss_is_a_mean_over_clips(
+    fake_system, small_data, tmp_path, unscored
+):
+    # VITA-TCOVIS divides by the number of masks of the batch, so its clips do not weigh alike.
+    flags = ["--system", "fake", "--dataset_root", small_data, "--run_dir", tmp_path, "--device", "cpu"]
+    flags += ["--epochs", 2, "--num_workers", 0, "--warmup_steps", 0]
+    whole = run_here(main.main, *flags, "--batch_size", 2).run
+    halves = run_here(main.main, *flags, "--batch_size", 1, "--accumulate", 2).run
+    one, other = (read_checkpoint(run / "last.pth") for run in (whole, halves))
+    assert one["step"] == other["step"] == 4
+    for name, value in one["model"].items():
+        torch.testing.assert_close(value, other["model"][name], rtol=0, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_optimizer_step(
+    fake_system, small_data, tmp_path, unscored, monkeypatch
+):
+    forward, calls, steps = FakeCriterion.forward, [], []
+    step = torch.optim.AdamW.step
+
+    def poisoned(self, outputs, clip):
+        calls.append(1)
+        losses = forward(self, outputs, clip)
+        return losses | {"extra": losses["pixel"] * (math.nan if len(calls) == 2 else 0.5)}
+
+    monkeypatch.setattr(FakeCriterion, "forward", poisoned)
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *a, **k: (steps.append(1), step(*a, **k))[1])
+    flags = ["--system", "fake", "--dataset_root", small_data, "--run_dir", tmp_path, "--device", "cpu"]
+    outcome = run_here(main.main, *flags, "--batch_size", 2, "--num_workers", 0)
+    assert_refused(outcome, "step 1", "pixel 0.", "extra nan", "--lr_head", tmp_path / "1" / "last.pth")
+    assert len(steps) == 1
+    saved = read_checkpoint(tmp_path / "1" / "last.pth")["model"]
+    assert all(value.isfinite().all() for value in saved.values())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_optimizer_step(
+    fake_system, small_data, tmp_path, unscored, monkeypatch
+):
+    forward = FakeCriterion.forward
+
+    def steep(self, outputs, clip):
+        flat = (outputs["logits"] - outputs["logits"].detach()).square().sum()
+        return forward(self, outputs, clip) | {"steep": flat.sqrt()}  # 0, but its slope is infinite
+
+    monkeypatch.setattr(FakeCriterion, "forward", steep)
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_, **__: pytest.fail("the step was taken"))
+    flags = ["--system", "fake", "--dataset_root", small_data, "--run_dir", tmp_path, "--device", "cpu"]
+    assert_refused(run_here(main.main, *flags, "--num_workers", 0), "step 0", "gradient", "--lr_head")
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_trains(train, unscored, amp):
+    run = train("--epochs", 1, "--amp", amp).run
+    weights = read_checkpoint(run / "last.pth")["model"]
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+# ----------------------------------------------------------------------------------------------------
+# bad input: one line with the path, exit status 2, and no run folder
+
+
+def spoil(data: Path, what: str) -> Path:
+    """Make one bad file in the training videos; returns the path that a complaint must name."""
+    masks = sorted((data / "train" / "Annotations").iterdir())[1]
+    mask = masks / "00002.png"
+    if what == "no masks":
+        shutil.rmtree(masks)
+        return masks
+    if what == "another size":
+        Image.fromarray(np.zeros((16, 32), dtype=np.uint8)).save(mask)
+    if what == "colours":
+        Image.fromarray(np.zeros((32, 32, 3), dtype=np.uint8)).save(mask)
+    if what == "cut short":
+        mask = data / "train" / "JPEGImages" / masks.name / "00002.jpg"
+        mask.write_bytes(mask.read_bytes()[:300])
+    return mask
+
+
+@pytest.mark.parametrize("what", ["no masks", "another size", "colours", "cut short"])
+def test_a_bad_data_set_is_refused_and_nothing_is_written(data, train, tmp_path, what):
+    path = spoil(data, what)
+    assert_refused(train("--dataset_root", data), path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_a_data_set_the_way_to_one_is_told(train, tmp_path):
+    assert_refused(train("--dataset_root", tmp_path / "absent"), tmp_path / "absent", "--synthetic")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_files_are_skipped_counted_and_listed_on_demand(data, train, unscored):
+    paths = [spoil(data, what) for what in ("another size", "cut short")]
+    outcome = train("--dataset_root", data, "--skip_bad", "--epochs", 1)
+    told = [line for line in outcome.out if "skip" in line]
+    assert all(any(str(path) in line for line in told) for path in paths[1:])
+    assert any(line.startswith("2 ") or " 2 " in line for line in told) or len(told) == 2
+    assert outcome.run.is_dir()
+
+
+def test_a_run_dir_below_a_file_is_refused(train, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert_refused(train("--run_dir", tmp_path / "file" / "runs"), tmp_path / "file")
+
+
+def test_imagenet_weights_without_a_network_are_an_error_that_names_the_flag(train, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    flags = ["--backbone", "resnet50", "--backbone_weights", "imagenet"]
+    assert_refused(train(*flags), "no route to host", "--backbone_weights")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("flag", ["--device quantum", "--backbone_weights imagenet", "--num_classes 3"])
+def test_flags_that_do_not_fit_leave_no_run_folder(train, tmp_path, flag):
+    assert_refused(train(*flag.split()), flag.split()[0])
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "flag", ["batch_size", "accumulate", "log_steps", "holdout", "clip_length", "image_size"]
+)
+def test_a_number_below_its_least_value_is_refused(train, tmp_path, flag):
+    assert_refused(train(f"--{flag}", 0), f"--{flag}", "0")
+    assert not (tmp_path / "runs").exists()
+
+
+# ----------------------------------------------------------------------------------------------------
+# other surroundings
+
+
+def test_it_trains_without_the_optional_packages(small_data, tmp_path):
+    names = ("cv2", "av", "pycocotools", "tqdm", "clearml")
+    code = HIDE.format(names=", ".join(map(repr, names))) + AS_SCRIPT
+    flags = ["--dataset_root", small_data, "--run_dir", tmp_path, "--epochs", 1]
+    outcome = run_apart("-c", code, *TINY, *flags)
+    metrics = metrics_of(outcome.run)
+    assert metrics["AP"] is None and metrics["J&F"] is not None
+    assert outcome.err and all("AP is skipped" in line and "pycocotools" in line for line in outcome.err)
+
+
+def test_clearml_that_is_asked_for_and_absent_is_an_error_with_its_remedy(train, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "clearml", None)
+    assert_refused(train("--enable_clearml"), "--enable_clearml", "pip install clearml")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_queue_without_clearml_is_refused(train, tmp_path):
+    assert_refused(train("--queue", "default"), "--queue", "--enable_clearml")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_processes_train_into_one_folder(small_data, tmp_path):
+    flags = ["--dataset_root", small_data, "--run_dir", tmp_path, "--epochs", 1, "--batch_size", 1]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", 0]
+    outcome = run_apart(*launcher, "main.py", *TINY, *flags)
+    assert outcome.status == 0, outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert read_checkpoint(tmp_path / "1" / "last.pth")["step"] == 2
+    assert metrics_of(tmp_path / "1").keys() == METRICS
