@@ -87,7 +87,7 @@ class GlobalTracker:
     @dataclass(kw_only=True)
     class Config:
         beta: float = option(0.2, "momentum of the memory bank: mu = (1 - beta) mu + beta e")
-        match_threshold: float = option(0.5, "least cosine that continues a track")
+        match_threshold: float = option(0.5, "least cosine, plus weighted mask IoU, that continues a track")
         revive_threshold: float = option(0.6, "least cosine that brings a dormant track back")
         birth_score: float = option(0.5, "least score that starts a track; above 1 only prompts start any")
         update_score: float = option(0.5, "least detection score that updates the memory bank")
@@ -160,9 +160,9 @@ class GlobalTracker:
         cosine = embeddings[detections] @ torch.stack([bank[track] for track in tracks]).T
         similarity = bi_softmax(cosine, self.config.similarity_temperature)
         if masks is not None:
-            similarity += self.config.iou_weight * self._recent_ious(
-                masks[detections.to(masks.device)], tracks
-            )
+            ious = self._recent_ious(masks[detections.to(masks.device)], tracks)
+            similarity += self.config.iou_weight * ious
+            cosine += self.config.iou_weight * ious  # who stayed in place may look somewhat different
         for row, column in assign(similarity, cosine >= threshold):
             ids[detections[row]] = tracks[column]
 

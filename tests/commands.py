@@ -53,7 +53,7 @@ def run_apart(*argv: object) -> Outcome:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=100,
     )
     return Outcome(done.returncode, done.stdout.splitlines(), done.stderr.splitlines())
 

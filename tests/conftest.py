@@ -41,7 +41,7 @@ def trained(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outco
 @pytest.fixture
 def train(small_data: Path, tmp_path: Path) -> Callable[..., Outcome]:
     """A function of further flags that trains VITA-TCOVIS on the small data set in this process."""
-    flags = [*TINY, "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
+    flags = [*TINY, "--dataset_root", small_data, "--run_dir", tmp_path / "runs", "--epochs", 1]
     return lambda *further: run_here(main.main, *flags, *further)
 
 

@@ -128,6 +128,37 @@ def test_a_token_whose_mask_is_empty_attends_everywhere():
     assert masked["embeddings"].isfinite().all()
 
 
+def decode(network: VITA_TCOVIS, frames: Tensor) -> tuple[dict, list[tuple]]:
+    """The outputs, and what each decoder layer was given."""
+    given: list[tuple] = []
+    for layer in network.layers:
+        layer.register_forward_pre_hook(lambda module, args: given.append(args))
+    return network(frames), given
+
+
+def test_tokens_attend_inside_the_mask_of_the_layer_before():
+    network = make_network(mask_stride=32)
+    outputs, given = decode(network, make_frames(1, 1, 3, 128, 128))
+    masks = [aux["mask_logits"][0] for aux in outputs["aux"]]  # (1, N, 4, 4) before layer 1, and after it
+    assert any(0 < (mask >= 0).sum() < mask.numel() for mask in masks)
+    for (*_, allowed), mask in zip(given, masks, strict=True):
+        inside = mask.flatten(2) >= 0
+        assert torch.equal(allowed, inside | ~inside.any(-1, keepdim=True))
+    assert all(
+        args[-1] is None
+        for args in decode(make_network(masked_attention=False), make_frames(1, 1, 3, 32, 32))[1]
+    )
+
+
+@pytest.mark.parametrize(
+    "mask_stride, cells", [(4, [4, 16, 64, 4]), (16, [4, 16, 4, 16]), (32, [4, 4, 4, 4])]
+)
+def test_layers_attend_to_the_strides_32_16_and_8_in_turn(mask_stride, cells):
+    _, given = decode(make_network(mask_stride=mask_stride, decoder_layers=4), make_frames(1, 1, 3, 64, 64))
+    assert [args[2].shape[1] for args in given] == cells
+    assert [args[3].shape[0] for args in given] == cells
+
+
 def test_attention_sees_allowed_keys_alone():
     torch.manual_seed(0)
     attention = Attention(16, 4)
