@@ -117,13 +117,15 @@ class YouTubeVOSDataset(Dataset[Clip]):
         return len(self.folder.videos) * (self.config.clips_per_video if self.training else 1)
 
     def __getitem__(self, key: tuple[int, int]) -> Clip:
-        """A clip with bad files raises UserError; with `skip_bad` another is drawn, the error's text kept."""
+        """A clip with bad files raises UserError, or OSError where they have gone; with `skip_bad` another is
+        drawn, the error's text kept.
+        """
         skipped: list[str] = []
         for attempt in range(ATTEMPTS):
             with seeded(self.seed, *key, attempt):
                 try:
                     clip = self._draw(key[1] if attempt == 0 else int(draw(0, len(self))))
-                except UserError as error:
+                except (UserError, OSError) as error:
                     if not self.skip_bad:
                         raise
                     skipped.append(str(error))
@@ -208,6 +210,8 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
     training video is held out: without masks there is no score.
     Raises UserError where a folder is absent or holds bad files that are not to be skipped.
     """
+    if holdout < 2:
+        raise UserError(f"--holdout {holdout} leaves no video to train on: give 2 or more")
     train = VOSFolder(root / "train")
     troubles = check(train, skip_bad=skip_bad)
     if (root / "valid" / "Annotations").is_dir():

@@ -62,11 +62,11 @@ class Gallery:
     def show(self, video: Video, frames: dict[str, Shown]) -> None:
         """Add the frames of a video by name: a row of the truth, a row of what the tracker says."""
         for title in ("truth", "tracked"):
-            for name, shown in frames.items():
+            for place, (name, shown) in enumerate(frames.items()):
                 labels = getattr(shown, title)
                 labels = enlarge(np.where(labels == IGNORE, 0, labels))
                 self.pictures.append(overlay(enlarge(shown.frame.permute(1, 2, 0).numpy()), labels))
-                self.captions.append(f"{video.name} {name} {title}")
+                self.captions.append(name if place else f"{video.name} {title}")
 
     def picture(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB contact sheet."""

@@ -131,11 +131,7 @@ class GlobalTracker:
         ids = torch.zeros(K, dtype=torch.int64) if names is None else names.cpu().clone()
         self.next_id = max([self.next_id, *(ids + 1).tolist()])  # no birth takes an id that a person gave
         self._retire()
-        for bank, threshold, recent in (
-            (self.bank, self.config.match_threshold, masks),
-            (self.dormant, self.config.revive_threshold, None),
-        ):
-            self._continue(ids, (ids == 0).nonzero()[:, 0], embeddings, bank, threshold, recent)
+        self._continue(ids, embeddings, masks)
         for index in ((ids == 0) & (scores >= self.config.birth_score)).nonzero()[:, 0].tolist():
             ids[index] = self.next_id
             self.next_id += 1
@@ -143,41 +139,34 @@ class GlobalTracker:
         self.frame += 1
         return ids
 
-    def _continue(
-        self,
-        ids: Tensor,
-        detections: Tensor,
-        embeddings: Tensor,
-        bank: dict[int, Tensor],
-        threshold: float,
-        masks: Tensor | None,
-    ) -> None:
-        """Write into `ids` which of the detections (indices) continue free tracks of the bank."""
-        taken = set(ids.tolist())
-        tracks = [track for track in bank if track not in taken]
+    def _continue(self, ids: Tensor, embeddings: Tensor, masks: Tensor | None) -> None:
+        """Write into `ids` which detections without one continue tracks, active or dormant, that nobody has.
+
+        One assignment for all, so that a track that is missing for a moment takes no dormant track's object.
+        """
+        known = self.bank | self.dormant
+        tracks = [track for track in known if track not in set(ids.tolist())]
+        detections = (ids == 0).nonzero()[:, 0]
         if not tracks or not len(detections):
             return
-        cosine = embeddings[detections] @ torch.stack([bank[track] for track in tracks]).T
-        similarity = bi_softmax(cosine, self.config.similarity_temperature)
-        if masks is not None:
-            ious = self._recent_ious(masks[detections.to(masks.device)], tracks)
-            similarity += self.config.iou_weight * ious
-            cosine += self.config.iou_weight * ious  # who stayed in place may look somewhat different
-        for row, column in assign(similarity, cosine >= threshold):
+        cosine = embeddings[detections] @ torch.stack([known[track] for track in tracks]).T
+        # Who stayed in place may look somewhat different.
+        bonus = self.config.iou_weight * self._recent_ious(masks, detections, tracks)
+        least = {True: self.config.match_threshold, False: self.config.revive_threshold}
+        thresholds = torch.tensor([least[track in self.bank] for track in tracks])
+        similarity = bi_softmax(cosine, self.config.similarity_temperature) + bonus
+        for row, column in assign(similarity, cosine + bonus >= thresholds):
             ids[detections[row]] = tracks[column]
 
-    def _recent_ious(self, masks: Tensor, tracks: list[int]) -> Tensor:
-        """(K, R) IoU of the masks with the last masks of tracks seen a moment ago; 0 for the others."""
-        ious = torch.zeros(len(masks), len(tracks))
+    def _recent_ious(self, masks: Tensor | None, detections: Tensor, tracks: list[int]) -> Tensor:
+        """(K, R) IoU of the detections with the last masks of tracks seen a moment ago; 0 for others."""
+        ious = torch.zeros(len(detections), len(tracks))
         oldest = self.frame - self.config.iou_age
-        recent = [
-            column
-            for column, track in enumerate(tracks)
-            if self.records[track].last_seen >= oldest and self.records[track].mask is not None
-        ]
-        if recent:
-            last = torch.stack([self.records[tracks[column]].mask for column in recent])
-            ious[:, recent] = mask_ious(masks, last).cpu()
+        records = [self.records.get(track) for track in tracks]
+        recent = [i for i, r in enumerate(records) if r and r.last_seen >= oldest and r.mask is not None]
+        if recent and masks is not None:
+            last = torch.stack([records[column].mask for column in recent])
+            ious[:, recent] = mask_ious(masks[detections.to(masks.device)], last).cpu()
         return ious
 
     def _retire(self) -> None:
@@ -199,6 +188,7 @@ class GlobalTracker:
     ) -> None:
         """Update bank and records; a weak detection, or one behind another, leaves the embedding alone."""
         clear = scores >= self.config.update_score
+        class_probs = torch.ones(len(ids), 1) if class_probs is None else class_probs.float().cpu()
         if masks is not None:
             common = (
                 mask_intersections(masks, masks).fill_diagonal_(0) if len(masks) else masks.new_zeros(0, 1)
@@ -211,20 +201,20 @@ class GlobalTracker:
             given = names is not None and bool(names[index])
             former = self.bank.get(track, self.dormant.pop(track, None))
             if former is None or given:
-                self.bank[track] = embeddings[index]
+                self.bank[track] = embeddings[index].clone()
             elif clear[index]:
                 mixed = (1 - self.config.beta) * former + self.config.beta * embeddings[index]
                 self.bank[track] = F.normalize(mixed, dim=0)
             else:
                 self.bank[track] = former
             record = self.records.get(track)
-            probs = torch.ones(1) if class_probs is None else class_probs[index].float().cpu()
+            probs = class_probs[index]
             self.records[track] = Record(
                 last_seen=self.frame,
                 hits=record.hits + 1 if record else 1,
                 score=float(scores[index]),
                 class_probs=record.class_probs + probs if record else probs,
-                mask=None if masks is None else masks[index],
+                mask=None if masks is None else masks[index].clone(),
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -267,6 +257,7 @@ class VITATracker:
     """VITA-TCOVIS on one video: detections of the frame, non-maximum suppression, GlobalTracker.
 
     A label map in a prompt names the tracks: its ids go to the tokens whose masks overlap it most.
+    An id that was given out already moves to the object that the prompt shows.
     """
 
     needs_prompt = False
@@ -316,6 +307,8 @@ class VITATracker:
     def _names(self, prompt: Prompt | None, inside: Tensor) -> Tensor:
         """(N,) the prompt's id of each token, 0 for none: Hungarian on the IoU with the (N, h, w) masks."""
         names = torch.zeros(len(inside), dtype=torch.int64, device=inside.device)
+        if prompt is not None and prompt.boxes:
+            raise UserError("VITA-TCOVIS takes label maps as prompts, no boxes")
         if prompt is None or prompt.labels is None:
             return names
         ids = torch.tensor(prompt.ids)
@@ -466,6 +459,8 @@ def process_video(
             count += 1
     seconds = time.monotonic() - begun
     print(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s", flush=True)
+    if prompts and prompts.left:
+        print(f"{video.name}: no frame has the name of the prompts {sorted(prompts.left)}", file=sys.stderr)
 
 
 def main() -> None:

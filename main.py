@@ -28,7 +28,7 @@ from common.distributed import say
 from common.errors import UserError, run_command
 from common.experiment import Experiment, add_experiment_flags, open_experiment
 from common.files import atomic_write
-from common.history import History, Means
+from common.history import History, Means, columns_of
 from common.interrupt import interruptible
 from common.optim import MovingAverage, gradient_norm, parameter_groups, warmup_cosine
 from common.precision import AMP, autocast
@@ -81,7 +81,7 @@ class TrainConfig:
     lr_head: float = option(1e-4, "learning rate of everything but the backbone")
     lr_backbone: float = option(1e-5, "learning rate of the backbone")
     weight_decay: float = option(0.05, "weight decay of AdamW; norms, biases and embeddings have none")
-    warmup_steps: int = option(100, "steps of linear warm-up; then the rate falls along a cosine")
+    warmup_steps: int = option(100, "steps of linear warm-up, at most a tenth of all; then a cosine")
     clip_grad: float = option(1.0, "largest gradient norm; 0: any")
     ema: float = option(0.999, "decay of the average of weights that is evaluated; 0: none is kept")
     amp: str = option("off", "mixed precision", tuple(AMP))
@@ -120,11 +120,10 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Parser]:
 # training
 
 
-def with_margin(means: dict[str, float], group: str = "") -> dict[str, float]:
+def with_margin(means: dict[str, float]) -> dict[str, float]:
     """Add `cosine_margin`: how much more alike the same object is than different ones."""
-    positive, negative = (means.get(f"{group}cosine_{kind}") for kind in ("positive", "negative"))
-    if positive is not None and negative is not None:
-        means[f"{group}cosine_margin"] = positive - negative
+    if "cosine_positive" in means and "cosine_negative" in means:
+        means["cosine_margin"] = means["cosine_positive"] - means["cosine_negative"]
     return means
 
 
@@ -241,7 +240,7 @@ class Trainer:
                 self._check_finite(losses)
                 self.scaler.scale(sum(losses.values()) / len(clips)).backward()
             shares = {f"loss/{name}": loss.detach() / len(clips) for name, loss in losses.items()}
-            for name, value in (shares | {f"train/{k}": x for k, x in self.criterion.stats.items()}).items():
+            for name, value in (shares | self.criterion.stats).items():
                 total[name] = total.get(name, 0) + value
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.objective.parameters(), self.args.clip_grad)
@@ -254,7 +253,7 @@ class Trainer:
         if self.ema:
             self.ema.update(self.network)
         total["loss/total"] = sum(value for name, value in total.items() if name.startswith("loss/"))
-        return {**total, "train/gradient_norm": norm}
+        return {**total, "gradient_norm": norm}
 
     def _check_finite(self, losses: dict[str, Tensor]) -> None:
         """Stop before a loss that is not finite reaches the weights."""
@@ -279,7 +278,7 @@ class Trainer:
             left = (self.args.epochs * self.steps_per_epoch - self.step) / speed
             rates = f"{speed:.2f} steps/s, {left / 60:.1f} min left"
             say(f"{title} step {number}/{self.steps_per_epoch}: loss {values['loss/total']:.3f}, {rates}")
-        self._send(values)
+        self._send(columns_of(with_margin(values), "train"))
 
     def _send(self, values: dict[str, float]) -> None:
         """Give the experiment numbers by their names, group/series."""
@@ -291,10 +290,10 @@ class Trainer:
     def _finish_epoch(self, means: dict[str, float], seconds: float) -> None:
         """Write the row, the curves and the checkpoints of an epoch; evaluate where it is time."""
         row = {"epoch": self.epoch, "step": self.step, "seconds": seconds}
-        row |= with_margin(means, "train/") | self._rates()
+        row |= columns_of(with_margin(means), "train") | self._rates()
         if self.args.eval_every and self.epoch % self.args.eval_every == 0:
             with self.ema.applied(self.network) if self.ema else nullcontext():
-                row |= {f"val/{name}": x for name, x in self.evaluate(self.args.eval_videos).items()}
+                row |= columns_of(self.evaluate(self.args.eval_videos), "val")
         score = row.get("val/J&F")
         if score is not None and (self.best is None or score >= self.best["J&F"]):
             self.best = {"J&F": score, "epoch": self.epoch}
@@ -310,7 +309,7 @@ class Trainer:
         self.history.add(row)
         plot_curves(self.history.path, self.run / "results.png")
         self._send(row)
-        shown = ("loss/total", "train/cosine_margin", "val/J&F", "val/id_switches_per_100_frames")
+        shown = ("loss/total", "cosine/train_margin", "val/J&F", "id_switches/per_100_frames")
         numbers = ", ".join(f"{name} {row[name]:.3f}" for name in shown if row.get(name) is not None)
         say(f"epoch {self.epoch}/{self.args.epochs}: {numbers} ({row['seconds']:.0f} s)")
 
@@ -414,8 +413,8 @@ def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
     counts = f"{len(train.videos)} training and {len(trainer.valid.videos)} validation videos"
     say(f"{trainer.args.system}: {versions}, {trainer.device}, {millions:.1f} M parameters, {counts}")
     say(f"{trainer.args.epochs} epochs of {trainer.steps_per_epoch} steps into {trainer.run}")
-    for trouble in troubles:
-        say(f"skipped: {trouble}")
+    for number, trouble in enumerate(troubles, start=1):
+        say(f"skipped bad file {number} of {len(troubles)}: {trouble}")
 
 
 def finish(trainer: Trainer, root: Path, begun: float) -> None:
@@ -432,6 +431,7 @@ def finish(trainer: Trainer, root: Path, begun: float) -> None:
         say(f"{name:28} {'-' if value is None else f'{value:.3f}' if isinstance(value, float) else value}")
         if value is not None:
             trainer.experiment.single_value(name, value)
+    trainer.experiment.figure("results", trainer.run / "results.png", trainer.step)
     trainer.experiment.artifact("metrics", metrics)
     trainer.experiment.model("best", best)
     if trainer.skipped:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from common.backbone import Backbone
 from common.config import option
+from common.errors import UserError
 
 EMBEDDING_DIM = 128
 STRIDES = (32, 16, 8, 4)
@@ -151,6 +152,9 @@ class VITA_TCOVIS(nn.Module):
         super().__init__()
         self.config = config
         D = config.hidden_dim
+        if D % 8 or D % config.num_heads:
+            heads = f"--num_heads {config.num_heads}"
+            raise UserError(f"--hidden_dim {D} must be a multiple of 8 and of {heads}")
         self.backbone = Backbone(config.backbone, config.backbone_weights, pretrained=pretrained)
         self.pyramid = FeaturePyramid(self.backbone.channels, D, config.mask_stride)
         self.tokens = nn.Parameter(torch.randn(config.num_tokens, D))
@@ -177,42 +181,34 @@ class VITA_TCOVIS(nn.Module):
         if H % self.stride or W % self.stride:
             raise ValueError(f"frames of {H}x{W}: pad height and width to multiples of {self.stride}")
         levels, mask_features = self.pyramid(self.backbone(frames.flatten(0, 1)))  # (B*T, D, h, w)
-        history = self._decode(levels, mask_features)
-        predictions = [self._predict(tokens, mask_features, (B, T)) for tokens in history]
-        embeddings = self.association(history[-1]).unflatten(0, (B, T))
-        return {**predictions[-1], "embeddings": embeddings, "aux": predictions[:-1]}
+        tokens, predictions = self._decode(levels, mask_features)
+        *aux, last = [{name: x.unflatten(0, (B, T)) for name, x in p.items()} for p in predictions]
+        return {**last, "embeddings": self.association(tokens).unflatten(0, (B, T)), "aux": aux}
 
-    def _decode(self, levels: list[Tensor], mask_features: Tensor) -> list[Tensor]:
-        """The normalised tokens (B*T, N, D) before the first layer and after each; in evaluation the last."""
+    def _decode(self, levels: list[Tensor], mask_features: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """Final tokens (B*T, N, D); predictions before and after every layer, in evaluation the last."""
         tokens = self.tokens.expand(mask_features.shape[0], -1, -1)
-        history = [self.token_norm(tokens)]
+        predictions = [self._predict(tokens, mask_features)]
         features = [
             x.flatten(2).transpose(1, 2) + e for x, e in zip(levels, self.level_embedding, strict=True)
         ]
         positions = [sine_positions(*x.shape[-2:], x.shape[1], like=x) for x in levels]
         for index, layer in enumerate(self.layers):
             level = index % len(levels)
-            allowed = self._allowed(history[-1], mask_features, levels[level].shape[-2:])
+            allowed = self._allowed(predictions[-1]["mask_logits"].detach(), levels[level].shape[-2:])
             tokens = layer(tokens, self.token_positions, features[level], positions[level], allowed)
-            history.append(self.token_norm(tokens))
-        return history if self.training else history[-1:]
+            predictions.append(self._predict(tokens, mask_features))
+        return self.token_norm(tokens), predictions if self.training else predictions[-1:]
 
-    @torch.no_grad()
-    def _allowed(self, tokens: Tensor, mask_features: Tensor, size: torch.Size) -> Tensor | None:
-        """(B*T, N, S) bool: where the present mask of a token is on; everywhere where it is empty.
-
-        Features are resized rather than mask logits: both are linear, and there are fewer features than
-        tokens' cells.
-        """
+    def _allowed(self, mask_logits: Tensor, size: torch.Size) -> Tensor | None:
+        """(B*T, N, S) bool: where the mask that a token has so far is on; everywhere where it is empty."""
         if not self.config.masked_attention:
             return None
-        features = F.interpolate(mask_features, size=size, mode="bilinear", align_corners=False)
-        inside = torch.einsum("bnd,bdhw->bnhw", self.mask_head(tokens), features).flatten(2) >= 0
+        inside = F.interpolate(mask_logits, size=size, mode="bilinear", align_corners=False).flatten(2) >= 0
         return inside | ~inside.any(-1, keepdim=True)
 
-    def _predict(self, tokens: Tensor, mask_features: Tensor, clips: tuple[int, int]) -> dict[str, Tensor]:
+    def _predict(self, tokens: Tensor, mask_features: Tensor) -> dict[str, Tensor]:
+        """Class logits (B*T, N, num_classes + 1) and mask logits (B*T, N, h, w) of tokens (B*T, N, D)."""
+        tokens = self.token_norm(tokens)
         masks = torch.einsum("bnd,bdhw->bnhw", self.mask_head(tokens), mask_features)
-        return {
-            "class_logits": self.class_head(tokens).unflatten(0, clips),
-            "mask_logits": masks.unflatten(0, clips),
-        }
+        return {"class_logits": self.class_head(tokens), "mask_logits": masks}

@@ -324,7 +324,10 @@ class TCOVISCriterion(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        return self.log_temperature.exp().clamp(0.01, 1)
+        """Between 0.01 and 1: the parameter itself is kept there, so that it can always come back."""
+        with torch.no_grad():
+            self.log_temperature.clamp_(math.log(0.01), 0.0)
+        return self.log_temperature.exp()
 
     def forward(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
         """Returns the weighted scalars "class", "mask", "dice", "match" and "contrastive"."""

@@ -7,6 +7,28 @@ from torch import Tensor
 
 from common.files import atomic_write
 
+UNPLOTTED = {"videos", "frames", "id_switches"}  # counts that say nothing as curves
+GROUPS = {"loss": "loss", "gradient_norm": "optimiser", "nonfinite_costs": "optimiser"}
+
+
+def columns_of(figures: dict[str, float], split: str) -> dict[str, float]:
+    """Figures of "train" or "val" under their names in results.csv: group/series, a group being one graph.
+
+    Losses are named so already; cosines of both splits share a graph; scores in percent are "val/...".
+    """
+    columns = {}
+    for name, value in figures.items():
+        if "/" in name:
+            columns[name] = value
+        elif name.startswith("cosine_"):
+            columns[f"cosine/{split}_{name.removeprefix('cosine_')}"] = value
+        elif name.startswith("id_switches_"):
+            columns[f"id_switches/{name.removeprefix('id_switches_')}"] = value
+        elif name not in UNPLOTTED:
+            group = GROUPS.get(name, split)
+            columns[f"{group}/{name if group in ('val', 'optimiser') else split}"] = value
+    return columns
+
 
 class History:
     """Rows of {column: number}; `results.csv` is written whole at every change, so columns may join later."""

@@ -39,7 +39,11 @@ def parameter_groups(
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
-    """The factor of the learning rate at a step: a linear warm-up, then half a cosine down to 0."""
+    """The factor of the learning rate at a step: a linear warm-up, then half a cosine down to 0.
+
+    The warm-up takes a tenth of all steps at most, so that a short run learns too.
+    """
+    warmup_steps = min(warmup_steps, total_steps // 10)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)

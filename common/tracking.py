@@ -26,15 +26,21 @@ class PromptFolder:
                 f"--prompt_root {root}: no such folder; it holds label maps as <video>/<frame>.png"
             )
         self.root, self.frames = root, frames
-        self.seen: set[int] = set()
+        self.seen: set[int] = set()  # ids that the video's prompts named so far
+        self.left: set[str] = set()  # names of its maps that no frame has asked for
 
     def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
         self.seen = set()
-        names = {path.stem for path in (self.root / video).glob("*.png")}
-        return lambda name, frame: (
-            self._prompt(self.root / video / f"{name}.png", frame) if name in names else None
-        )
+        self.left = {path.stem for path in (self.root / video).glob("*.png")}
+
+        def prompt_of(name: str, frame: Tensor) -> Prompt | None:
+            if name not in self.left:
+                return None
+            self.left.remove(name)
+            return self._prompt(self.root / video / f"{name}.png", frame)
+
+        return prompt_of
 
     def _prompt(self, path: Path, frame: Tensor) -> Prompt | None:
         labels = read_label_map(path)

@@ -149,13 +149,13 @@ Curves = dict[str, tuple[list[float], list[float]]]  # name: (x, y)
 def _read_curves(csv_path: Path) -> tuple[str, dict[str, Curves]]:
     """The name of the first column, and the curves of the others by the part of their name before "/".
 
-    Empty cells are left out. The columns "epoch" and "step" count; they are no curves.
+    Empty cells are left out. Columns without a "/" are no curves.
     """
     groups: dict[str, Curves] = defaultdict(dict)
     with open(csv_path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         axis, *names = reader.fieldnames or ["step"]
-        curves = {name: ([], []) for name in names if name not in ("epoch", "step")}
+        curves = {name: ([], []) for name in names if "/" in name}
         for row in reader:
             for name, (x, y) in curves.items():
                 if row[name]:
@@ -180,10 +180,10 @@ def plot_curves(csv_path: Path, png_path: Path) -> None:
     plots = figure.subplots(rows, columns, squeeze=False).flat
     for (group, curves), plot in zip(groups.items(), plots, strict=False):
         for name, (x, y) in curves.items():
-            plot.plot(x, y, label=name.partition("/")[2] or name, marker="." if len(x) < 50 else "")
+            plot.plot(x, y, label=name.partition("/")[2], marker="." if len(x) < 50 else "")
         plot.set(title=group, xlabel=axis)
         plot.grid(alpha=0.3)
-        plot.legend(fontsize="small")
+        plot.legend(fontsize="x-small", ncols=1 + (len(curves) > 6), framealpha=0.6)
     for plot in plots:
         plot.set_axis_off()
     with atomic_write(png_path) as temporary:

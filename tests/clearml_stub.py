@@ -6,6 +6,7 @@ types and no states. Passing against it does not prove that a real server is con
 
 import base64
 import json
+import re
 import threading
 import uuid
 from email import message_from_bytes
@@ -76,10 +77,11 @@ class ClearMLStub:
             items[item["id"]] = item
             return {"id": item["id"]}
         if action.startswith("get_all"):
-            return {service: [i for i in items.values() if sent.get("name") in (None, i.get("name"))]}
-        item = items.get(sent.get(name, ""), {})
+            pattern = sent.get("name") or ".*"
+            return {service: [item for item in items.values() if re.search(pattern, item.get("name", ""))]}
         if action == "get_by_id":
-            return {name: item}
+            return {name: items.get(sent[name])}
+        item = items.get(sent.get(name, ""), {})
         if action == "add_or_update_artifacts":
             item.setdefault("execution", {}).setdefault("artifacts", []).extend(sent["artifacts"])
         elif action == "edit_hyper_params":

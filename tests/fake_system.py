@@ -35,7 +35,7 @@ class FakeNetwork(nn.Module):
     def __init__(self, config: Config, *, pretrained: bool = True):
         super().__init__()
         self.backbone = nn.Conv2d(3, config.width, 3, padding=1)
-        self.head = nn.Conv2d(config.width, config.width, 3, padding=1)
+        self.head = nn.Conv2d(config.width, config.width, 3, padding=1, bias=False)
         self.ground = nn.Parameter(torch.zeros(config.width))
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -69,7 +69,8 @@ class FakeCriterion(nn.Module):
 
     def forward(self, outputs: dict[str, Tensor], clip: Clip) -> dict[str, Tensor]:
         labels = clip.labels.flatten(0, 1).long()
-        logits = outputs["logits"].flatten(0, 1).float()
+        empty = F.pad(clip.ids == 0, (1, 0))[:, None, :, None, None]  # slots that only fill the batch
+        logits = outputs["logits"].float().masked_fill(empty, -1e4).flatten(0, 1)
         loss = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
         return {"pixel": self.config.w_pixel * loss / (labels != IGNORE).sum().clamp(min=1)}
 

@@ -275,6 +275,12 @@ def test_an_unmatched_token_is_no_negative_of_the_association_losses():
     )
 
 
+@pytest.mark.parametrize("start, expected", [(1e-4, 0.01), (0.1, 0.1), (50.0, 1.0)])
+def test_the_learned_temperature_stays_within_bounds(start, expected):
+    criterion = TCOVISCriterion(TCOVISCriterion.Config(temperature=start))
+    assert criterion.temperature.item() == pytest.approx(expected)
+
+
 def test_losses_are_float32_and_the_same_under_autocast():
     clip = random_clip(8)
     outputs = random_outputs(8, clip)

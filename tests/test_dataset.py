@@ -259,6 +259,13 @@ def test_a_bad_file_stops_or_with_skip_bad_another_clip_is_drawn_and_the_file_is
     assert collate([clip, clips[0, 1]]).skipped == clip.skipped
 
 
+def test_a_file_that_has_gone_is_passed_over_like_a_bad_one(damaged):
+    clips = make_dataset(damaged, skip_bad=True)
+    (damaged / "JPEGImages" / "bad" / "00.png").unlink()
+    clip = clips[0, 0]
+    assert clip.names[0][0][0] == "pair" and "bad/00.png" in clip.skipped[0]
+
+
 def test_when_everything_is_bad_even_skip_bad_gives_up(damaged):
     path = damaged / "Annotations" / "pair"
     for mask in path.iterdir():

@@ -255,7 +255,7 @@ def test_an_edited_value_that_its_flag_refuses_is_told_in_one_line(run, stub, na
 def test_a_queue_takes_the_run_and_an_unknown_one_is_told_in_one_line(run, stub):
     assert "args" not in run("--enable_clearml", "--queue", "default").stdout
     task = only(stub.tasks)
-    assert task["status"] == "queued" and task["queue"] == "default"
+    assert task["status"] == "queued" and task["queue"] == "q"
     assert scalars(stub.events) == []
     (line,) = own_lines(run("--enable_clearml", "--queue", "nobody", status=2).stderr)
     assert line.startswith("error: --queue nobody:")

@@ -184,6 +184,14 @@ def test_the_last_mask_counts_only_a_few_frames(gap, by_mask):
     assert update(tracker, AXES[0], masks=there) == ([2] if by_mask else [1])
 
 
+@pytest.mark.parametrize("weight, stayed, expected", [(0.5, True, [1]), (0.5, False, [2]), (0.0, True, [2])])
+def test_a_track_that_stayed_in_place_continues_at_a_lower_cosine(weight, stayed, expected):
+    tracker = make_tracker(iou_weight=weight)
+    here, elsewhere = box_masks((0, 0, 4, 4)), box_masks((9, 9, 4, 4))
+    update(tracker, AXES[0], masks=here)
+    assert update(tracker, at(0.2), masks=here if stayed else elsewhere) == expected
+
+
 # ------------------------------------------------------------------------------------------------ death
 
 
@@ -215,6 +223,16 @@ def test_a_dormant_track_returns_only_above_the_stricter_cosine_and_is_then_acti
         assert list(tracker.dormant) == [1] and tracker.bank == tracker.records == {}
         assert update(tracker, at(cosine)) == expected
         assert list(tracker.bank) == expected and (1 in tracker.dormant) == (expected == [2])
+
+
+def test_a_missing_track_does_not_take_the_object_of_a_dormant_one():
+    tracker = make_tracker(max_age=2)
+    a, b = AXES[0], at(0.55)
+    assert update(tracker, a, b) == [1, 2]
+    for _ in range(4):
+        assert update(tracker, b) == [2]
+    assert list(tracker.dormant) == [1] and list(tracker.bank) == [2]
+    assert update(tracker, a) == [1]  # though its cosine with 2 would do
 
 
 def test_the_store_of_dormant_tracks_is_bounded_and_the_oldest_leave_first():

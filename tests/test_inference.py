@@ -309,6 +309,12 @@ def test_names_go_to_the_tokens_that_overlap_most_in_sum():
     assert tracks.labels[30, 4] == 5 and tracks.labels[30, 60] == 9
 
 
+def test_a_name_goes_to_the_token_that_fits_and_not_to_one_that_merely_covers_it():
+    script = [[token((0, 0, 64, 64), 0), token(LEFT, 1, score=0.2)]]
+    (tracks,) = play(make_tracker(script, birth_score=1.1), {0: Prompt(label_map({2: LEFT}))})
+    assert torch.equal(tracks.labels, label_map({2: LEFT}))
+
+
 def test_a_named_token_is_tracked_however_weak_and_whatever_lies_over_it():
     script = [[token(LEFT, 0, score=0.9), token((0, 0, 16, 56), 1, score=0.05)], [token(LEFT, 1)]]
     results = play(make_tracker(script), {0: Prompt(label_map({6: (0, 0, 16, 56)}))})

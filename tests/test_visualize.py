@@ -124,7 +124,7 @@ def test_curves_are_drawn_from_a_csv_with_gaps(tmp_path: Path):
     ]
     plot_curves(save_csv(tmp_path / "results.csv", rows), tmp_path / "out" / "results.png")
     with Image.open(tmp_path / "out" / "results.png") as image:
-        assert image.format == "PNG" and image.size == (1800, 840)  # 4 groups in rows of 3
+        assert image.format == "PNG" and image.size == (1800, 420)  # 3 groups in a row
         assert len(np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)) > 10
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.png"]
 
