@@ -419,12 +419,13 @@ def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace]:
     add_config_flags(parser, RunConfig, "run")
     first = Parser(add_help=False)
     first.add_argument("--checkpoint", type=Path)
-    first.add_argument("--system", choices=sorted(TRACKERS), default="vita_tcovis")
+    first.add_argument("--system", choices=sorted(TRACKERS))
     known = first.parse_known_args(argv)[0]
     if known.checkpoint is None or {"-h", "--help"} & set(argv):
-        add_config_flags(parser, TRACKERS[known.system].Config, known.system)
+        shown = known.system or "vita_tcovis"
+        add_config_flags(parser, TRACKERS[shown].Config, shown)
         parser.parse_args(argv)  # shows the help, or says what is missing
-    network, config = load_network(known.checkpoint, known.system if "--system" in argv else None)
+    network, config = load_network(known.checkpoint, known.system)
     tracker = TRACKERS[config["system"]]
     add_config_flags(parser, tracker.Config, config["system"])
     parser.set_defaults(**asdict(config_from_dict(tracker.Config, config["tracker"], str(known.checkpoint))))
@@ -470,6 +471,8 @@ def main() -> None:
     prompts = PromptFolder(args.prompt_root, args.prompt_frames) if args.prompt_root else None
     if tracker.needs_prompt and prompts is None:
         raise UserError("this system follows what a prompt names: give label maps with --prompt_root")
+    if prompts and not any((prompts.root / video.name).is_dir() for video in videos):
+        raise UserError(f"--prompt_root {prompts.root} has no folder of a video, such as {videos[0].name}/")
     if not args.overwrite and any((args.output / "Annotations").glob("*")):
         raise UserError(
             f"--output {args.output} holds results already: choose another folder, or add --overwrite"

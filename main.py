@@ -485,8 +485,9 @@ def main() -> None:
         offline=args.clearml_offline,
         project_name=args.project_name,
         task_name=args.task_name,
-        queue=args.queue,
+        queue=args.queue if distributed.is_main() else None,
     )
+    vars(args).update(distributed.broadcast(vars(args)))  # a ClearML agent may have changed them
     with recorded as experiment:
         run_training(args, experiment, begun)
     distributed.shutdown()

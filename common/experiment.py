@@ -195,9 +195,9 @@ def _tell(text: str) -> None:
 
 
 def _leave(status: int) -> None:
-    """End the process at its exit, before ClearML's own hooks: they would wait for the server for hours.
+    """End the process at its exit, before ClearML's own hooks, which would wait for the server for hours.
 
-    status: 2 where `run_command` told the user of a mistake, or 0; what ended in a traceback is 1 all the same
+    status: 2 where `run_command` told the user of a mistake, or 0; what ended in a traceback is 1 anyway
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -231,7 +231,7 @@ def test_a_network_comes_back_as_it_was_with_its_config(tmp_path, network, conte
     loaded, config = load_network(tmp_path / "last.pth", "fake")
     assert not loaded.training
     assert loaded.layer.weight.equal(network.layer.weight)
-    assert config == contents["config"]
+    assert config == {"system": "fake", **contents["config"]}
 
 
 def test_the_ema_weights_are_preferred(tmp_path, contents):

@@ -47,11 +47,18 @@ def test_a_group_without_parameters_is_left_out():
 
 
 def test_the_rate_rises_in_a_line_and_falls_along_half_a_cosine():
-    factors = [warmup_cosine(step, 4, 12) for step in range(14)]
+    factors = [warmup_cosine(step, 4, 44) for step in range(46)]
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
-    assert factors[8] == pytest.approx(0.5) and factors[6] == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 4))
-    assert factors[12] == factors[13] == pytest.approx(0)
+    assert factors[24] == pytest.approx(0.5)
+    assert factors[14] == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 4))
+    assert factors[44] == factors[45] == pytest.approx(0)
     assert factors[4:] == sorted(factors[4:], reverse=True)
+
+
+def test_the_warm_up_takes_a_tenth_of_a_short_run_at_most():
+    assert [warmup_cosine(step, 100, 20) for step in range(20)] == [
+        warmup_cosine(step, 2, 20) for step in range(20)
+    ]
 
 
 @pytest.mark.parametrize("warmup, total", [(0, 0), (5, 5), (10, 3)])
