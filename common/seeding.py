@@ -9,7 +9,7 @@ import torch
 
 def mix(*numbers: int) -> int:
     """A 63-bit seed from non-negative integers; near numbers give unrelated seeds."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 @contextmanager
