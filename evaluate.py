@@ -88,7 +88,10 @@ class Truth:
             yield name, torch.from_numpy(self.video.read_frame(name)).permute(2, 0, 1)
 
     def prompt_of(self, name: str, frame: Tensor) -> Prompt | None:
-        """The objects that appear for the first time; None where there are none, or nobody is to be told."""
+        """The objects that appear for the first time; None where there are none, or nobody is to be told.
+
+        Until there is one, an annotated frame says so by an empty prompt: a video may be without objects.
+        """
         self.labels = self.video.read_labels(name) if name in self.annotated else None
         if self.labels is None or not self.prompted:
             return None
@@ -96,7 +99,7 @@ class Truth:
         new = [i for i in prompt.ids if i not in self.seen]
         prompt.labels[~torch.isin(prompt.labels, torch.tensor(new, dtype=torch.int64))] = 0
         self.seen |= set(new)
-        return prompt if new else None
+        return prompt if new or not self.seen else None
 
 
 def evaluate_video(

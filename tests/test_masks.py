@@ -42,7 +42,7 @@ def test_labels_come_back_from_their_masks():
     assert torch.equal(labels_from_masks(masks_from_labels(labels, ids).float(), ids), labels)
 
 
-@pytest.mark.parametrize("size, padded", [((64, 32), (64, 32)), ((1, 33), (32, 64)), ((0, 5), (0, 32))])
+@pytest.mark.parametrize("size, padded", [((64, 32), (64, 32)), ((1, 33), (32, 64))])
 def test_padding_reaches_the_next_multiple_at_the_right_and_the_bottom(size, padded):
     frames = torch.ones(2, 3, *size)
     result = pad_to_stride(frames, 32)

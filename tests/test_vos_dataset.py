@@ -144,12 +144,9 @@ def test_categories_come_from_meta_json(tmp_path):
     (tmp_path / "meta.json").write_text(json.dumps({"videos": {"a": {"objects": objects}}}))
     folder = VOSFolder(tmp_path)
     assert folder.categories == ["ape", "dog"]
-    assert (folder.category_of("a", 1), folder.category_of("a", 3)) == ("dog", "ape")
-    for video, object_id in (("a", 4), ("a", 2), ("z", 1)):
-        with pytest.raises(
-            UserError, match=rf"meta.json lacks the category of object {object_id} of video {video}"
-        ):
-            folder.category_of(video, object_id)
+    assert folder.classes_of("a") == {1: 1, 3: 0}
+    with pytest.raises(UserError, match=r"meta\.json lacks the categories of video z"):
+        folder.classes_of("z")
 
 
 @pytest.mark.parametrize(
