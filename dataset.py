@@ -216,6 +216,7 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
     troubles = check(train, skip_bad=skip_bad)
     if (root / "valid" / "Annotations").is_dir():
         valid = VOSFolder(root / "valid")
+        valid.categories = train.categories  # a class has the number that it was trained with
         troubles += check(valid, skip_bad=skip_bad)
         if any(len(video.annotated) > 2 for video in valid.videos):
             return train, valid, troubles

@@ -228,9 +228,16 @@ class VOSFolder:
         self.categories = sorted({c for objects in self._categories.values() for c in objects.values()})
 
     def classes_of(self, video: str) -> dict[int, int]:
-        """{object id: index of its category} of a video; UserError where meta.json lacks the video."""
+        """{object id: index of its category} of a video.
+
+        Raises UserError where meta.json lacks the video, or gives it a category that is not in `categories`.
+        """
         if video not in self._categories:
             raise UserError(f"{self.root / 'meta.json'} lacks the categories of video {video}: add them")
+        unknown = sorted(set(self._categories[video].values()) - set(self.categories))
+        if unknown:
+            found = f"{self.root / 'meta.json'}: video {video} has categories that training lacks"
+            raise UserError(f"{found} ({', '.join(unknown)}): leave it out, or use --num_classes 1")
         return {i: self.categories.index(name) for i, name in self._categories[video].items()}
 
     def _find(self, kind: str) -> Path:

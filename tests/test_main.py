@@ -20,6 +20,7 @@ import main
 from common import synthetic
 from common.checkpoint import read_checkpoint
 from common.config import has_default
+from common.vos_dataset import VOSFolder
 
 # The two command lines of the project's first description, word for word.
 RECOMMENDED = """--enable_clearml --project_name VITA_TCOVIS_Project --dataset_root ./dataset --epochs 20
@@ -278,6 +279,16 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer_step(
     assert_refused(run_here(main.main, *flags, "--num_workers", 0), "step 0", "gradient", "--lr_head")
 
 
+def test_classes_are_those_of_training_though_validation_shows_fewer(data, train):
+    counts = [len(VOSFolder(data / split).categories) for split in ("train", "valid")]
+    assert counts == [3, 2]
+    assert metrics_of(train("--dataset_root", data, "--num_classes", 3).run)["AP"] is not None
+    meta = data / "valid" / "meta.json"
+    meta.write_text(meta.read_text().replace("square", "heptagon"))
+    refused = train("--dataset_root", data, "--num_classes", 3)
+    assert_refused(refused, meta, "heptagon", "--num_classes 1")
+
+
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_mixed_precision_trains(train, unscored, amp):
     run = train("--epochs", 1, "--amp", amp).run
@@ -342,7 +353,7 @@ def test_imagenet_weights_without_a_network_are_an_error_that_names_the_flag(tra
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("flag", ["--device quantum", "--backbone_weights imagenet", "--num_classes 3"])
+@pytest.mark.parametrize("flag", ["--device quantum", "--backbone_weights imagenet", "--num_classes 4"])
 def test_flags_that_do_not_fit_leave_no_file(train, tmp_path, flag):
     assert_refused(train(*flag.split()), flag.split()[0])
     assert files_in(tmp_path / "runs") == []

@@ -182,6 +182,14 @@ def test_a_run_that_died_in_its_final_evaluation_only_scores(train, finished):
     assert (finished / "metrics.json").is_file() and (finished / "last.pth").read_bytes() == weights
 
 
+def test_a_checkpoint_without_its_best_one_beside_it_continues(train, finished, tmp_path):
+    last = tmp_path / "elsewhere" / "1" / "last.pth"
+    last.parent.mkdir(parents=True)
+    shutil.copy(finished / "last.pth", last)
+    outcome = train(*FLAGS, "--resume", last)
+    assert outcome.run == last.parent and "last.pth" in outcome.out[-2]
+
+
 def test_auto_without_a_former_run_begins_anew(train, tmp_path):
     outcome = train("--resume", "auto")
     assert outcome.run == tmp_path / "runs" / "1"
