@@ -97,10 +97,10 @@ class YouTubeVOSDataset(Dataset[Clip]):
         num_tokens: int
         num_classes: int
         image_size: int
-        clip_length: int = option(5, "frames of a training clip")
-        clip_stride: int = option(1, "largest step between frames of a clip; drawn from 1 to this")
-        clips_per_video: int = option(1, "clips drawn from each video in an epoch")
-        min_area: int = option(16, "pixels that an object must cover in a frame to count as there")
+        clip_length: int = option(5, "frames of a training clip", least=1)
+        clip_stride: int = option(1, "largest step between frames of a clip; drawn from 1 to this", least=1)
+        clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1)
+        min_area: int = option(16, "pixels that an object must cover in a frame to count as there", least=1)
 
     collate = staticmethod(collate)
 
@@ -110,6 +110,9 @@ class YouTubeVOSDataset(Dataset[Clip]):
         if config.num_classes > 1 and config.num_classes != len(folder.categories):
             found = f"{len(folder.categories)} categories in {folder.root / 'meta.json'}"
             raise UserError(f"--num_classes {config.num_classes}, but there are {found}; 1 uses none")
+        if config.num_classes > 1:
+            for video in folder.videos:
+                folder.classes_of(video.name)  # what meta.json lacks is told now, not after hours
         self.folder, self.config, self.training = folder, config, training
         self.seed, self.skip_bad = seed, skip_bad
 
@@ -210,8 +213,6 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
     training video is held out: without masks there is no score.
     Raises UserError where a folder is absent or holds bad files that are not to be skipped.
     """
-    if holdout < 2:
-        raise UserError(f"--holdout {holdout} leaves no video to train on: give 2 or more")
     train = VOSFolder(root / "train")
     troubles = check(train, skip_bad=skip_bad)
     if (root / "valid" / "Annotations").is_dir():

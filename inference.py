@@ -25,7 +25,8 @@ from common.errors import UserError, available, run_command
 from common.masks import labels_from_masks, masks_from_labels, pad_to_stride
 from common.precision import AMP, autocast
 from common.progress import progress
-from common.results import ResultsSpool, VideoOutput
+from common.results import ResultsSpool, VideoOutput, remove_others
+from common.run_folder import write_json
 from common.threads import BackgroundWriter, prefetch
 from common.tracking import PromptFolder, track_rows, track_video
 from common.transforms import fit_short_side, normalise, resize_frames
@@ -86,7 +87,7 @@ class GlobalTracker:
 
     @dataclass(kw_only=True)
     class Config:
-        beta: float = option(0.2, "momentum of the memory bank: mu = (1 - beta) mu + beta e")
+        beta: float = option(0.2, "momentum of the memory bank: mu = (1 - beta) mu + beta e", least=0, most=1)
         match_threshold: float = option(0.5, "least cosine, plus weighted mask IoU, that continues a track")
         revive_threshold: float = option(0.6, "least cosine that brings a dormant track back")
         birth_score: float = option(0.5, "least score that starts a track; above 1 only prompts start any")
@@ -95,10 +96,10 @@ class GlobalTracker:
             0.5, "share of a detection under another above which the bank is not updated"
         )
         iou_weight: float = option(0.5, "weight of the mask IoU with the track's last mask")
-        iou_age: int = option(3, "frames since a track was seen up to which its last mask counts")
-        max_age: int = option(30, "frames unseen after which a track is dormant")
-        max_dormant: int = option(256, "dormant tracks that are kept; the oldest leave first")
-        similarity_temperature: float = option(0.1, "temperature of the bi-softmax of cosines")
+        iou_age: int = option(3, "frames since a track was seen up to which its last mask counts", least=0)
+        max_age: int = option(30, "frames unseen after which a track is dormant", least=0)
+        max_dormant: int = option(256, "dormant tracks that are kept; the oldest leave first", least=0)
+        similarity_temperature: float = option(0.1, "temperature of the bi-softmax of cosines", least=0.001)
 
     def __init__(self, config: Config | None = None):
         self.config = config or self.Config()
@@ -264,7 +265,9 @@ class VITATracker:
 
     @dataclass(kw_only=True)
     class Config(GlobalTracker.Config):
-        image_size: int = option(384, "short side of the frames in evaluation and inference, pixels")
+        image_size: int = option(
+            384, "short side of the frames in evaluation and inference, pixels", least=16
+        )
         score_threshold: float = option(0.3, "least score of a detection")
         nms_iou: float = option(0.6, "mask IoU with a better detection above which one is dropped")
         nms_inside: float = option(0.8, "share inside a better detection above which one is dropped")
@@ -392,24 +395,20 @@ class RunConfig:
         "first", "take each id's first map in --prompt_root, or all", ("first", "all")
     )
     overlays: bool = option(True, "write overlays/<video>.mp4")
-    fps: float = option(DEFAULT_FPS, "frames per second of the overlays of image folders")
+    fps: float = option(DEFAULT_FPS, "frames per second of the overlays of image folders", least=0.1)
     overwrite: bool = option(False, "replace the results that --output holds already")
 
 
 def add_paths(parser: Parser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="a .pth file that main.py wrote")
-    parser.add_argument(
-        "--video_root", type=Path, required=True, help="video folders or files, or one of either"
-    )
+    parser.add_argument("--video_root", type=Path, required=True, help="folder of videos, or one video")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument(
-        "--prompt_root", type=Path, help="label maps <video>/<frame>.png that name the objects"
-    )
+    parser.add_argument("--prompt_root", type=Path, help="label maps <video>/<frame>.png that name objects")
     parser.add_argument("--system", choices=sorted(TRACKERS), help="refuse a checkpoint of another system")
 
 
-def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace]:
-    """Read the flags and build the tracker that the checkpoint describes.
+def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list[str]]:
+    """Read the flags; returns the tracker that the checkpoint describes, the flags, the names of categories.
 
     The defaults of the tracker's flags are those it was trained with. Foreign and abbreviated flags are
     refused.
@@ -430,7 +429,9 @@ def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace]:
     add_config_flags(parser, tracker.Config, config["system"])
     parser.set_defaults(**asdict(config_from_dict(tracker.Config, config["tracker"], str(known.checkpoint))))
     args = parser.parse_args(argv)
-    return tracker(network.to(pick_device(args.device)), config_from_args(tracker.Config, args)), args
+    config_from_args(RunConfig, args)  # the ranges of its numbers
+    built = tracker(network.to(pick_device(args.device)), config_from_args(tracker.Config, args))
+    return built, args, config["categories"]
 
 
 def process_video(
@@ -466,14 +467,14 @@ def process_video(
 
 def main() -> None:
     """Track every video of --video_root; on a mistake nothing is left half-written."""
-    tracker, args = load_tracker(sys.argv[1:])
+    tracker, args, categories = load_tracker(sys.argv[1:])
     videos = find_videos(args.video_root, args.fps)
     prompts = PromptFolder(args.prompt_root, args.prompt_frames) if args.prompt_root else None
     if tracker.needs_prompt and prompts is None:
         raise UserError("this system follows what a prompt names: give label maps with --prompt_root")
     if prompts and not any((prompts.root / video.name).is_dir() for video in videos):
         raise UserError(f"--prompt_root {prompts.root} has no folder of a video, such as {videos[0].name}/")
-    if not args.overwrite and any((args.output / "Annotations").glob("*")):
+    if not args.overwrite and any((args.output / "Annotations").glob("[!.]*")):
         raise UserError(
             f"--output {args.output} holds results already: choose another folder, or add --overwrite"
         )
@@ -488,6 +489,9 @@ def main() -> None:
             spool.write_results(args.output / "results.json")
         else:
             print("results.json is skipped: it needs pycocotools: pip install pycocotools", file=sys.stderr)
+    remove_others(args.output, {video.name for video in videos})
+    if categories:
+        write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
     print(args.output)
 
 

@@ -63,38 +63,32 @@ SYSTEMS: dict[str, System] = {
 class TrainConfig:
     """The flags of the training loop, the same for every system."""
 
-    dataset_root: str = option(
-        "./dataset", "folder with train/ and perhaps valid/, in the YouTube-VOS layout"
-    )
-    synthetic: str | None = option(
-        None, "write synthetic videos into the run folder, train on them", ("easy", "hard")
-    )
-    synthetic_videos: int = option(250, "training videos of --synthetic")
+    dataset_root: str = option("./dataset", "folder with train/ and perhaps valid/, as YouTube-VOS has them")
+    synthetic: str | None = option(None, "write synthetic videos and train on them", ("easy", "hard"))
+    synthetic_videos: int = option(250, "training videos of --synthetic", least=1)
     run_dir: str = option("runs", "a fresh numbered folder is made in here for every run")
-    resume: str | None = option(
-        None, "continue from a checkpoint file, or `auto`: from the newest run in --run_dir"
-    )
-    epochs: int = option(20, "passes over the training videos")
-    batch_size: int = option(8, "clips in a batch, in each process")
-    accumulate: int = option(1, "batches in an optimiser step")
-    num_workers: int = option(2, "processes that load data")
-    lr_head: float = option(1e-4, "learning rate of everything but the backbone")
-    lr_backbone: float = option(1e-5, "learning rate of the backbone")
-    weight_decay: float = option(0.05, "weight decay of AdamW; norms, biases and embeddings have none")
-    warmup_steps: int = option(100, "steps of linear warm-up, at most a tenth of all; then a cosine")
-    clip_grad: float = option(1.0, "largest gradient norm; 0: any")
-    ema: float = option(0.999, "decay of the average of weights that is evaluated; 0: none is kept")
+    resume: str | None = option(None, "continue from a checkpoint, or `auto`: from the newest in --run_dir")
+    epochs: int = option(20, "passes over the training videos", least=1)
+    batch_size: int = option(8, "clips in a batch, in each process", least=1)
+    accumulate: int = option(1, "batches in an optimiser step", least=1)
+    num_workers: int = option(2, "processes that load data", least=0)
+    lr_head: float = option(1e-4, "learning rate of everything but the backbone", least=0)
+    lr_backbone: float = option(1e-5, "learning rate of the backbone", least=0)
+    weight_decay: float = option(0.05, "of AdamW; norms, biases and embeddings have none", least=0)
+    warmup_steps: int = option(100, "steps of linear warm-up, at most a tenth of all; then a cosine", least=0)
+    clip_grad: float = option(1.0, "largest gradient norm; 0: any", least=0)
+    ema: float = option(0.999, "decay of the average of weights that is evaluated; 0: none", least=0, most=1)
     amp: str = option("off", "mixed precision", tuple(AMP))
-    seed: int = option(0, "seed of everything random")
+    seed: int = option(0, "seed of everything random", least=0)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    threads: int = option(0, "CPU threads of the network; 0: as many as torch likes")
+    threads: int = option(0, "CPU threads of the network; 0: as many as torch likes", least=0)
     skip_bad: bool = option(False, "leave bad files out, and list them, rather than stop")
-    holdout: int = option(20, "without annotated valid/ videos, every so many-th training video is held out")
-    eval_every: int = option(1, "epochs between evaluations on the validation videos; 0: only at the end")
-    eval_videos: int = option(8, "validation videos tracked while training; the final evaluation takes all")
-    save_every: int = option(1, "epochs between the weights model_epoch_X.pth; 0: none")
-    checkpoint_steps: int = option(500, "steps between writings of last.pth within an epoch")
-    log_steps: int = option(50, "steps between reports within an epoch")
+    holdout: int = option(20, "without valid/, every so many-th training video is held out", least=2)
+    eval_every: int = option(1, "epochs between evaluations on held-out videos; 0: only the last", least=0)
+    eval_videos: int = option(8, "held-out videos that are tracked while training; 0: all", least=0)
+    save_every: int = option(1, "epochs between the weights model_epoch_X.pth; 0: none", least=0)
+    checkpoint_steps: int = option(500, "steps between writings of last.pth within an epoch", least=1)
+    log_steps: int = option(50, "steps between reports within an epoch", least=1)
 
 
 def make_parser(name: str) -> Parser:
@@ -171,6 +165,7 @@ class Trainer:
         self.epoch = self.step = 0
         self.best: dict[str, float] | None = None
         self.skipped: list[str] = []
+        self.use_classes = getattr(args, "num_classes", 1) > 1
 
     def _make_loaders(self, make_dataset: Callable[..., Dataset], train: VOSFolder) -> None:
         args, data = self.args, self.configs["data"]
@@ -293,7 +288,7 @@ class Trainer:
         row |= columns_of(with_margin(means), "train") | self._rates()
         if self.args.eval_every and self.epoch % self.args.eval_every == 0:
             with self.ema.applied(self.network) if self.ema else nullcontext():
-                row |= columns_of(self.evaluate(self.args.eval_videos), "val")
+                row |= columns_of(self.evaluate(self.args.eval_videos, f"epoch_{self.epoch:03d}"), "val")
         score = row.get("val/J&F")
         if score is not None and (self.best is None or score >= self.best["J&F"]):
             self.best = {"J&F": score, "epoch": self.epoch}
@@ -316,7 +311,7 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------
     # evaluation
 
-    def evaluate(self, num_videos: int) -> dict[str, float]:
+    def evaluate(self, num_videos: int, picture: str) -> dict[str, float]:
         """Losses and cosines on held-out clips; scores and pictures of held-out videos, of all where 0.
 
         Every process takes part in the first, because the criterion speaks with all; one does the second.
@@ -325,12 +320,10 @@ class Trainer:
         scores = self._validate()
         if distributed.is_main():
             gallery = Gallery()
-            use_classes = getattr(self.args, "num_classes", 1) > 1
-            tracked = evaluate_tracker(
-                self.tracker, self.valid, num_videos=num_videos, use_classes=use_classes, gallery=gallery
-            )
+            options = {"num_videos": num_videos, "use_classes": self.use_classes, "gallery": gallery}
+            tracked = evaluate_tracker(self.tracker, self.valid, **options)
             scores |= {name: value for name, value in tracked.items() if value is not None}
-            self._write_picture(gallery.picture())
+            self._write_picture(picture, gallery.picture())
         return scores
 
     @torch.no_grad()
@@ -345,8 +338,8 @@ class Trainer:
             means.add({"loss": sum(losses.values()), **self.criterion.stats})
         return with_margin(means.result())
 
-    def _write_picture(self, picture: np.ndarray) -> None:
-        with atomic_write(self.run / "overlays" / f"epoch_{self.epoch:03d}.png") as temporary:
+    def _write_picture(self, name: str, picture: np.ndarray) -> None:
+        with atomic_write(self.run / "overlays" / f"{name}.png") as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
         self.experiment.image("validation", "truth and tracks", self.step, picture)
 
@@ -360,7 +353,8 @@ class Trainer:
         state = {
             "format": 1,
             "system": self.args.system,
-            "config": {role: asdict(config) for role, config in self.configs.items()},
+            "config": {role: asdict(config) for role, config in self.configs.items()}
+            | {"categories": self.valid.categories if self.use_classes else []},
             "model": self.network.state_dict(),
             "ema": self.ema.weights if self.ema else None,
             "criterion": self.criterion.state_dict(),
@@ -420,10 +414,10 @@ def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
 
 def finish(trainer: Trainer, root: Path, begun: float) -> None:
     """The final evaluation, of the best weights; metrics.json; and the exact next command."""
-    best = trainer.run / ("best.pth" if trainer.best else "last.pth")
+    best = trainer.run / ("best.pth" if distributed.broadcast(trainer.best) else "last.pth")
     weights = read_checkpoint(best, trainer.device)
     trainer.network.load_state_dict(weights["ema"] or weights["model"])
-    scores = trainer.evaluate(num_videos=0)
+    scores = trainer.evaluate(num_videos=0, picture="final")
     if not distributed.is_main():
         return
     metrics = {name: scores.get(name) for name in METRICS} | {"seconds": round(time.monotonic() - begun, 1)}
@@ -446,6 +440,9 @@ def finish(trainer: Trainer, root: Path, begun: float) -> None:
 
 def run_training(args: argparse.Namespace, experiment: Experiment, begun: float) -> None:
     """Network, then data, then the run folder: what is wrong with the first two leaves no folder."""
+    config_from_args(TrainConfig, args)  # the ranges of its numbers
+    if args.threads:
+        torch.set_num_threads(args.threads)
     checkpoint = find_checkpoint(args.resume, Path(args.run_dir))
     system = SYSTEMS[args.system]
     configs = {
@@ -461,7 +458,12 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
     run = checkpoint.parent if checkpoint else distributed.broadcast(made)
     root = prepare_data(args, run)
     train, valid, troubles = data or load_videos(args, root)
-    trainer = Trainer(args, configs, network, run, train, valid, experiment)
+    try:
+        trainer = Trainer(args, configs, network, run, train, valid, experiment)
+    except UserError:
+        if distributed.is_main() and not any(run.iterdir()):
+            run.rmdir()
+        raise
     if state:
         trainer.resume(state)
     if distributed.is_main():
@@ -476,8 +478,6 @@ def main() -> None:
     """Train, then evaluate: the last line printed is the run folder, the one before it the next command."""
     begun = time.monotonic()
     args, parser = parse_args(sys.argv[1:])
-    if args.threads:
-        torch.set_num_threads(args.threads)
     distributed.init()
     recorded = open_experiment(
         args,

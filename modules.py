@@ -139,12 +139,14 @@ class VITA_TCOVIS(nn.Module):
         backbone_weights: str = option(
             "imagenet", "imagenet, none, or a file of torchvision ResNet-50 weights"
         )
-        hidden_dim: int = option(256, "width of tokens and features")
-        num_tokens: int = option(20, "object tokens; also the most objects that the loader selects")
-        num_classes: int = option(1, "classes of objects in meta.json; 1 tells objects from background only")
-        decoder_layers: int = option(6, "layers of the transformer decoder")
-        num_heads: int = option(8, "attention heads")
-        feedforward_dim: int = option(1024, "width of the decoder's feed-forward layers")
+        hidden_dim: int = option(256, "width of tokens and features", least=8)
+        num_tokens: int = option(20, "object tokens; also the most objects that the loader selects", least=1)
+        num_classes: int = option(
+            1, "classes of objects in meta.json; 1 tells objects from background only", least=1
+        )
+        decoder_layers: int = option(6, "layers of the transformer decoder", least=1)
+        num_heads: int = option(8, "attention heads", least=1)
+        feedforward_dim: int = option(1024, "width of the decoder's feed-forward layers", least=1)
         mask_stride: int = option(4, "stride of the mask features; 32 is without laterals", (4, 8, 16, 32))
         masked_attention: bool = option(True, "let tokens attend only inside their previous mask")
 

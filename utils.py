@@ -294,24 +294,26 @@ class TCOVISCriterion(nn.Module):
 
     @dataclass
     class Config:
-        w_class: float = option(2.0, "weight of the class loss")
-        w_mask: float = option(5.0, "weight of the mask binary cross-entropy")
-        w_dice: float = option(5.0, "weight of the dice loss")
-        w_match: float = option(2.0, "weight of the supervised matching loss")
-        w_ctr: float = option(1.0, "weight of the contrastive loss")
-        no_object: float = option(0.1, "weight of the no-object class in the class loss")
-        cost_class: float = option(2.0, "class cost of the matcher")
-        cost_mask: float = option(5.0, "mask cost of the matcher")
-        cost_dice: float = option(5.0, "dice cost of the matcher")
+        w_class: float = option(2.0, "weight of the class loss", least=0)
+        w_mask: float = option(5.0, "weight of the mask binary cross-entropy", least=0)
+        w_dice: float = option(5.0, "weight of the dice loss", least=0)
+        w_match: float = option(2.0, "weight of the supervised matching loss", least=0)
+        w_ctr: float = option(1.0, "weight of the contrastive loss", least=0)
+        no_object: float = option(0.1, "weight of the no-object class in the class loss", least=0)
+        cost_class: float = option(2.0, "class cost of the matcher", least=0)
+        cost_mask: float = option(5.0, "mask cost of the matcher", least=0)
+        cost_dice: float = option(5.0, "dice cost of the matcher", least=0)
         assign: str = option(
             "clip", "one assignment of tokens for the clip, or one for each frame", ("clip", "frame")
         )
         num_points: int = option(
-            12544, "points on which masks are compared; all pixels where there are fewer"
+            12544, "points on which masks are compared; all pixels where there are fewer", least=4
         )
         deep_supervision: bool = option(True, "supervise every decoder layer and the tokens before the first")
-        temperature: float = option(0.1, "temperature of the contrastive loss at the start; it is learned")
-        match_temperature: float = option(0.3, "temperature of the matching loss")
+        temperature: float = option(
+            0.1, "temperature of the contrastive loss at the start; it is learned", least=0.01, most=1
+        )
+        match_temperature: float = option(0.3, "temperature of the matching loss", least=0.01)
 
     def __init__(self, config: Config):
         super().__init__()

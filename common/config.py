@@ -17,9 +17,16 @@ from common.errors import UserError
 ConfigType = TypeVar("ConfigType")
 
 
-def option(default: Any, help: str, choices: Sequence[Any] | None = None) -> Any:
+def option(
+    default: Any,
+    help: str,
+    choices: Sequence[Any] | None = None,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
     """A dataclass field that is also a flag, with its help and its legal values."""
-    return field(default=default, metadata={"help": help, "choices": choices})
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least, "most": most})
 
 
 def boolean(text: str) -> bool:
@@ -106,10 +113,21 @@ def add_config_flags(parser: argparse.ArgumentParser, config: type, title: str) 
         )
 
 
+def checked(config: ConfigType) -> ConfigType:
+    """The same config; UserError where a number is out of the range of its option."""
+    for item in fields(config):
+        value, least, most = getattr(config, item.name), item.metadata.get("least"), item.metadata.get("most")
+        if least is not None and value < least:
+            raise UserError(f"--{item.name} {value} is too small: at least {least}")
+        if most is not None and value > most:
+            raise UserError(f"--{item.name} {value} is too large: at most {most}")
+    return config
+
+
 def config_from_args(config: type[ConfigType], args: argparse.Namespace) -> ConfigType:
-    """Build the dataclass from the flags of its fields' names."""
+    """Build the dataclass from the flags of its fields' names; UserError where a number is out of range."""
     values = {item.name: getattr(args, item.name) for item in fields(config)}
-    return config(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})
+    return checked(config(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}))
 
 
 def config_from_dict(config: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:

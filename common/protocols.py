@@ -124,11 +124,18 @@ def _tcovis_video(
     return scorer.result()
 
 
-def _category_ids(annotations: Path, names: list[str]) -> list[dict[int, int]]:
-    """For each video {object: 1-based rank of its category in meta.json}, as results.json counts them."""
+def _category_ids(results: Path, annotations: Path, names: list[str]) -> list[dict[int, int]]:
+    """For each video {object: the id that results.json gives its category of meta.json}.
+
+    The ids are those of categories.json beside the results, {id: name}; a category that it lacks gets an id
+    of its own, which no result has.
+    """
+    path = results / "categories.json"
+    ids = {name: int(number) for number, name in read_json(path).items()} if path.is_file() else {}
     named = read_categories(annotations / "meta.json")
-    ranks = sorted({category for objects in named.values() for category in objects.values()})
-    return [{i: ranks.index(category) + 1 for i, category in named.get(name, {}).items()} for name in names]
+    for category in sorted({category for objects in named.values() for category in objects.values()}):
+        ids.setdefault(category, len(ids) + 1)
+    return [{i: ids[category] for i, category in named.get(name, {}).items()} for name in names]
 
 
 def _results_beside(masks: Path) -> tuple[list[dict] | None, str]:
@@ -157,7 +164,7 @@ def tcovis(
     pairs = video_pairs(masks, mask_root(annotations))
     ranks = {name: rank for rank, name in enumerate(list_folders(masks), start=1)}
     names = [pair.name for pair in pairs]
-    categories = _category_ids(annotations, names) if use_categories else [None] * len(pairs)
+    categories = _category_ids(masks.parent, annotations, names) if use_categories else [None] * len(pairs)
     score = partial(_tcovis_video, prompted=prompted)
     scores = score_each(score, pairs, [ranks[name] for name in names], categories, num_workers=num_workers)
     videos = {}

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import repeat
@@ -137,6 +137,16 @@ class VideoOutput:
                 os.replace(self.partial, self.folder)
         finally:
             shutil.rmtree(self.partial, ignore_errors=True)
+
+
+def remove_others(output: Path, names: Container[str]) -> None:
+    """Remove what an earlier run left of other videos, so that the folders match the JSON files."""
+    for folder in (output / "Annotations").iterdir():
+        if folder.name not in names:
+            shutil.rmtree(folder)
+    for path in (output / "overlays").glob("*.mp4"):
+        if path.stem not in names:
+            path.unlink()
 
 
 class TrackRow(NamedTuple):

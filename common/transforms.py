@@ -48,11 +48,17 @@ class Augmentation:
     the ratios of the usual video instance segmentation recipe (resize 400-600, crop 384-600, at 384).
     """
 
-    min_scale: float = option(0.75, "least short side of training frames, relative to --image_size")
-    max_scale: float = option(1.33, "largest short side of training frames, relative to --image_size")
-    crop_probability: float = option(0.5, "probability of a random crop of the clip")
-    flip_probability: float = option(0.5, "probability of a horizontal flip of the clip")
-    color_jitter: float = option(0.1, "strength of brightness, contrast and saturation jitter of the clip")
+    min_scale: float = option(
+        0.75, "least short side of training frames, relative to --image_size", least=0.1
+    )
+    max_scale: float = option(
+        1.33, "largest short side of training frames, relative to --image_size", least=0.1
+    )
+    crop_probability: float = option(0.5, "probability of a random crop of the clip", least=0, most=1)
+    flip_probability: float = option(0.5, "probability of a horizontal flip of the clip", least=0, most=1)
+    color_jitter: float = option(
+        0.1, "strength of brightness, contrast and saturation jitter of the clip", least=0, most=1
+    )
 
     def __call__(self, frames: Tensor, labels: Tensor, image_size: int) -> tuple[Tensor, Tensor]:
         """(T, 3, H, W) uint8 frames and (T, H, W) uint8 label maps; draws from torch's generator."""

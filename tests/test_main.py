@@ -16,6 +16,7 @@ from commands import ROOT, TINY, assert_refused, files_in, run_apart, run_here
 from fake_system import FakeCriterion
 from PIL import Image
 
+import inference
 import main
 from common import synthetic
 from common.checkpoint import read_checkpoint
@@ -133,7 +134,7 @@ def test_a_run_writes_everything_into_a_fresh_numbered_folder(trained):
     written = set(files_in(trained.run))
     expected = {"args.json", "results.csv", "results.png", "metrics.json", "last.pth", "best.pth"}
     expected |= {f"model_epoch_{epoch}.pth" for epoch in (1, 2)}
-    expected |= {f"overlays/epoch_{epoch:03d}.png" for epoch in (1, 2)}
+    expected |= {"overlays/epoch_001.png", "overlays/epoch_002.png", "overlays/final.png"}
     assert written == expected
     for picture in ("results.png", "overlays/epoch_002.png"):
         with Image.open(trained.run / picture) as image:
@@ -176,7 +177,7 @@ def test_checkpoints_hold_what_the_design_says(trained):
     keys = "format system config model ema criterion optimizer scheduler scaler epoch step best args".split()
     assert list(last) == keys
     assert (last["system"], last["epoch"], last["step"]) == ("vita_tcovis", 2, 4)
-    assert set(last["config"]) == {"network", "criterion", "tracker", "data"}
+    assert set(last["config"]) == {"network", "criterion", "tracker", "data", "categories"}
     assert read_checkpoint(trained.run / "model_epoch_1.pth")["optimizer"] is None
 
 
@@ -282,7 +283,16 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer_step(
 def test_classes_are_those_of_training_though_validation_shows_fewer(data, train):
     counts = [len(VOSFolder(data / split).categories) for split in ("train", "valid")]
     assert counts == [3, 2]
-    assert metrics_of(train("--dataset_root", data, "--num_classes", 3).run)["AP"] is not None
+    trained = train("--dataset_root", data, "--num_classes", 3)
+    assert metrics_of(trained.run)["AP"] is not None
+    out = data.parent / "out"
+    flags = ["--checkpoint", trained.run / "last.pth", "--video_root", data / "valid", "--output", out]
+    assert run_here(inference.main, *flags, "--overlays", "false").status == 0
+    assert json.loads((out / "categories.json").read_text()) == {
+        "1": "circle",
+        "2": "square",
+        "3": "triangle",
+    }
     meta = data / "valid" / "meta.json"
     meta.write_text(meta.read_text().replace("square", "heptagon"))
     refused = train("--dataset_root", data, "--num_classes", 3)
@@ -353,10 +363,20 @@ def test_imagenet_weights_without_a_network_are_an_error_that_names_the_flag(tra
     assert not (tmp_path / "runs").exists()
 
 
+OUT_OF_RANGE = """batch_size 0|log_steps 0|checkpoint_steps 0|seed -1|threads -1|num_workers -1|ema 2|beta 7
+holdout 1|clip_length 0|crop_probability 1.5|num_points 0|hidden_dim 20""".replace("\n", "|").split("|")
+
+
+@pytest.mark.parametrize("flag", [f"--{flag}" for flag in OUT_OF_RANGE])
+def test_numbers_out_of_range_are_refused(train, tmp_path, flag):
+    assert_refused(train(*flag.split()), flag)
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("flag", ["--device quantum", "--backbone_weights imagenet", "--num_classes 4"])
-def test_flags_that_do_not_fit_leave_no_file(train, tmp_path, flag):
+def test_flags_that_do_not_fit_leave_no_folder(train, tmp_path, flag):
     assert_refused(train(*flag.split()), flag.split()[0])
-    assert files_in(tmp_path / "runs") == []
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir())
 
 
 # ----------------------------------------------------------------------------------------------------
