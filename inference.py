@@ -431,7 +431,7 @@ def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list
     args = parser.parse_args(argv)
     config_from_args(RunConfig, args)  # the ranges of its numbers
     built = tracker(network.to(pick_device(args.device)), config_from_args(tracker.Config, args))
-    return built, args, config["categories"]
+    return built, args, config.get("categories", [])
 
 
 def process_video(

@@ -1,5 +1,6 @@
 """What several test files share: a small data set, a run trained on it, the fake system in its tables."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,12 @@ from commands import TINY, Outcome, run_here
 
 import main
 from common import synthetic
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heed_interrupts() -> None:
+    """Let Ctrl-C mean what it does in a terminal: a shell lets what it starts in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
