@@ -1,6 +1,7 @@
 """YouTubeVOSDataset: short clips of annotated videos, with the most frequent objects of each."""
 
 import copy
+import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,15 @@ from common.config import option
 from common.errors import UserError
 from common.masks import pad_to_stride
 from common.seeding import mix, seeded
-from common.transforms import Augmentation, draw, fit_short_side, normalise, resize_frames, resize_labels
+from common.transforms import (
+    LONGEST,
+    Augmentation,
+    draw,
+    fit_short_side,
+    normalise,
+    resize_frames,
+    resize_labels,
+)
 from common.types import IGNORE, Clip
 from common.vos_dataset import Video, VOSFolder, check
 
@@ -145,7 +154,8 @@ class YouTubeVOSDataset(Dataset[Clip]):
         if self.training:
             frames, labels = self.config(frames, labels, self.config.image_size)
         else:
-            size = fit_short_side(*frames.shape[-2:], self.config.image_size)
+            image_size = self.config.image_size
+            size = fit_short_side(*frames.shape[-2:], image_size, LONGEST * image_size)
             frames, labels = resize_frames(frames, size), resize_labels(labels, size)
         kept = select_objects(labels, self.config.num_tokens, self.config.min_area)
         chosen = [ids[label - 1] for label in kept]
@@ -208,18 +218,17 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder, VOSFolder, list[str]]:
     """Training and validation videos of a data set, checked, and what is wrong with files that were left out.
 
-    Where valid/ is absent, or has masks of first frames only (as YouTube-VOS publishes it), every
-    `holdout`-th
-    training video is held out: without masks there is no score.
-    Raises UserError where a folder is absent or holds bad files that are not to be skipped.
+    Where valid/ is absent, or most of its videos have masks of first frames only (as YouTube-VOS publishes
+    it), every `holdout`-th training video is held out: without masks there is no score. Raises UserError
+    where a folder is absent or holds bad files that are not to be skipped.
     """
-    train = VOSFolder(root / "train")
+    train = VOSFolder(root / "train", skip_bad=skip_bad)
     troubles = check(train, skip_bad=skip_bad)
     if (root / "valid" / "Annotations").is_dir():
-        valid = VOSFolder(root / "valid")
+        valid = VOSFolder(root / "valid", skip_bad=skip_bad)
         valid.categories = train.categories  # a class has the number that it was trained with
         troubles += check(valid, skip_bad=skip_bad)
-        if any(len(video.annotated) > 2 for video in valid.videos):
+        if statistics.median(len(video.annotated) for video in valid.videos) > 2:
             return train, valid, troubles
     valid = copy.copy(train)
     valid.videos = train.videos[holdout - 1 :: holdout] or train.videos[-1:]

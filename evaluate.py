@@ -38,10 +38,11 @@ class Shown(NamedTuple):
     tracked: np.ndarray
 
 
-def enlarge(image: np.ndarray, least: int = 128) -> np.ndarray:
-    """Repeat the pixels of an (H, W, ...) picture until its short side is at least so long."""
-    times = max(1, -(-least // min(image.shape[:2])))
-    return image.repeat(times, 0).repeat(times, 1)
+def to_show(image: np.ndarray, least: int = 128, most: int = 320) -> np.ndarray:
+    """An (H, W, ...) picture by whole numbers larger or smaller, so that its short side is within bounds."""
+    short_side = min(image.shape[:2])
+    step, times = max(1, -(-short_side // most)), max(1, -(-least // short_side))
+    return image[::step, ::step].repeat(times, 0).repeat(times, 1)
 
 
 class Gallery:
@@ -64,9 +65,12 @@ class Gallery:
         for title in ("truth", "tracked"):
             for place, (name, shown) in enumerate(frames.items()):
                 labels = getattr(shown, title)
-                labels = enlarge(np.where(labels == IGNORE, 0, labels))
-                self.pictures.append(overlay(enlarge(shown.frame.permute(1, 2, 0).numpy()), labels))
+                labels = to_show(np.where(labels == IGNORE, 0, labels))
+                self.pictures.append(overlay(to_show(shown.frame.permute(1, 2, 0).numpy()), labels))
                 self.captions.append(name if place else f"{video.name} {title}")
+            for _ in range(self.num_frames - len(frames) if frames else 0):  # a short video fills its row
+                self.pictures.append(np.full((1, 1, 3), 255, dtype=np.uint8))
+                self.captions.append("")
 
     def picture(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB contact sheet."""

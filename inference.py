@@ -1,5 +1,4 @@
-"""GlobalTracker, the tracker of VITA-TCOVIS, and the command that tracks objects through video folders and
-files.
+"""GlobalTracker, the tracker of VITA-TCOVIS, and the command that tracks objects through videos.
 
 python inference.py --checkpoint C --video_root V [--prompt_root P] --output O
 """
@@ -9,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,22 @@ from torch import Tensor, nn
 from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.errors import UserError, available, run_command
-from common.masks import labels_from_masks, masks_from_labels, pad_to_stride
+from common.masks import (
+    labels_from_masks,
+    mask_intersections,
+    mask_ious,
+    masks_from_labels,
+    pad_to_stride,
+    suppress,
+)
 from common.precision import AMP, autocast
 from common.progress import progress
-from common.results import ResultsSpool, VideoOutput, remove_others
+from common.results import ResultsSpool, VideoOutput, remove_video, videos_of
 from common.run_folder import write_json
 from common.threads import BackgroundWriter, prefetch
 from common.tracking import PromptFolder, track_rows, track_video
-from common.transforms import fit_short_side, normalise, resize_frames
-from common.types import Prompt, Tracker, Tracks
+from common.transforms import LONGEST, fit_short_side, normalise, resize_frames
+from common.types import IGNORE, Prompt, Tracker, Tracks
 from common.video import DEFAULT_FPS, Video, find_videos
 
 
@@ -53,18 +59,6 @@ def assign(similarity: Tensor, allowed: Tensor) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if j < R and allowed[i, j]]
 
 
-def mask_intersections(masks: Tensor, others: Tensor) -> Tensor:
-    """(K, h, w) and (R, h, w) bool to the (K, R) float numbers of common pixels."""
-    return masks.flatten(1).float() @ others.flatten(1).float().T
-
-
-def mask_ious(masks: Tensor, others: Tensor) -> Tensor:
-    """(K, h, w) and (R, h, w) bool to (K, R) intersection over union, 0 where the union is empty."""
-    common = mask_intersections(masks, others)
-    areas, other_areas = masks.flatten(1).sum(1), others.flatten(1).sum(1)
-    return common / (areas[:, None] + other_areas - common).clamp(min=1)
-
-
 @dataclass
 class Record:
     """What is known of an active track beside its embedding: the bank's parallel record."""
@@ -80,9 +74,8 @@ class GlobalTracker:
     """Keeps identities: every detection of a frame continues a track, revives a dormant one, or is born.
 
     `bank` is {track id: embedding (E,) of unit length on the CPU} of the active tracks. A track unseen for
-    `max_age`
-    frames is dormant: it leaves the bank for a store of bounded size, from which a stricter cosine brings it
-    back. Ids are never reused. Everything is causal: an assignment is final.
+    `max_age` frames is dormant: it leaves the bank for a store of bounded size, from which a stricter cosine
+    brings it back. Ids are never reused. Everything is causal: an assignment is final.
     """
 
     @dataclass(kw_only=True)
@@ -129,11 +122,13 @@ class GlobalTracker:
         K = len(embeddings)
         embeddings = F.normalize(embeddings.float(), dim=-1).cpu()
         scores = scores.float().cpu()
-        ids = torch.zeros(K, dtype=torch.int64) if names is None else names.cpu().clone()
+        names = torch.zeros(K, dtype=torch.int64) if names is None else names.cpu()
+        ids = names.clone()
         self.next_id = max([self.next_id, *(ids + 1).tolist()])  # no birth takes an id that a person gave
         self._retire()
         self._continue(ids, embeddings, masks)
         for index in ((ids == 0) & (scores >= self.config.birth_score)).nonzero()[:, 0].tolist():
+            self.next_id += self.next_id == IGNORE  # in a label map it would be ignored
             ids[index] = self.next_id
             self.next_id += 1
         self._remember(ids, names, embeddings, scores, masks, class_probs)
@@ -181,7 +176,7 @@ class GlobalTracker:
     def _remember(
         self,
         ids: Tensor,
-        names: Tensor | None,
+        names: Tensor,
         embeddings: Tensor,
         scores: Tensor,
         masks: Tensor | None,
@@ -199,9 +194,8 @@ class GlobalTracker:
         for index, track in enumerate(ids.tolist()):
             if not track:
                 continue
-            given = names is not None and bool(names[index])
             former = self.bank.get(track, self.dormant.pop(track, None))
-            if former is None or given:
+            if former is None or names[index]:
                 self.bank[track] = embeddings[index].clone()
             elif clear[index]:
                 mixed = (1 - self.config.beta) * former + self.config.beta * embeddings[index]
@@ -231,27 +225,6 @@ class GlobalTracker:
         self.bank, self.dormant = dict(state["bank"]), dict(state["dormant"])
         self.records = {track: Record(**record) for track, record in state["records"].items()}
         self.frame, self.next_id = state["frame"], state["next_id"]
-
-
-def suppress(masks: Tensor, scores: Tensor, named: Tensor, max_iou: float, max_inside: float) -> Tensor:
-    """Non-maximum suppression: the indices, best first, of the masks that are kept.
-
-    masks (K, h, w) bool, scores (K,). What overlaps a better one by more than `max_iou`, or lies inside a
-    better one by more than `max_inside` of itself, is dropped; so is an empty mask. What a person named
-    ((K,) bool) is better than the rest and is not dropped.
-    """
-    order = (scores + named.to(scores)).argsort(descending=True, stable=True)
-    masks = masks[order]
-    areas = masks.flatten(1).sum(1)
-    bad = (mask_ious(masks, masks) > max_iou) | (
-        mask_intersections(masks, masks) / areas[:, None].clamp(min=1) > max_inside
-    )
-    bad, areas = (bad & ~named[order, None]).cpu(), areas.tolist()
-    kept: list[int] = []
-    for index in range(len(order)):
-        if areas[index] and not bad[index, kept].any():
-            kept.append(index)
-    return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
 
 
 class VITATracker:
@@ -286,7 +259,7 @@ class VITATracker:
         """Frame uint8 RGB (3, H, W) of any size, on any device; the tracks are where the network is."""
         H, W = frame.shape[-2:]
         device = next(self.network.parameters()).device
-        size = fit_short_side(H, W, self.config.image_size)
+        size = fit_short_side(H, W, self.config.image_size, LONGEST * self.config.image_size)
         small = normalise(resize_frames(frame.to(device), size))
         padded = pad_to_stride(small, self.network.stride)
         outputs = self.network(padded[None, None])
@@ -372,6 +345,8 @@ def pick_device(name: str) -> torch.device:
         )
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("only cpu and cuda are supported")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
@@ -381,8 +356,7 @@ def pick_device(name: str) -> torch.device:
 TRACKERS: dict[str, type] = {"vita_tcovis": VITATracker}
 
 
-# ---------------------------------------------------------------------------------------------------- the
-# command
+# ------------------------------------------------------------------------------------------------ the command
 
 
 @dataclass
@@ -420,7 +394,7 @@ def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list
     first.add_argument("--checkpoint", type=Path)
     first.add_argument("--system", choices=sorted(TRACKERS))
     known = first.parse_known_args(argv)[0]
-    if known.checkpoint is None or {"-h", "--help"} & set(argv):
+    if known.checkpoint is None:
         shown = known.system or "vita_tcovis"
         add_config_flags(parser, TRACKERS[shown].Config, shown)
         parser.parse_args(argv)  # shows the help, or says what is missing
@@ -453,11 +427,11 @@ def process_video(
     prompt_of = prompts.of_video(video.name) if prompts else None
     with (
         VideoOutput(args.output, video.name, fps=video.fps if args.overlays else None) as output,
-        BackgroundWriter() as writer,
+        BackgroundWriter(depth=4) as writer,
         autocast(pick_device(args.device), args.amp),
     ):
         for name, frame, tracks, _ in track_video(tracker, video.name, frames, prompt_of):
-            writer.submit(write, name, frame, tracks)
+            writer.submit(write, name, frame, replace(tracks, masks=tracks.masks > tracker.mask_threshold))
             count += 1
     seconds = time.monotonic() - begun
     print(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s", flush=True)
@@ -467,6 +441,7 @@ def process_video(
 
 def main() -> None:
     """Track every video of --video_root; on a mistake nothing is left half-written."""
+    warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
     tracker, args, categories = load_tracker(sys.argv[1:])
     videos = find_videos(args.video_root, args.fps)
     prompts = PromptFolder(args.prompt_root, args.prompt_frames) if args.prompt_root else None
@@ -481,6 +456,9 @@ def main() -> None:
     if args.overlays and not available("av"):
         print("overlays are skipped: writing video files needs av: pip install av", file=sys.stderr)
         args.overlays = False
+    for video in videos:
+        assert video.fps > 0  # opens the file: what is no video is told before the first is tracked
+    former = set(videos_of(args.output))
     with ResultsSpool(args.output) as spool:
         for video in videos:
             process_video(tracker, video, prompts, spool, args)
@@ -489,7 +467,8 @@ def main() -> None:
             spool.write_results(args.output / "results.json")
         else:
             print("results.json is skipped: it needs pycocotools: pip install pycocotools", file=sys.stderr)
-    remove_others(args.output, {video.name for video in videos})
+    for name in former - {video.name for video in videos}:
+        remove_video(args.output, name)
     if categories:
         write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
     print(args.output)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from common import distributed, synthetic
 from common.checkpoint import read_checkpoint, read_resumable, save_checkpoint
-from common.config import Parser, add_config_flags, config_from_args, option
+from common.config import Parser, add_config_flags, config_from_args
 from common.distributed import say
 from common.errors import UserError, run_command
 from common.experiment import Experiment, add_experiment_flags, open_experiment
@@ -31,10 +31,11 @@ from common.files import atomic_write
 from common.history import History, Means, columns_of
 from common.interrupt import interruptible
 from common.optim import MovingAverage, gradient_norm, parameter_groups, warmup_cosine
-from common.precision import AMP, autocast
+from common.precision import autocast
 from common.progress import every, plain_lines, progress
 from common.run_folder import find_checkpoint, new_run_folder, write_json
 from common.seeding import mix
+from common.train_config import TrainConfig
 from common.types import Clip
 from common.visualize import plot_curves
 from common.vos_dataset import VOSFolder
@@ -57,38 +58,6 @@ class System(NamedTuple):
 SYSTEMS: dict[str, System] = {
     "vita_tcovis": System(VITA_TCOVIS, TCOVISCriterion, VITATracker, YouTubeVOSDataset),
 }
-
-
-@dataclass
-class TrainConfig:
-    """The flags of the training loop, the same for every system."""
-
-    dataset_root: str = option("./dataset", "folder with train/ and perhaps valid/, as YouTube-VOS has them")
-    synthetic: str | None = option(None, "write synthetic videos and train on them", ("easy", "hard"))
-    synthetic_videos: int = option(250, "training videos of --synthetic", least=1)
-    run_dir: str = option("runs", "a fresh numbered folder is made in here for every run")
-    resume: str | None = option(None, "continue from a checkpoint, or `auto`: from the newest in --run_dir")
-    epochs: int = option(20, "passes over the training videos", least=1)
-    batch_size: int = option(8, "clips in a batch, in each process", least=1)
-    accumulate: int = option(1, "batches in an optimiser step", least=1)
-    num_workers: int = option(2, "processes that load data", least=0)
-    lr_head: float = option(1e-4, "learning rate of everything but the backbone", least=0)
-    lr_backbone: float = option(1e-5, "learning rate of the backbone", least=0)
-    weight_decay: float = option(0.05, "of AdamW; norms, biases and embeddings have none", least=0)
-    warmup_steps: int = option(100, "steps of linear warm-up, at most a tenth of all; then a cosine", least=0)
-    clip_grad: float = option(1.0, "largest gradient norm; 0: any", least=0)
-    ema: float = option(0.999, "decay of the average of weights that is evaluated; 0: none", least=0, most=1)
-    amp: str = option("off", "mixed precision", tuple(AMP))
-    seed: int = option(0, "seed of everything random", least=0)
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    threads: int = option(0, "CPU threads of the network; 0: as many as torch likes", least=0)
-    skip_bad: bool = option(False, "leave bad files out, and list them, rather than stop")
-    holdout: int = option(20, "without valid/, every so many-th training video is held out", least=2)
-    eval_every: int = option(1, "epochs between evaluations on held-out videos; 0: only the last", least=0)
-    eval_videos: int = option(8, "held-out videos that are tracked while training; 0: all", least=0)
-    save_every: int = option(1, "epochs between the weights model_epoch_X.pth; 0: none", least=0)
-    checkpoint_steps: int = option(500, "steps between writings of last.pth within an epoch", least=1)
-    log_steps: int = option(50, "steps between reports within an epoch", least=1)
 
 
 def make_parser(name: str) -> Parser:
@@ -135,8 +104,7 @@ class Objective(nn.Module):
 class Trainer:
     """One run: the loop over epochs, what it writes, and how it continues after an interruption.
 
-    Everything random depends on (seed, epoch, sample) or (seed, step), so a resumed run equals an unbroken
-    one.
+    Everything random depends on (seed, epoch, sample) or (seed, step): a resumed run equals an unbroken one.
     """
 
     def __init__(
@@ -286,7 +254,8 @@ class Trainer:
         """Write the row, the curves and the checkpoints of an epoch; evaluate where it is time."""
         row = {"epoch": self.epoch, "step": self.step, "seconds": seconds}
         row |= columns_of(with_margin(means), "train") | self._rates()
-        if self.args.eval_every and self.epoch % self.args.eval_every == 0:
+        last = self.epoch == self.args.epochs
+        if self.args.eval_every and (last or self.epoch % self.args.eval_every == 0):
             with self.ema.applied(self.network) if self.ema else nullcontext():
                 row |= columns_of(self.evaluate(self.args.eval_videos, f"epoch_{self.epoch:03d}"), "val")
         score = row.get("val/J&F")
@@ -364,12 +333,16 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "best": self.best,
-            "args": vars(self.args),
+            "args": vars(self.args) | {"steps_per_epoch": self.steps_per_epoch},
         }
         save_checkpoint(self.run / name, state)
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue where a checkpoint stopped."""
+        """Continue where a checkpoint stopped; UserError where an epoch has another number of steps now."""
+        before = state["args"]["steps_per_epoch"]
+        if before != self.steps_per_epoch:
+            told = f"an epoch had {before} steps and has {self.steps_per_epoch} now"
+            raise UserError(f"--resume: {told}: give the same videos and number of processes")
         self.network.load_state_dict(state["model"])
         if self.ema:
             self.ema.load(state["ema"] or state["model"], updates=state["step"])
@@ -412,7 +385,7 @@ def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
         say(f"skipped bad file {number} of {len(troubles)}: {trouble}")
 
 
-def finish(trainer: Trainer, root: Path, begun: float) -> None:
+def finish(trainer: Trainer, begun: float) -> None:
     """The final evaluation, of the best weights; metrics.json; and the exact next command."""
     best = trainer.run / ("best.pth" if distributed.broadcast(trainer.best) else "last.pth")
     weights = read_checkpoint(best, trainer.device)
@@ -432,8 +405,14 @@ def finish(trainer: Trainer, root: Path, begun: float) -> None:
     if trainer.skipped:
         paths = ", ".join(sorted(set(trainer.skipped)))
         say(f"{len(trainer.skipped)} clips were drawn anew because of bad files: {paths}")
-    videos = root / ("valid" if (root / "valid").is_dir() else "train")
-    command = ["--checkpoint", best, "--video_root", videos, "--output", trainer.run / "inference"]
+    command = [
+        "--checkpoint",
+        best,
+        "--video_root",
+        trainer.valid.root,
+        "--output",
+        trainer.run / "inference",
+    ]
     say("next: python inference.py " + shlex.join(map(str, command)))
     say(str(trainer.run))
 
@@ -449,8 +428,8 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
         role: config_from_args(part.Config, args)
         for role, part in zip(("network", "criterion", "tracker", "data"), system, strict=True)
     }
-    device = pick_device(args.device)
-    state = read_resumable(checkpoint, device, args.system, configs, vars(args)) if checkpoint else None
+    pick_device(args.device)  # what cannot be used is told before anything is written
+    state = read_resumable(checkpoint, args.system, configs, vars(args)) if checkpoint else None
     torch.manual_seed(mix(args.seed))
     network = system.network(configs["network"], pretrained=checkpoint is None)
     data = None if args.synthetic else load_videos(args, Path(args.dataset_root))
@@ -471,7 +450,7 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
         write_json(run / "args.json", vars(args))
     announce(trainer, train, troubles)
     trainer.fit()
-    finish(trainer, root, begun)
+    finish(trainer, begun)
 
 
 def main() -> None:

@@ -86,8 +86,7 @@ class FeaturePyramid(nn.Module):
     """The 1x1 projection of layer4, joined by 1x1 laterals of layers 1-3 down to the stride of the masks.
 
     Returns the levels that tokens attend to, coarse to fine, and the mask features. At mask stride 32 there
-    are no
-    laterals: everything comes from the projected layer4.
+    are no laterals: everything comes from the projected layer4.
     """
 
     def __init__(self, channels: list[int], dim: int, mask_stride: int):

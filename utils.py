@@ -139,7 +139,7 @@ def matching_loss(objects: Tensor, visible: Tensor, temperature: float) -> Tenso
 
 
 def contrastive_loss(objects: Tensor, identities: Tensor, temperature: Tensor) -> Tensor:
-    """InfoNCE (van den Oord et al. 2018) over objects of unit length (M, E) and their identities (M,), 0 for
+    """InfoNCE (van den Oord et al. 2018) over objects (M, E) of unit length and identities (M,), 0 for
     nobody.
 
     Positives are the other rows of the same identity, each against all rows of other identities; an anchor's
@@ -207,8 +207,7 @@ class Match(NamedTuple):
 
 
 class HungarianMatcher:
-    """Assigns one token to each object by the least sum of class, mask and dice costs (DETR, Carion et al.
-    2020).
+    """Assigns one token to each object by the least sum of class, mask and dice costs (DETR, 2020).
 
     `assign` is `clip`: one assignment for the clip, costs summed over the frames in which the object is
     visible (TCOVIS's global assignment); or `frame`: one for every frame. `num_nonfinite` counts the costs of
@@ -354,25 +353,37 @@ class TCOVISCriterion(nn.Module):
 
     def _mask_losses(self, layers: list[dict[str, Tensor]], clip: Clip, match: Match) -> dict[str, Tensor]:
         """Cross-entropy and dice of the matched masks, over the number of real masks of all processes."""
-        H, W = clip.labels.shape[-2:]
+        num_masks = distributed.all_reduce_mean(clip.present.sum().float()).clamp(min=1)
         indices = zip(
-            *(x.split(match.per_layer) for x in (match.clip, match.frame, match.token)), strict=True
+            *(x.split(match.per_layer) for x in (match.clip, match.frame, match.slot, match.token)),
+            strict=True,
         )
-        chosen = [layer["mask_logits"][index].float() for layer, index in zip(layers, indices, strict=True)]
-        logits = torch.cat(chosen)  # (R, h, w)
+        sums = [self._mask_sums(layer, clip, *index) for layer, index in zip(layers, indices, strict=True)]
+        bce, dice = torch.stack(sums).sum(0) / num_masks
+        return {"mask": self.config.w_mask * bce, "dice": self.config.w_dice * dice}
+
+    def _mask_sums(
+        self,
+        layer: dict[str, Tensor],
+        clip: Clip,
+        clips: Tensor,
+        frames: Tensor,
+        slots: Tensor,
+        tokens: Tensor,
+    ) -> Tensor:
+        """(2,) sums of cross-entropy and dice of one layer; its points are in memory alone."""
+        H, W = clip.labels.shape[-2:]
+        logits = layer["mask_logits"][clips, frames, tokens].float()  # (R, h, w)
         if H * W <= self.config.num_points:
             points = pixel_centres(H, W, logits.device).expand(len(logits), -1, -1)
         else:
             points = uncertain_points(logits.detach(), self.config.num_points)
         at_points = sample_logits(logits.unsqueeze(1), points).squeeze(1)  # (R, P)
-        rows = match.clip * clip.labels.shape[1] + match.frame
-        around = sample_labels(clip.labels.flatten(0, 1), rows, points)
-        targets, weights = around.masks(match.slot + 1), around.counted
-        num_masks = distributed.all_reduce_mean(clip.present.sum().float()).clamp(min=1)
-        return {
-            "mask": self.config.w_mask * mask_bce(at_points, targets, weights).sum() / num_masks,
-            "dice": self.config.w_dice * dice_loss(at_points, targets, weights).sum() / num_masks,
-        }
+        around = sample_labels(clip.labels.flatten(0, 1), clips * clip.labels.shape[1] + frames, points)
+        targets, weights = around.masks(slots + 1), around.counted
+        return torch.stack(
+            [mask_bce(at_points, targets, weights).sum(), dice_loss(at_points, targets, weights).sum()]
+        )
 
     def _association_losses(self, embeddings: Tensor, clip: Clip, assigned: Tensor) -> dict[str, Tensor]:
         """Matching and contrastive loss of the matched tokens of the last layer."""

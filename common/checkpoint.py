@@ -19,7 +19,8 @@ from common.errors import UserError
 
 FORMAT = 1
 # Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
-RUN_FLAGS = ("seed", "batch_size", "accumulate", "lr_head", "lr_backbone", "weight_decay")
+RUN_FLAGS = """seed batch_size accumulate lr_head lr_backbone weight_decay warmup_steps clip_grad ema amp
+holdout skip_bad synthetic""".split()
 NEEDED = ("format", "system", "config", "model")  # without these a file is not one of our checkpoints
 
 # {system: (module, class)}. Names, not imports: common lies below the systems, and a script that loads one
@@ -110,9 +111,7 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") 
     return checkpoint
 
 
-def read_resumable(
-    path: Path, device: torch.device, system: str, configs: dict[str, Any], args: dict[str, Any]
-) -> dict[str, Any]:
+def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
     """Read the checkpoint from which a run of these options continues.
 
     configs: {"network", "criterion", "data": the dataclass of the run's options}
@@ -120,7 +119,7 @@ def read_resumable(
     Raises UserError for what `read_checkpoint` refuses, another system, weights without an optimiser, options
     that would make another run of it (with the flags to give), and a run that has come to its end.
     """
-    state = read_checkpoint(path, device)
+    state = read_checkpoint(path)
     if state["system"] != system:
         raise UserError(f"--resume {path} is a checkpoint of {state['system']}, not of {system}")
     if state.get("optimizer") is None:

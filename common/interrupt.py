@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment that suits the program."""
+"""Ctrl-C, and the SIGTERM of a scheduler, at a moment that suits the program."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C only sets what the yielded function tells; pressed again, it interrupts at once."""
+    """Inside, both only set what the yielded function tells; Ctrl-C pressed again interrupts at once."""
     asked = False
 
     def ask(number: int, frame: Any) -> None:
@@ -16,8 +16,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    former = signal.signal(signal.SIGINT, ask)
+    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Conversions between label maps, one-hot masks, boxes and run-length encodings; padding to a stride."""
+"""Conversions of label maps, masks, boxes and run-length encodings; overlaps; padding to a stride."""
 
 from typing import Any
 
@@ -18,8 +18,7 @@ def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
 
 
 def labels_from_masks(masks: Tensor, ids: Tensor, threshold: float = 0.5) -> Tensor:
-    """(K, H, W) scored probabilities and (K,) ids to an (H, W) int64 label map: the largest above a
-    threshold.
+    """(K, H, W) scores and (K,) ids to an (H, W) int64 label map: the largest above a threshold.
 
     Background (0) is where no probability exceeds the threshold; among equals the first wins.
     """
@@ -49,6 +48,39 @@ def boxes_from_masks(masks: Tensor) -> Tensor:
     bottom = torch.where(rows, y + 1, 0).amax(1) if H else y.new_zeros(K)
     boxes = torch.stack([left, top, right, bottom], 1).float()
     return torch.where(masks.flatten(1).any(1)[:, None], boxes, 0.0)
+
+
+def mask_intersections(masks: Tensor, others: Tensor) -> Tensor:
+    """(K, h, w) and (R, h, w) bool to the (K, R) float numbers of common pixels."""
+    return masks.flatten(1).float() @ others.flatten(1).float().T
+
+
+def mask_ious(masks: Tensor, others: Tensor) -> Tensor:
+    """(K, h, w) and (R, h, w) bool to (K, R) intersection over union, 0 where the union is empty."""
+    common = mask_intersections(masks, others)
+    areas, other_areas = masks.flatten(1).sum(1), others.flatten(1).sum(1)
+    return common / (areas[:, None] + other_areas - common).clamp(min=1)
+
+
+def suppress(masks: Tensor, scores: Tensor, named: Tensor, max_iou: float, max_inside: float) -> Tensor:
+    """Non-maximum suppression: the indices, best first, of the masks that are kept.
+
+    masks (K, h, w) bool, scores (K,). What overlaps a better one by more than `max_iou`, or lies inside a
+    better one by more than `max_inside` of itself, is dropped; so is an empty mask. What a person named
+    ((K,) bool) is better than the rest and is not dropped.
+    """
+    order = (scores + named.to(scores)).argsort(descending=True, stable=True)
+    masks = masks[order]
+    areas = masks.flatten(1).sum(1)
+    bad = (mask_ious(masks, masks) > max_iou) | (
+        mask_intersections(masks, masks) / areas[:, None].clamp(min=1) > max_inside
+    )
+    bad, areas = (bad & ~named[order, None]).cpu(), areas.tolist()
+    kept: list[int] = []
+    for index in range(len(order)):
+        if areas[index] and not bad[index, kept].any():
+            kept.append(index)
+    return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
 
 
 def encode_rle(mask: np.ndarray) -> RLE:

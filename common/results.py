@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import repeat
@@ -139,14 +139,16 @@ class VideoOutput:
             shutil.rmtree(self.partial, ignore_errors=True)
 
 
-def remove_others(output: Path, names: Container[str]) -> None:
-    """Remove what an earlier run left of other videos, so that the folders match the JSON files."""
-    for folder in (output / "Annotations").iterdir():
-        if folder.name not in names:
-            shutil.rmtree(folder)
-    for path in (output / "overlays").glob("*.mp4"):
-        if path.stem not in names:
-            path.unlink()
+def videos_of(output: Path) -> list[str]:
+    """The names of the videos whose results a folder holds, by its tracks.json; none without one."""
+    path = output / "tracks.json"
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+
+
+def remove_video(output: Path, name: str) -> None:
+    """Remove the label maps and the overlay of one video."""
+    shutil.rmtree(output / "Annotations" / name, ignore_errors=True)
+    (output / "overlays" / f"{name}.mp4").unlink(missing_ok=True)
 
 
 class TrackRow(NamedTuple):

@@ -61,8 +61,7 @@ def track_video(
     frames: Iterable[tuple[str, Tensor]],
     prompt_of: Callable[[str, Tensor], Prompt | None] | None = None,
 ) -> Iterator[tuple[str, Tensor, Tracks, Prompt | None]]:
-    """Run a tracker over a video: (frame name, frame, tracks, prompt) of every frame, in order, as it is
-    decided.
+    """Run a tracker over a video: (frame name, frame, tracks, prompt) of every frame as it is decided.
 
     Raises UserError where a video ends without a prompt for a tracker that needs one.
     """

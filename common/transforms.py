@@ -11,7 +11,7 @@ from common.config import option
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-LONGEST = 2  # the long side is at most this many times the short side that was asked for
+LONGEST = 2  # the long side of a frame is at most this many times --image_size
 
 
 def normalise(frames: Tensor) -> Tensor:
@@ -21,9 +21,9 @@ def normalise(frames: Tensor) -> Tensor:
     )
 
 
-def fit_short_side(height: int, width: int, short_side: float) -> tuple[int, int]:
-    """The (H, W) with this short side, smaller where the long side would pass LONGEST times it."""
-    scale = min(short_side / min(height, width), LONGEST * short_side / max(height, width))
+def fit_short_side(height: int, width: int, short_side: float, longest: float) -> tuple[int, int]:
+    """The (H, W) with this short side, smaller where the long side would pass `longest`."""
+    scale = min(short_side / min(height, width), longest / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
@@ -64,7 +64,8 @@ class Augmentation:
         """(T, 3, H, W) uint8 frames and (T, H, W) uint8 label maps; draws from torch's generator."""
         if draw(0, 1) < self.crop_probability:
             frames, labels = random_crop(frames, labels, image_size)
-        size = fit_short_side(*frames.shape[-2:], draw(self.min_scale, self.max_scale) * image_size)
+        short_side = draw(self.min_scale, self.max_scale) * image_size
+        size = fit_short_side(*frames.shape[-2:], short_side, LONGEST * image_size)
         frames, labels = resize_frames(frames, size), resize_labels(labels, size)
         if draw(0, 1) < self.flip_probability:
             frames, labels = frames.flip(-1), labels.flip(-1)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from common.errors import UserError
+from common.progress import progress
 
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
 LABEL_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}  # the Pillow modes whose pixel values are integers
@@ -214,16 +215,25 @@ class VOSFolder:
     `root` holds JPEGImages/<video>/<frame>.jpg and Annotations/<video>/<frame>.png, or the same below
     a folder "480p" in each, and optionally meta.json with the categories of the objects.
     videos: its videos, by name; categories: the sorted names of the categories, empty where there are none
-    Raises UserError where a folder is absent, or a video has no frames or no masks.
+    left_out: what is wrong with the videos that `skip_bad` left out
+    Raises UserError where a folder is absent; where a video has no frames or no masks, unless `skip_bad`.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, *, skip_bad: bool = False):
         self.root = root
+        self.left_out: list[str] = []
         frames, masks = (self._find(kind) for kind in ("JPEGImages", "Annotations"))
         names = sorted({*list_folders(frames), *list_folders(masks)})
         if not names:
             raise UserError(f"{frames} holds no videos: put the frames of each into a folder of its own")
-        self.videos = [list_video(name, frames / name, masks / name) for name in names]
+        self.videos: list[Video] = []
+        for name in names:
+            try:
+                self.videos.append(list_video(name, frames / name, masks / name))
+            except UserError as error:
+                if not skip_bad:
+                    raise
+                self.left_out.append(str(error))
         self._categories = read_categories(root / "meta.json")
         self.categories = sorted({c for objects in self._categories.values() for c in objects.values()})
 
@@ -255,13 +265,15 @@ def check(folder: VOSFolder, *, skip_bad: bool, workers: int = 4) -> list[str]:
     Raises UserError at the first bad file otherwise, or where no video is left.
     """
     with ThreadPoolExecutor(max(1, workers)) as executor:
-        found = list(executor.map(Video.find_bad, folder.videos))
+        checks = executor.map(Video.find_bad, folder.videos)
+        found = list(progress(checks, f"checking {folder.root}", len(folder.videos)))
     troubles = [trouble for bad in found for trouble in bad.values()]
     if troubles and not skip_bad:
         others = f"; {len(troubles) - 1} more files are bad" if len(troubles) > 1 else ""
         raise UserError(f"{troubles[0]}{others} (--skip_bad leaves bad files out)")
     for video, bad in zip(folder.videos, found, strict=True):
         video.drop(bad)
+    troubles = folder.left_out + troubles
     folder.videos = [video for video in folder.videos if video.annotated]
     if not folder.videos:
         raise UserError(f"{folder.root} has no good annotated frame; the first bad file: {troubles[0]}")

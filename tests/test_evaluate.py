@@ -18,7 +18,7 @@ from common.results import write_label_map
 from common.synthetic import write_video
 from common.types import IGNORE, Prompt, Tracks
 from common.vos_dataset import VOSFolder
-from evaluate import Gallery, evaluate_tracker
+from evaluate import Gallery, evaluate_tracker, to_show
 
 SIZE, FRAMES = (24, 32), 6
 HUNDREDS = ("J", "F", "J&F", "J_tube", "AP", "AP50", "AP75", "HOTA", "DetA", "AssA", "IDF1")
@@ -251,6 +251,14 @@ def test_the_gallery_shows_truth_and_tracks_of_the_first_videos(folder):
     assert gallery.captions[0].startswith("both truth") and gallery.captions[3].startswith("both tracked")
     truth, tracked = gallery.pictures[0], gallery.pictures[3]
     assert (truth != tracked).any() and gallery.picture().ndim == 3
+
+
+def test_the_gallery_fills_the_rows_of_a_short_video_and_shrinks_large_frames(folder):
+    gallery = Gallery(num_videos=1, num_frames=50)
+    evaluate_tracker(Oracle(folder), folder, gallery=gallery)
+    assert len(gallery.pictures) == 100
+    assert to_show(np.zeros((720, 1280, 3))).shape == (240, 427, 3)
+    assert to_show(np.zeros((50, 70))).shape == (150, 210)
 
 
 # ----------------------------------------------------------------------------------------------------

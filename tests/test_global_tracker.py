@@ -235,6 +235,12 @@ def test_a_missing_track_does_not_take_the_object_of_a_dormant_one():
     assert update(tracker, a) == [1]  # though its cosine with 2 would do
 
 
+def test_no_track_gets_the_id_that_label_maps_ignore():
+    tracker = make_tracker()
+    tracker.next_id = 254
+    assert update(tracker, AXES[0], AXES[1], AXES[2]) == [254, 256, 257]
+
+
 def test_the_store_of_dormant_tracks_is_bounded_and_the_oldest_leave_first():
     tracker = make_tracker(max_age=0, max_dormant=2)
     for axis in range(4):

@@ -21,6 +21,7 @@ import main
 from common import synthetic
 from common.checkpoint import read_checkpoint
 from common.config import has_default
+from common.train_config import TrainConfig
 from common.vos_dataset import VOSFolder
 
 # The two command lines of the project's first description, word for word.
@@ -120,7 +121,7 @@ def test_a_foreign_or_abbreviated_flag_or_value_is_refused_in_one_line(flag, tmp
 
 def test_no_two_parts_own_the_same_flag():
     for name, parts in main.SYSTEMS.items():
-        configs = [main.TrainConfig, *(part.Config for part in parts)]
+        configs = [TrainConfig, *(part.Config for part in parts)]
         flags = [item.name for config in configs for item in fields(config) if has_default(item)]
         assert len(flags) == len(set(flags)), name
 
@@ -337,6 +338,18 @@ def test_a_bad_data_set_is_refused_and_nothing_is_written(data, train, tmp_path,
 def test_without_a_data_set_the_way_to_one_is_told(train, tmp_path):
     assert_refused(train("--dataset_root", tmp_path / "absent"), tmp_path / "absent", "--synthetic")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_last_epoch_is_a_candidate_for_the_best(train, unscored):
+    run = train("--epochs", 3, "--eval_every", 2).run
+    scored = [row["epoch"] for row in csv.DictReader(open(run / "results.csv")) if row["val/J&F"]]
+    assert scored == ["2", "3"]
+
+
+def test_a_video_without_masks_is_skipped_on_demand(data, train, unscored):
+    shutil.rmtree(data / "train" / "Annotations" / "train_00001")
+    outcome = train("--dataset_root", data, "--skip_bad", "--epochs", 1)
+    assert [line for line in outcome.out if line.startswith("skipped") and "train_00001" in line]
 
 
 def test_bad_files_are_skipped_counted_and_listed_on_demand(data, train, unscored):

@@ -158,8 +158,25 @@ def test_a_second_ctrl_c_interrupts_at_once():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_the_end_that_a_scheduler_asks_for_waits_for_the_step():
+    with interruptible() as interrupted:
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupted()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 # ----------------------------------------------------------------------------------------------------
 # what can be continued
+
+
+def test_other_videos_are_refused_with_the_numbers_of_steps(train, finished, small_data, tmp_path):
+    (finished / "metrics.json").unlink()
+    fewer = Path(shutil.copytree(small_data, tmp_path / "fewer"))
+    for kind in ("JPEGImages", "Annotations"):
+        for number in (0, 1):
+            shutil.rmtree(fewer / "train" / kind / f"train_{number:05d}")
+    flags = ["--dataset_root", fewer, "--resume", "auto"]
+    assert_refused(train(*FLAGS, *flags), "had 2 steps and has 1 now", "same videos")
 
 
 def test_a_finished_run_has_nothing_to_resume(train, finished):
