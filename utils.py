@@ -1,7 +1,7 @@
 """Losses as pure functions, the Hungarian matcher and the joint criterion of VITA-TCOVIS.
 
 Masks are compared on sampled points, as PointRend and Mask2Former do: logits and label maps are read
-bilinearly at points in [0, 1] x [0, 1] (x right, y down) and are never resized. Everything here is in float32.
+bilinearly at points in [0, 1] x [0, 1] (x right, y down) and are never resized. All is in float32.
 """
 
 import math
@@ -138,7 +138,7 @@ def matching_loss(objects: Tensor, visible: Tensor, temperature: float) -> Tenso
 
 
 def contrastive_loss(objects: Tensor, identities: Tensor, temperature: Tensor) -> Tensor:
-    """InfoNCE (van den Oord et al. 2018) of objects (M, E) of unit length and their identities (M,), 0 nobody.
+    """InfoNCE (van den Oord et al. 2018) of objects (M, E) of unit length and identities (M,), 0 nobody.
 
     Positives are the other rows of the same identity, each against all rows of other identities; an anchor's
     loss is the mean over its positives. Rows without a positive are no anchors.

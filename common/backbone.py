@@ -95,8 +95,8 @@ class Backbone(nn.Module):
     """A ResNet whose four stages are all returned.
 
     name: `resnet50` (256/512/1024/2048 channels) or `narrow` (32/48/64/96)
-    weights: `imagenet`, `none`, or the path of a state dict of torchvision's ResNet-50. With weights, stem, layer1
-        and batch norm are frozen; without, norms are GroupNorm and everything is trained.
+    weights: `imagenet`, `none`, or the path of a state dict of torchvision's ResNet-50. With weights, stem,
+        layer1 and batch norm are frozen; without, norms are GroupNorm and everything is trained.
     pretrained: False builds the same network without reading any weights, for a checkpoint to fill
 
     Raises UserError where the weights cannot be had; there is no silent random start.
