@@ -457,7 +457,7 @@ def main() -> None:
         print("overlays are skipped: writing video files needs av: pip install av", file=sys.stderr)
         args.overlays = False
     for video in videos:
-        assert video.fps > 0  # opens the file: what is no video is told before the first is tracked
+        video.check()  # what cannot be opened is told before the first is tracked
     former = set(videos_of(args.output))
     with ResultsSpool(args.output) as spool:
         for video in videos:

@@ -1,4 +1,4 @@
-"""Conversions of label maps, masks, boxes and run-length encodings; overlaps; padding to a stride."""
+"""Conversions of label maps, masks and run-length encodings; overlaps; padding to a stride."""
 
 from typing import Any
 
@@ -35,19 +35,6 @@ def pad_to_stride(frames: Tensor, stride: int) -> Tensor:
     """Pad (..., H, W) with zeros at the right and the bottom to multiples of `stride`."""
     H, W = frames.shape[-2:]
     return F.pad(frames, (0, -W % stride, 0, -H % stride))
-
-
-def boxes_from_masks(masks: Tensor) -> Tensor:
-    """(K, H, W) bool masks to (K, 4) float32 xyxy pixels, the far edge excluded; zeros for empty masks."""
-    K, H, W = masks.shape
-    rows, columns = masks.any(2), masks.any(1)  # (K, H), (K, W)
-    y, x = torch.arange(H, device=masks.device), torch.arange(W, device=masks.device)
-    left = torch.where(columns, x, W).amin(1) if W else x.new_zeros(K)
-    top = torch.where(rows, y, H).amin(1) if H else y.new_zeros(K)
-    right = torch.where(columns, x + 1, 0).amax(1) if W else x.new_zeros(K)
-    bottom = torch.where(rows, y + 1, 0).amax(1) if H else y.new_zeros(K)
-    boxes = torch.stack([left, top, right, bottom], 1).float()
-    return torch.where(masks.flatten(1).any(1)[:, None], boxes, 0.0)
 
 
 def mask_intersections(masks: Tensor, others: Tensor) -> Tensor:

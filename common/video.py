@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError, require
-from common.vos_dataset import natural_key, read_frame
+from common.vos_dataset import natural_key, read_frame, read_header
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
@@ -81,6 +81,10 @@ class ImageSequence:
     @property
     def num_frames(self) -> int:
         return len(self.images)
+
+    def check(self) -> None:
+        """Raise UserError where the first image cannot be opened."""
+        read_header(self.images[0])
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (frame name, uint8 RGB (3, H, W)), one at a time.
@@ -176,6 +180,11 @@ class VideoFile:
     @property
     def frame_names(self) -> None:
         """None: only decoding can tell."""
+
+    def check(self) -> None:
+        """Raise UserError where the file is no video; damage further on is met when it is decoded."""
+        with _opened(self.path):
+            pass
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (frame name, uint8 RGB (3, H, W)), one at a time.

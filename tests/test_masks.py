@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from common.masks import (
-    boxes_from_masks,
     decode_rle,
     encode_rle,
     labels_from_masks,
@@ -48,15 +47,6 @@ def test_padding_reaches_the_next_multiple_at_the_right_and_the_bottom(size, pad
     result = pad_to_stride(frames, 32)
     assert result.shape == (2, 3, *padded)
     assert result[..., : size[0], : size[1]].eq(1).all() and result.sum() == frames.sum()
-
-
-def test_boxes_are_xyxy_with_the_far_edge_excluded_and_zero_for_empty_masks():
-    masks = torch.zeros(3, 5, 7, dtype=torch.bool)
-    masks[0, 1:3, 2:6] = True
-    masks[2, 4, 6] = True
-    assert boxes_from_masks(masks).tolist() == [[2, 1, 6, 3], [0, 0, 0, 0], [6, 4, 7, 5]]
-    assert boxes_from_masks(masks[:0]).shape == (0, 4)
-    assert boxes_from_masks(torch.zeros(2, 0, 7, dtype=torch.bool)).tolist() == [[0] * 4] * 2
 
 
 def test_run_length_encodings_come_back_and_follow_the_columns():

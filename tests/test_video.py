@@ -334,3 +334,12 @@ def test_real_files_give_as_many_frames_as_they_say():
         sizes[video.name] = [tuple(frame.shape[1:]) for _, frame in video.frames()]
         assert len(sizes[video.name]) == video.num_frames and 15 < video.fps < 31
     assert any(height > width for (height, width), *_ in sizes.values())
+
+
+def test_what_cannot_be_opened_is_told_before_a_frame_is_read(tmp_path: Path):
+    (tmp_path / "junk.mp4").write_bytes(b"no video" * 100)
+    (tmp_path / "still").mkdir()
+    (tmp_path / "still" / "0.jpg").write_bytes(b"no picture")
+    for video in find_videos(tmp_path):
+        with pytest.raises(UserError, match=r"junk\.mp4|still/0\.jpg"):
+            video.check()
