@@ -16,7 +16,9 @@ from common.metrics import (
     boundary_radius,
     dilate,
     pairwise_jf,
+    pairwise_overlap,
     region_similarity,
+    slots_of,
     statistics,
 )
 
@@ -109,6 +111,26 @@ def test_all_pairs_at_once_equal_one_pair_at_a_time(truth, prediction):
     pairs = [[(truth == i, prediction == j) for j in IDS] for i in IDS]
     assert np.array_equal(J, [[region_similarity(*pair) for pair in row] for row in pairs])
     assert np.array_equal(F, [[boundary_measure(*pair) for pair in row] for row in pairs])
+
+
+@given(LABELS, LABELS, MASKS, st.integers(0, 15), st.integers(0, 20))
+@settings(max_examples=40, deadline=None)
+def test_the_ground_around_all_masks_changes_nothing(truth, prediction, void, top, left):
+    picture = np.zeros((3, 24, 32), dtype=np.uint8)
+    picture[:, top : top + 9, left : left + 12] = truth, prediction, void
+    truth, prediction, void = *picture[:2], picture[2] > 0
+    J, F = pairwise_jf(truth, prediction, IDS, IDS, void)
+    pairs = [[(truth == i, prediction == j, void) for j in IDS] for i in IDS]
+    assert np.array_equal(J, [[region_similarity(*pair) for pair in row] for row in pairs])
+    cleared = [[(one & ~void, other & ~void, 1) for one, other, _ in row] for row in pairs]
+    assert np.array_equal(F, [[plain_boundary_measure(*pair) for pair in row] for row in cleared])
+
+
+def test_more_pairs_than_eight_bits_can_number_are_told_apart():
+    labels = np.arange(600, dtype=np.uint16).reshape(20, 30)
+    slots = slots_of(labels, range(600))
+    overlap = pairwise_overlap(slots, slots, 600, 600)
+    assert np.array_equal(overlap.intersection, np.eye(600))
 
 
 @given(LABELS, LABELS, st.permutations(IDS))
