@@ -27,12 +27,11 @@ class VideoPair(NamedTuple):
 def mask_root(root: Path, folders: Iterable[str] = ("Annotations/480p", "Annotations")) -> Path:
     """The folder of <video>/<frame>.png: the first of `folders` below a data set's root, or the root itself.
 
-    Raises UserError where there is no such root.
+    Raises UserError where there is no such root, or it is a file.
     """
     if not root.is_dir():
-        raise UserError(
-            f"there is no folder {root}: give a folder of <video>/<frame>.png, or one with Annotations"
-        )
+        trouble = f"{root} is a file" if root.is_file() else f"there is no folder {root}"
+        raise UserError(f"{trouble}: give a folder of <video>/<frame>.png, or one with Annotations")
     return next((root / folder for folder in folders if (root / folder).is_dir()), root)
 
 
@@ -50,6 +49,23 @@ def video_pairs(results: Path, annotations: Path, names: list[str] | None = None
         if not (results / name).is_dir():
             raise UserError(f"there is no folder {results / name}: add the results of {name}")
     return [VideoPair(name, annotations / name, results / name) for name in names]
+
+
+def videos_without_truth(results: Path, annotations: Path) -> list[str]:
+    """A warning for each video of label maps in `results` that `annotations` lack: no protocol scores it.
+
+    Both are roots as `mask_root` returns them.
+    """
+    names = [name for name in list_folders(results) if not (annotations / name).is_dir()]
+    there = [name for name in names if next((results / name).rglob("*.png"), None)]
+    return [f"{results / name} is not scored: there are no true masks of {name}" for name in there]
+
+
+def ids_in(labels: np.ndarray) -> list[int]:
+    """The ids above 0 in a label map, ascending."""
+    flat = labels.ravel()
+    begins = flat[1:] != flat[:-1]  # neighbours mostly agree: a look at the pixel that begins a run is enough
+    return [i for i in np.unique(np.append(flat[:1], flat[1:][begins])).tolist() if i]
 
 
 def true_masks(folder: Path) -> list[Path]:

@@ -192,7 +192,7 @@ WHERE video = ? AND track = ? ORDER BY frame
 """
 
 
-def _joined(opening: str, parts: Iterable[Iterable[str]], separator: str, closing: str) -> Iterator[str]:
+def joined(opening: str, parts: Iterable[Iterable[str]], separator: str, closing: str) -> Iterator[str]:
     """The pieces of a JSON list or object, from the pieces of each of its parts."""
     yield opening
     for index, part in enumerate(parts):
@@ -240,7 +240,7 @@ class ResultsSpool:
 
         An entry is {"video_id", "category_id", "score", "segmentations": an RLE or null for each frame}.
         """
-        self._write(path, _joined("[\n", self._result_entries(), ",\n", "\n]\n"))
+        self._write(path, joined("[\n", self._result_entries(), ",\n", "\n]\n"))
 
     def write_tracks(self, path: Path) -> None:
         """Write who was when and where: for each video its id, its length in frames and its tracks.
@@ -248,7 +248,7 @@ class ResultsSpool:
         {video: {"video_id", "frames", "tracks": {id: {"category", "score", "first", "last", "scores"}}}}:
         "first" and "last" are names of frames, "scores" holds those of the frames where the track is present.
         """
-        self._write(path, _joined("{\n", self._video_entries(), ",\n", "\n}\n"))
+        self._write(path, joined("{\n", self._video_entries(), ",\n", "\n}\n"))
 
     def __enter__(self) -> "ResultsSpool":
         return self
@@ -271,7 +271,7 @@ class ResultsSpool:
             for track, score, category, *_ in self._database.execute(TRACK_SUMMARY, (video,)):
                 entry = json.dumps({"video_id": video_id, "category_id": category, "score": score})
                 opening = f'{entry[:-1]}, "segmentations": ['
-                yield _joined(opening, self._segmentations(video, track), ", ", "]}")
+                yield joined(opening, self._segmentations(video, track), ", ", "]}")
 
     def _segmentations(self, video: int, track: int) -> Iterator[list[str]]:
         """The encoding of the track's mask in every frame of the video, null where it is absent."""
@@ -287,7 +287,7 @@ class ResultsSpool:
         for video_id, video in self._ranked():
             entry = json.dumps({"video_id": video_id, "frames": self._lengths[video]})
             opening = f'{json.dumps(self._names[video])}: {entry[:-1]}, "tracks": {{'
-            yield _joined(opening, self._track_entries(video), ",", "}}")
+            yield joined(opening, self._track_entries(video), ",", "}}")
 
     def _track_entries(self, video: int) -> Iterator[Iterator[str]]:
         for track, score, category, first, last in self._database.execute(TRACK_SUMMARY, (video,)):
@@ -298,7 +298,7 @@ class ResultsSpool:
                 for name, score in self._database.execute(TRACK_SCORES, (video, track))
             )
             opening = f'\n  "{track}": {entry[:-1]}, "scores": {{'
-            yield _joined(opening, scores, ", ", "}}")
+            yield joined(opening, scores, ", ", "}}")
 
     def _frame_name(self, video: int, frame: int) -> str:
         query = "SELECT name FROM frames WHERE video = ? AND frame = ?"

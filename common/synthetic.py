@@ -8,8 +8,6 @@ Lengths are pixels at a picture size of 64 and scale with the picture; times are
 import argparse
 import colorsys
 import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError, run_command
+from common.files import atomic_folder
 from common.progress import progress
 from common.visualize import PALETTE
 
@@ -305,14 +304,10 @@ def generate(
             raise UserError(f"--{name} {value} is too small: at least {least[name]}")
     if out.exists():
         raise UserError(f"{out} already exists: remove it, or choose another folder with --out")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     settings = {"seed": seed, "frames": frames, "size": size}
-    try:
-        write_split(partial / "train", "train", PROFILES[profile], videos=train_videos, **settings)
-        write_split(partial / "valid", "valid", PROFILES[profile], videos=valid_videos, **settings)
-        os.rename(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with atomic_folder(out) as folder:
+        write_split(folder / "train", "train", PROFILES[profile], videos=train_videos, **settings)
+        write_split(folder / "valid", "valid", PROFILES[profile], videos=valid_videos, **settings)
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """HOTA, CLEAR and Identity (IDF1) from the similarities of each frame, exactly as TrackEval has them."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -32,11 +33,26 @@ class IdSwitch(NamedTuple):
     new_id: int
 
 
-class Counts:
-    """Base of the dataclasses below: scores of several sequences are had by adding their counts."""
+def _exact_sum(values: Sequence[Any]) -> Any:
+    """The sum of numbers, arrays, lists or counts, which their order changes in no bit; lists are joined."""
+    if isinstance(values[0], Counts):
+        return type(values[0]).total(values)
+    if isinstance(values[0], np.ndarray):
+        return np.array([math.fsum(column) for column in zip(*values, strict=True)])
+    if isinstance(values[0], list):
+        return [item for value in values for item in value]
+    return math.fsum(values) if isinstance(values[0], float) else sum(values)
 
-    def __add__(self, other: Self) -> Self:
-        return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+class Counts:
+    """Base of the dataclasses of counts: the scores of several sequences are those of the sums."""
+
+    @classmethod
+    def total(cls, counts: Iterable[Self]) -> Self:
+        """The counts of all sequences together; of none, every count is zero."""
+        counts = list(counts)
+        names = [f.name for f in fields(cls)] if counts else []
+        return cls(**{name: _exact_sum([getattr(one, name) for one in counts]) for name in names})
 
 
 def _zeros() -> np.ndarray:
@@ -152,17 +168,39 @@ class ClearCounts(Counts):
 
 
 @dataclass
+class SizeCounts(Counts):
+    """How much there is: detections and ids of truth and results, frames."""
+
+    truth_detections: int = 0
+    truth_ids: int = 0
+    result_detections: int = 0
+    result_ids: int = 0
+    frames: int = 0
+
+    def scores(self) -> dict[str, int]:
+        """TrackEval's names; what it gives for several sequences together lacks their frames."""
+        return {
+            "Dets": self.result_detections,
+            "GT_Dets": self.truth_detections,
+            "IDs": self.result_ids,
+            "GT_IDs": self.truth_ids,
+            "Frames": self.frames,
+        }
+
+
+@dataclass
 class TrackingScore(Counts):
-    """The three families of one sequence, or of several that were added."""
+    """The families of one sequence, or of several that were added."""
 
     hota: HotaCounts = field(default_factory=HotaCounts)
     identity: IdentityCounts = field(default_factory=IdentityCounts)
     clear: ClearCounts = field(default_factory=ClearCounts)
+    size: SizeCounts = field(default_factory=SizeCounts)
 
 
 def combine(scores: Iterable[TrackingScore]) -> TrackingScore:
     """The score of all sequences together; of none, every count is zero."""
-    return sum(scores, start=TrackingScore())
+    return TrackingScore.total(scores)
 
 
 def _alignment(frames: list[Frame], truth_count: np.ndarray, result_count: np.ndarray) -> np.ndarray:
@@ -296,6 +334,9 @@ class TrackingAccumulator:
             hota_counts(frames, truth_count, result_count),
             identity_counts(frames, truth_count, result_count),
             clear_counts(frames, truth_count, result_count),
+            SizeCounts(
+                int(truth_count.sum()), len(truth_ids), int(result_count.sum()), len(result_ids), len(frames)
+            ),
         )
         score.clear.switches = [
             IdSwitch(frame, int(truth_ids[truth]), int(result_ids[old]), int(result_ids[new]))

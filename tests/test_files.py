@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from commands import files_in
 
-from common.files import atomic_write
+from common.errors import UserError
+from common.files import atomic_folder, atomic_write
 
 
 def test_a_file_takes_its_name_at_the_end_and_its_folder_is_made(tmp_path: Path):
@@ -33,3 +35,17 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path: Path):
     with atomic_write(path) as temporary:
         temporary.write_text("whole")
     assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "made") as folder:
+        (folder / "a").write_text("a")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "made").mkdir()
+    with atomic_folder(tmp_path / "made") as folder:
+        (folder / "a").write_text("a")
+    assert files_in(tmp_path) == ["made/a"]
+    with pytest.raises(UserError, match="made is there already"), atomic_folder(tmp_path / "made"):
+        pass
+    assert files_in(tmp_path) == ["made/a"]

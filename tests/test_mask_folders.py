@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
-from common.mask_folders import mask_root, read_pair, score_each, true_masks, video_pairs
+from common.mask_folders import (
+    ids_in,
+    mask_root,
+    read_pair,
+    score_each,
+    true_masks,
+    video_pairs,
+    videos_without_truth,
+)
 
 
 def write(path: Path, shape: tuple[int, ...] = (4, 6)) -> Path:
@@ -41,12 +49,32 @@ def test_what_is_missing_is_named(tmp_path):
         video_pairs(tmp_path / "results", tmp_path / "truth", ["dog"])
     with pytest.raises(UserError, match="results holds no videos"):
         video_pairs(tmp_path / "truth", tmp_path / "results")
-    with pytest.raises(UserError, match="nowhere"):
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
         mask_root(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"00000\.png is a file: give a folder"):
+        mask_root(truth)
     with pytest.raises(UserError, match=r"results/cat/00000\.png is missing"):
         read_pair(truth, tmp_path / "results" / "cat" / "00000.png")
     with pytest.raises(UserError, match=r"results holds no \.png label maps"):
         true_masks(tmp_path / "results")
+
+
+def test_only_folders_with_label_maps_are_warned_of_as_videos_without_truth(tmp_path):
+    write(tmp_path / "truth" / "cat" / "00000.png")
+    for path in ("cat/00000.png", "dog/00000.png", "eel/000/00000.png", ".hidden/00000.png"):
+        write(tmp_path / "results" / path)
+    (tmp_path / "results" / "notes").mkdir()
+    lines = videos_without_truth(tmp_path / "results", tmp_path / "truth")
+    assert [line.split()[0] for line in lines] == [f"{tmp_path}/results/{name}" for name in ("dog", "eel")]
+    assert lines[0].endswith("is not scored: there are no true masks of dog")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_ids_are_all_above_the_background(kind):
+    labels = np.array([[0, 7, 7], [2, 255, 0]], dtype=kind)
+    assert ids_in(labels) == [2, 7, 255]
+    assert ids_in(np.zeros((2, 2), dtype=kind)) == ids_in(np.zeros((0, 3), dtype=kind)) == []
+    assert ids_in(np.full((2, 2), 3, dtype=kind)) == [3]
 
 
 def test_a_result_of_another_size_is_named_with_both_sizes(tmp_path):

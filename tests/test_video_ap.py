@@ -1,20 +1,15 @@
-"""YouTube-VIS AP: tracks drawn by hand, malformed files, and the official numbers."""
+"""YouTube-VIS AP: tracks drawn by hand, videos alone and together, any order."""
 
 import copy
 
 import numpy as np
 import pytest
-from metrics_golden import close, golden_arrays, needs_golden, numbers
+from label_folders import NOTHING, blobs, tracks_of, truth_json
+from metrics_golden import needs_golden, numbers
 
 from common.errors import UserError
 from common.masks import encode_rle
-from common.video_ap import (
-    TruthTracks,
-    average_precision,
-    on_annotated_frames,
-    rle_runs,
-    truth_annotations,
-)
+from common.video_ap import TruthTracks, VideoAP, average_precision, on_annotated_frames, truth_annotations
 
 pytest.importorskip("pycocotools")
 
@@ -90,68 +85,36 @@ def test_results_are_looked_up_on_the_annotated_frames():
         on_annotated_frames([track(MAPS, 1, video_id=3)], [truth], "results.json")
 
 
-@pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 1.0])
-def test_the_runs_of_an_rle_are_read_back(density):
-    mask = np.random.default_rng(1).random((37, 53)) < density
-    runs = rle_runs(encode_rle(mask)["counts"])
-    pixels = np.repeat(np.arange(len(runs)) % 2, runs).astype(bool)
-    assert np.array_equal(pixels.reshape(mask.shape, order="F"), mask)
+def test_each_video_has_the_ap_that_it_has_alone():
+    truth, found = [], []
+    for video in (4, 7, 9):
+        maps = blobs(video, objects=4)
+        truth += tracks_of(maps, video, category=video % 2 + 1)
+        found += tracks_of(blobs(video, objects=3) if video == 4 else maps[:2] + [NOTHING] * 2, video, 2, 0.4)
+        found += tracks_of(maps, video, 1, 0.7)[:3]
+    names = {1: "a", 2: "b"}
+    together = average_precision(truth_json(truth, {9: 4, 7: 4, 4: 4, 2: 4}, names), found)
+    assert list(together.videos) == [2, 4, 7, 9]
+    assert together.videos[2] == {"AP": -1, "AP50": -1}
+    for video in (4, 7, 9):
+        own = ([one for one in tracks if one["video_id"] == video] for tracks in (truth, found))
+        truth_alone, found_alone = own
+        alone = average_precision(truth_json(truth_alone, {video: 4}, names), found_alone).scores()
+        assert together.videos[video] == {"AP": alone["AP"], "AP50": alone["AP50"]}
+        assert 0 < alone["AP"] < 1
 
 
-def test_uncompressed_results_are_the_same_as_compressed_ones():
-    plain = track(MAPS, 1)
-    for rle in plain["segmentations"]:
-        rle["counts"] = rle_runs(rle["counts"]).tolist()
-    assert ap(MAPS, [plain]) == ap(MAPS, [track(MAPS, 1)])
+def test_the_order_of_videos_and_of_their_results_changes_no_bit():
+    videos = {i: blobs(i, objects=3) for i in range(1, 8)}
 
+    def score(order: list[int]) -> VideoAP:
+        truth = [track for i in order for track in tracks_of(videos[i], i)]
+        found = [track for i in order for track in tracks_of([*videos[i][:3], NOTHING], i)]
+        return average_precision(truth_json(truth, dict.fromkeys(order, 4)), found)
 
-def without(key: str) -> dict:
-    return {name: value for name, value in track(MAPS, 1).items() if name != key}
-
-
-@pytest.mark.parametrize(
-    ("results", "message"),
-    [
-        ({"results": []}, "must be a list"),
-        ([1], "result 0 must have"),
-        ([without("score")], "result 0 must have"),
-        ([track(MAPS, 1) | {"score": float("nan")}], "score nan"),
-        ([track(MAPS, 1, video_id=9)], "video 9, which the annotations do not have"),
-        ([track(MAPS, 1) | {"category_id": 5}], "category 5, which the annotations do not have"),
-        ([track(MAPS[:1], 1)], "must have 2 segmentations"),
-        ([track([np.zeros((5, 5), int) + 1] * 2, 1)], "frame 0, has the size"),
-        ([track(MAPS, 1) | {"segmentations": [[1, 2, 3], None]}], "frame 0, is not an RLE"),
-        ([track(MAPS, 1) | {"segmentations": [{"size": [4, 6], "counts": "5"}, None]}], "do not fill"),
-        ([track(MAPS, 1) | {"segmentations": [{"size": [4, 6], "counts": "o"}, None]}], "cut short"),
-        ([track(MAPS, 1) | {"segmentations": [{"size": [4, 6], "counts": [30, -6]}, None]}], "do not fill"),
-    ],
-)
-def test_what_is_no_result_is_named(results, message):
-    truth = truth_annotations([truth_of(MAPS)])
-    with pytest.raises(UserError, match=message) as error:
-        average_precision(truth, results, results_name="mine.json")
-    assert str(error.value).startswith("mine.json")
-
-
-def test_what_is_no_annotation_file_is_named():
-    for truth in ([], {"videos": []}, {"videos": [{"id": 1}], "categories": [], "annotations": []}):
-        with pytest.raises(UserError, match=r"truth\.json"):
-            average_precision(truth, [], truth_name="truth.json")
-
-
-@needs_golden
-@pytest.mark.parametrize(("use_categories", "name"), [(True, "useCats"), (False, "noCats")])
-def test_every_number_of_ytvoseval_is_met(use_categories, name):
-    truth, results = copy.deepcopy([numbers("ytvis_gt.json"), numbers("ytvis_pred.json")])
-    official, expected = numbers("expected_ytvis.json")[name], golden_arrays("expected_arrays.npz")
-    ours = average_precision(truth, results, use_categories)
-    assert close(ours.precision, expected[f"ytvis_precision_{name}"])
-    assert close(ours.recall, expected[f"ytvis_recall_{name}"])
-    assert ours.scores() == pytest.approx(official["stats"], abs=1e-9)
-    per_category = {str(category): scores for category, scores in ours.per_category().items()}
-    assert per_category.keys() == official["per_category"].keys()
-    for category, scores in per_category.items():
-        assert scores == pytest.approx(official["per_category"][category], abs=1e-9)
+    there, back = score([1, 2, 3, 4, 5, 6, 7]), score([5, 7, 1, 2, 6, 4, 3])
+    assert np.array_equal(there.precision, back.precision) and np.array_equal(there.recall, back.recall)
+    assert there.videos == back.videos and there.scores() == back.scores()
 
 
 @needs_golden
