@@ -1,0 +1,1 @@
+"""What is used beside a run: reports for people."""

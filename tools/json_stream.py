@@ -1,0 +1,90 @@
+"""Reads JSON files that are larger than memory, part by part."""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, TextIO
+
+from common.errors import UserError
+
+WHITESPACE = re.compile(r"[ \t\n\r]*")
+CHUNK = 1 << 20  # characters
+
+
+class JsonStream:
+    """Walks through the JSON text of an open file; UserError where it is none, or of another shape.
+
+    `elements` and `members` go through the list or object that comes next; each part that they announce is
+    taken, by `value`, `elements` or `members`, before the next one is asked for.
+    """
+
+    def __init__(self, file: TextIO):
+        self._file = file
+        self._text, self._place = "", 0
+        self._decoder = json.JSONDecoder()
+
+    def peek(self) -> str:
+        """The first character of what comes next; empty at the end of the text."""
+        while True:
+            self._place = WHITESPACE.match(self._text, self._place).end()
+            if self._place < len(self._text) or not self._read_on():
+                return self._text[self._place : self._place + 1]
+
+    def value(self) -> Any:
+        """What comes next, whole."""
+        self.peek()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._place)
+            except ValueError as error:
+                if not self._read_on():
+                    raise self._bad(str(error)) from error
+            else:
+                if end < len(self._text) or not self._read_on():  # a number may go on in the next chunk
+                    self._place = end
+                    return value
+
+    def elements(self) -> Iterator[int]:
+        """The index of each element of the list that comes next."""
+        return self._parts("[", "]")
+
+    def members(self) -> Iterator[str]:
+        """The key of each member of the object that comes next."""
+        for _ in self._parts("{", "}"):
+            key = self.value()
+            self._take(":")
+            yield key
+
+    def end(self) -> None:
+        """Raise UserError where anything is left."""
+        if self.peek():
+            raise self._bad(f"more than one value: {self.peek()!r} is left")
+
+    def _parts(self, opening: str, closing: str) -> Iterator[int]:
+        self._take(opening)
+        if self.peek() != closing:
+            for index in count():
+                yield index
+                if self.peek() == closing:
+                    break
+                self._take(",")
+        self._take(closing)
+
+    def _take(self, character: str) -> None:
+        if self.peek() != character:
+            raise self._bad(f"{self.peek() or 'the end'!r} stands where {character!r} should")
+        self._place += 1
+
+    def _read_on(self) -> bool:
+        """Read more of the file and forget what was taken; False at its end."""
+        try:  # the longer the rest, the more is read, so that a large value is tried but a few times
+            more = self._file.read(max(CHUNK, len(self._text) - self._place))
+        except UnicodeDecodeError as error:
+            raise self._bad(str(error)) from error
+        if more:
+            self._text, self._place = self._text[self._place :] + more, 0
+        return bool(more)
+
+    def _bad(self, what: str) -> UserError:
+        return UserError(f"{self._file.name} is not a JSON file of the expected form ({what}): write it anew")
