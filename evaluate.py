@@ -1,8 +1,10 @@
 """Scores: a tracker run over annotated videos, or a folder of results by a named protocol.
 
-python evaluate.py --results R --annotations A --protocol P [--json FILE]
+python evaluate.py --results R --annotations A --protocol P [--json FILE] [--csv FILE] [--explain FILE]
 """
 
+import argparse
+import csv
 import inspect
 import json
 import os
@@ -17,17 +19,24 @@ import torch
 from torch import Tensor
 
 from common.config import Parser, boolean
-from common.errors import available, run_command
+from common.errors import UserError, available, run_command
+from common.files import atomic_write
 from common.progress import progress
 from common.protocols import PROTOCOLS
 from common.results import ResultsSpool
 from common.run_folder import write_json
+from common.score_report import Report
 from common.threads import prefetch
 from common.tracking import track_rows, track_video
 from common.types import IGNORE, Prompt, Tracker
 from common.video_scores import VideoScore, VideoScorer, summarise
 from common.visualize import overlay, strip
 from common.vos_dataset import Video, VOSFolder
+from tools.compare import align, compare, comparison_lines, numbers_of, plain
+from tools.report import write_report
+from tools.submission import write_submission
+
+BY_ID = ("davis", "sav", "youtube_vos")  # protocols whose results bear the ids of the true objects
 
 
 class Shown(NamedTuple):
@@ -178,37 +187,93 @@ def make_parser(protocol: str) -> Parser:
         "--protocol", default=protocol, choices=list(PROTOCOLS), help="whose definitions hold"
     )
     parser.add_argument("--json", type=Path, help="write the report here")
+    parser.add_argument("--csv", type=Path, help="write a row for each object, each video and all here")
+    parser.add_argument("--explain", type=Path, help="write an HTML page here: id switches, worst objects")
+    parser.add_argument("--against", type=Path, help="other results, to be compared with --results")
+    parser.add_argument(
+        "--submission",
+        type=Path,
+        help="pack the results for a server, as a folder or .zip; then they are scored only where "
+        "--json, --csv, --explain or --against asks for it",
+    )
+    parser.add_argument("--video_root", type=Path, help="frames for --explain; by default JPEGImages")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes")
     add_protocol_flags(parser, protocol)
     return parser
 
 
-def print_table(report: dict[str, Any]) -> None:
+def print_table(report: Report) -> None:
     """A row for every video and one for all; numbers only."""
     rows = {**report["videos"], "overall": report["overall"]}
-    names = [name for name, value in report["overall"].items() if not isinstance(value, dict)]
-    names = [name for name in names if any(row.get(name) is not None for row in rows.values())]
-    width = max(map(len, rows))
-    print(" " * width, *(f"{name:>10}" for name in names))
-    for video, row in rows.items():
-        cells = (f"{row[name]:.4g}" if row.get(name) is not None else "-" for name in names)
-        print(
-            f"{video:{width}}",
-            *(f"{cell:>{max(10, len(name))}}" for cell, name in zip(cells, names, strict=True)),
+    names = numbers_of([report["overall"]])
+    cells = [[plain(row.get(name)) for name in names] for row in rows.values()]
+    for line in align([["", *names], *([row, *line] for row, line in zip(rows, cells, strict=True))]):
+        print(line)
+
+
+def write_csv(path: Path, report: Report) -> None:
+    """A row for every object, every video and all; a cell is empty where a number is undefined or absent."""
+    rows = []
+    for video, entry in report["videos"].items():
+        rows.append(({"video": video}, entry))
+        objects = entry.get("objects")
+        for name, one in objects.items() if isinstance(objects, dict) else ():
+            rows.append(({"video": video, "object": name}, one))
+    rows.append(({"video": "overall"}, report["overall"]))
+    names = numbers_of(numbers for _, numbers in rows)
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["video", "object", *names], extrasaction="ignore")
+        writer.writeheader()
+        for place, numbers in rows:
+            writer.writerow({**numbers, **place})
+
+
+def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Score the results, and print and write what was asked for."""
+    if args.explain and args.protocol == "ytvis":
+        raise UserError(
+            "--explain needs label maps: make them by python -m tools.convert, and choose another --protocol"
         )
+    protocol = PROTOCOLS[args.protocol]
+    report = protocol(args.results, args.annotations, **options)
+    print_table(report)
+    for line in report["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+    against = protocol(args.against, args.annotations, **options) if args.against else None
+    if against:
+        print("", *comparison_lines(compare(report, against)), sep="\n")
+    if args.explain:
+        write_report(
+            args.explain,
+            report,
+            args.results,
+            args.annotations,
+            by_id=options.get("prompted", args.protocol in BY_ID),
+            single_object=options.get("year") == 2016,
+            video_root=args.video_root,
+            against=against,
+            against_results=args.against,
+            num_workers=args.num_workers,
+        )
+    if args.csv:
+        write_csv(args.csv, report)
+    if args.json:
+        write_json(args.json, report | ({"against": against} if against else {}))
 
 
 def main() -> None:
-    """Score a folder of results."""
+    """Score a folder of results, or pack it for a server."""
     first = Parser(add_help=False)
     first.add_argument("--protocol", default="tcovis", choices=list(PROTOCOLS))
-    chosen = first.parse_known_args(sys.argv[1:])[0].protocol
-    args = vars(make_parser(chosen).parse_args())
-    results, annotations, path = args.pop("results"), args.pop("annotations"), args.pop("json")
-    report = PROTOCOLS[args.pop("protocol")](results, annotations, **args)
-    print_table(report)
-    if path:
-        write_json(path, report)
+    protocol = first.parse_known_args(sys.argv[1:])[0].protocol
+    args = make_parser(protocol).parse_args()
+    names = inspect.signature(PROTOCOLS[protocol]).parameters.keys() - {"results", "annotations"}
+    options = {name: value for name, value in vars(args).items() if name in names}
+    if args.submission:
+        image_set = {"image_set": args.image_set} if "image_set" in options else {}
+        print(write_submission(args.submission, args.results, args.annotations, protocol, **image_set))
+    if not args.submission or args.json or args.csv or args.explain or args.against:
+        score(args, options)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ RANKS = {
     "dataset": 1,
     "modules": 1,
     "systems": 2,
+    "tools": 2,
     "inference": 3,
     "evaluate": 4,
     "main": 5,
@@ -24,7 +25,8 @@ MOST_LINES = 500
 
 # Never the whole root: a user's ./dataset/ may hold 100,000 pictures.
 SOURCES = [ROOT / f"{name}.py" for name in TOP]
-SOURCES += [path for folder in ("common", "systems") for path in sorted((ROOT / folder).rglob("*.py"))]
+for folder in ("common", "systems", "tools"):
+    SOURCES += sorted((ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").glob("*.py"))
 
 

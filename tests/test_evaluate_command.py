@@ -1,0 +1,130 @@
+"""`python evaluate.py` on folders of label maps: tables, files, the page of evidence, submissions."""
+
+import csv
+import json
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+from commands import assert_refused, files_in, run_here
+from PIL import Image
+
+import evaluate
+from common.results import write_label_map
+
+FRAMES = 6
+
+
+def write_video(folder: Path, name: str, labels: np.ndarray) -> None:
+    for t, label_map in enumerate(labels):
+        write_label_map(folder / name / f"{t:05d}.png", label_map)
+
+
+def moving(start: int) -> np.ndarray:
+    """(T, 24, 32) label maps of two squares, one of which moves."""
+    labels = np.zeros((FRAMES, 24, 32), dtype=np.uint8)
+    for t in range(FRAMES):
+        labels[t, 2:10, start + t : start + t + 8] = 1
+        labels[t, 14:22, 20:28] = 2
+    return labels
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A DAVIS root of two videos with their frames."""
+    for name, start in (("cat", 2), ("dog", 6)):
+        write_video(tmp_path / "davis" / "Annotations" / "480p", name, moving(start))
+        for t in range(FRAMES):
+            path = tmp_path / "davis" / "JPEGImages" / "480p" / name / f"{t:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 24), "grey").save(path)
+    (tmp_path / "davis" / "ImageSets" / "2017").mkdir(parents=True)
+    (tmp_path / "davis" / "ImageSets" / "2017" / "val.txt").write_text("cat\ndog\n")
+    return tmp_path / "davis"
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    """Results that are the truth, but for the ids of `dog`, which are swapped in the last three frames."""
+    swapped = moving(6)
+    swapped[3:] = np.array([0, 2, 1], dtype=np.uint8)[swapped[3:]]
+    write_video(tmp_path / "results", "cat", moving(2))
+    write_video(tmp_path / "results", "dog", swapped)
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def flags(root, results) -> list[object]:
+    return ["--results", results, "--annotations", root, "--num_workers", 0]
+
+
+def test_the_table_and_the_csv_have_each_object_each_video_and_all(flags, tmp_path):
+    outcome = run_here(evaluate.main, *flags, "--protocol", "davis", "--csv", tmp_path / "s.csv")
+    assert outcome.status == 0, outcome.err
+    assert [line.split()[0] for line in outcome.out] == ["J&F-Mean", "cat", "dog", "overall"]
+    with open(tmp_path / "s.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    places = [(row["video"], row["object"]) for row in rows]
+    assert places == [
+        *[("cat", ""), ("cat", "1"), ("cat", "2"), ("dog", ""), ("dog", "1"), ("dog", "2"), ("overall", "")]
+    ]
+    J = [float(row["J-Mean"]) for row in rows]
+    assert J[:3] == [1, 1, 1] and J[3] == pytest.approx(0.5) and J[6] == pytest.approx(0.75)
+    assert rows[1]["J&F-Mean"] == "" and float(rows[0]["J&F-Mean"]) == 1
+
+
+@pytest.mark.parametrize("protocol", ["tcovis", "davis", "davis_unsupervised", "sav", "mots"])
+def test_the_page_of_every_protocol_shows_the_switches(flags, tmp_path, protocol):
+    page = tmp_path / "page.html"
+    outcome = run_here(evaluate.main, *flags, "--protocol", protocol, "--explain", page)
+    assert outcome.status == 0, outcome.err
+    html = page.read_text()
+    assert "ID switches" in html and "data:image/jpeg;base64," in html and "00003" in html
+    assert "http://" not in html.replace("http://www.w3.org", "") and "https://" not in html
+
+
+def test_two_results_are_compared_the_largest_difference_first(flags, root, tmp_path):
+    flags += ["--protocol", "davis", "--against", root / "Annotations" / "480p"]
+    outcome = run_here(evaluate.main, *flags, "--json", tmp_path / "s.json", "--explain", tmp_path / "e.html")
+    assert outcome.status == 0, outcome.err
+    heading = next(i for i, line in enumerate(outcome.out) if "difference" in line)
+    assert [line.split()[0] for line in outcome.out[heading + 1 : heading + 3]] == ["dog", "cat"]
+    report = json.loads((tmp_path / "s.json").read_text())
+    assert report["overall"]["J-Mean"] == pytest.approx(0.75)
+    assert report["against"]["overall"]["J-Mean"] == 1
+    assert "Comparison" in (tmp_path / "e.html").read_text()
+
+
+def test_a_submission_is_packed_without_scores_unless_these_are_asked_for(flags, tmp_path):
+    packed = tmp_path / "davis.zip"
+    outcome = run_here(evaluate.main, *flags, "--protocol", "davis", "--submission", packed)
+    assert outcome.status == 0, outcome.err
+    assert len(outcome.out) == 1 and "2 videos, 12 frames" in outcome.out[0]
+    with ZipFile(packed) as archive:
+        assert archive.namelist() == [f"{name}/{t:05d}.png" for name in ("cat", "dog") for t in range(FRAMES)]
+    both = [*flags, "--protocol", "davis", "--submission", tmp_path / "d", "--json", tmp_path / "s.json"]
+    assert run_here(evaluate.main, *both).status == 0
+    assert len(files_in(tmp_path / "d")) == 12
+    assert json.loads((tmp_path / "s.json").read_text())["protocol"] == "davis"
+
+
+def test_warnings_are_told_and_change_nothing(flags, results, tmp_path):
+    write_video(results, "horse", moving(2))
+    outcome = run_here(evaluate.main, *flags, "--protocol", "sav", "--json", tmp_path / "s.json")
+    assert outcome.status == 0
+    assert [line for line in outcome.err if line.startswith("warning: ") and "horse" in line]
+    assert json.loads((tmp_path / "s.json").read_text())["videos"].keys() == {"cat", "dog"}
+
+
+def test_what_cannot_be_done_is_refused_and_nothing_is_written(flags, results, tmp_path):
+    page = tmp_path / "page.html"
+    assert_refused(run_here(evaluate.main, *flags, "--protocol", "ytvis", "--explain", page), "tools.convert")
+    packing = [*flags, "--protocol", "mots", "--submission", tmp_path / "s.zip"]
+    assert_refused(run_here(evaluate.main, *packing), "mots")
+    (results / "dog" / "00004.png").unlink()
+    packing = [*flags, "--protocol", "davis", "--submission", tmp_path / "s.zip"]
+    assert_refused(run_here(evaluate.main, *packing), results / "dog" / "00004.png")
+    everything = [*flags, "--protocol", "davis", "--explain", page, "--csv", tmp_path / "s.csv"]
+    assert_refused(run_here(evaluate.main, *everything), results / "dog" / "00004.png")
+    assert not page.exists() and not list(tmp_path.glob("s.*"))
