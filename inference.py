@@ -56,7 +56,8 @@ def assign(similarity: Tensor, allowed: Tensor) -> list[tuple[int, int]]:
     cost = np.zeros((K, R + K))
     cost[:, :R] = torch.where(allowed, -similarity, 1.0).numpy()
     rows, columns = linear_sum_assignment(cost)
-    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if j < R and allowed[i, j]]
+    taken = cost[rows, columns] < 0
+    return list(zip(rows[taken].tolist(), columns[taken].tolist(), strict=True))
 
 
 @dataclass
@@ -140,8 +141,8 @@ class GlobalTracker:
 
         One assignment for all, so that a track that is missing for a moment takes no dormant track's object.
         """
-        known = self.bank | self.dormant
-        tracks = [track for track in known if track not in set(ids.tolist())]
+        known, named = self.bank | self.dormant, set(ids.tolist())
+        tracks = [track for track in known if track not in named]
         detections = (ids == 0).nonzero()[:, 0]
         if not tracks or not len(detections):
             return
@@ -191,24 +192,26 @@ class GlobalTracker:
             )
             share = common.amax(1) / masks.flatten(1).sum(1).clamp(min=1)
             clear &= (share <= self.config.max_overlap).cpu()
-        for index, track in enumerate(ids.tolist()):
+        formers = [self.bank.get(track, self.dormant.pop(track, None)) for track in ids.tolist()]
+        known = [index for index, mu in enumerate(formers) if mu is not None]
+        old = embeddings.clone()
+        for index in known:
+            old[index] = formers[index]
+        kept = torch.zeros(len(ids), dtype=torch.bool)
+        kept[known] = names[known] == 0  # a person's word replaces what was remembered
+        mixed = F.normalize((1 - self.config.beta) * old + self.config.beta * embeddings, dim=-1)
+        mixed = torch.where(kept[:, None], torch.where(clear[:, None], mixed, old), embeddings)
+        values = zip(ids.tolist(), mixed, scores.tolist(), class_probs, strict=True)
+        for index, (track, embedding, score, probs) in enumerate(values):
             if not track:
                 continue
-            former = self.bank.get(track, self.dormant.pop(track, None))
-            if former is None or names[index]:
-                self.bank[track] = embeddings[index].clone()
-            elif clear[index]:
-                mixed = (1 - self.config.beta) * former + self.config.beta * embeddings[index]
-                self.bank[track] = F.normalize(mixed, dim=0)
-            else:
-                self.bank[track] = former
+            self.bank[track] = embedding.clone()  # not a view, which would hold all detections of the frame
             record = self.records.get(track)
-            probs = class_probs[index]
             self.records[track] = Record(
                 last_seen=self.frame,
                 hits=record.hits + 1 if record else 1,
-                score=float(scores[index]),
-                class_probs=record.class_probs + probs if record else probs,
+                score=score,
+                class_probs=record.class_probs + probs if record else probs.clone(),
                 mask=None if masks is None else masks[index].clone(),
             )
 
