@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
-class _HelpFormatter(argparse.HelpFormatter):
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Shows the default of every flag that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str:

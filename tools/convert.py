@@ -16,7 +16,7 @@ from tools.masks_to_json import masks_to_json
 def make_parser() -> Parser:
     parser = Parser(
         prog="python -m tools.convert",
-        description="A folder of label maps, <video>/<frame>.png, to a JSON file in the YouTube-VIS form; "
+        description="A folder of label maps, <video>/<frame>.png, to a JSON file in the YouTube-VIS form,\n"
         "or such a file to a folder of label maps.",
     )
     parser.add_argument(
