@@ -60,6 +60,15 @@ def assign(similarity: Tensor, allowed: Tensor) -> list[tuple[int, int]]:
     return list(zip(rows[taken].tolist(), columns[taken].tolist(), strict=True))
 
 
+def mask_confidence(logits: Tensor) -> Tensor:
+    """(N, h, w) mask logits to (N,): the mean probability inside each mask, 0 where it is empty.
+
+    Times the probability of an object it ranks detections (Cheng et al. 2021, MaskFormer).
+    """
+    inside = logits > 0
+    return (logits.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+
+
 @dataclass
 class Record:
     """What is known of an active track beside its embedding: the bank's parallel record."""
@@ -269,8 +278,9 @@ class VITATracker:
         probs = outputs["class_logits"][0, 0].float().softmax(-1)  # (N, C + 1)
         logits = outputs["mask_logits"][0, 0].float()  # (N, h, w)
         stride = padded.shape[-1] // logits.shape[-1]
-        inside = logits[:, : -(-size[0] // stride), : -(-size[1] // stride)] > 0
-        scores = 1 - probs[:, -1]
+        seen = logits[:, : -(-size[0] // stride), : -(-size[1] // stride)]
+        inside = seen > 0
+        scores = (1 - probs[:, -1]) * mask_confidence(seen)
         names = self._names(prompt, inside)
         candidates = ((scores > self.config.score_threshold) | (names > 0)).nonzero()[:, 0]
         named, config = names[candidates] > 0, self.config

@@ -1,6 +1,7 @@
 """VITATracker on a mock network: detection, suppression, sizes, prompts, states; the functions it uses."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from torch import Tensor, nn
 
 from common.masks import mask_ious, suppress
 from common.types import IGNORE, Prompt, Tracker, Tracks
-from inference import VITATracker, assign, bi_softmax
+from inference import VITATracker, assign, bi_softmax, mask_confidence
 
+SURE = 1 / (1 + math.exp(-10))  # the probability inside the masks of the mock network
 Token = dict  # box (x0, y0, x1, y1) in pixels of what the network sees; score or probs; axis of the embedding
 
 
@@ -33,7 +35,7 @@ class MockNetwork(nn.Module):
         masks, embeddings = torch.full((self.num_tokens, H, W), -10.0), torch.zeros(self.num_tokens, 16)
         for n, (token, values) in enumerate(zip(tokens, lists, strict=True)):
             x0, y0, x1, y1 = (side // self.mask_stride for side in token["box"])
-            masks[n, y0:y1, x0:x1] = 10
+            masks[n, y0:y1, x0:x1] = token.get("logit", 10)
             embeddings[n, token["axis"]] = 3.0
             probs[n] = torch.tensor(values)
         class_logits = torch.cat([probs, 1 - probs.sum(-1, True)], -1).log()
@@ -165,7 +167,7 @@ def test_a_detection_is_a_track_with_its_mask_at_the_size_of_the_frame():
     tracker = make_tracker([[token(LEFT, 0, score=0.8)], [token(LEFT, 0)]])
     first, second = play(tracker)
     assert first.ids.tolist() == second.ids.tolist() == [1]
-    assert first.scores.tolist() == [pytest.approx(0.8)] and first.classes.tolist() == [0]
+    assert first.scores.tolist() == [pytest.approx(0.8 * SURE)] and first.classes.tolist() == [0]
     assert torch.equal(first.labels, label_map({1: LEFT})) and first.labels.dtype == torch.int64
     assert torch.equal(first.masks[0] > 0.5, first.labels == 1) and first.masks.shape == (1, 64, 64)
     assert isinstance(tracker, Tracker) and not tracker.needs_prompt
@@ -203,8 +205,24 @@ def test_a_mask_in_the_padding_alone_is_no_detection():
 def test_a_score_is_that_of_no_object_being_absent_and_not_the_largest_class():
     script = [[token(LEFT, 0, probs=[0.3, 0.2, 0.25])], [token(LEFT, 0, probs=[0.1, 0.1, 0.6])]]
     first, second = play(make_tracker(script))
-    assert first.scores.tolist() == [pytest.approx(0.75)] and first.classes.tolist() == [0]
+    assert first.scores.tolist() == [pytest.approx(0.75 * SURE)] and first.classes.tolist() == [0]
     assert second.classes.tolist() == [2]  # of the sums 0.4, 0.3 and 0.85
+
+
+def test_a_mask_is_as_confident_as_its_pixels_are_on_average():
+    logits = torch.full((3, 2, 2), -20.0)
+    logits[0, 0] = torch.tensor([0.75, 0.95]).logit()
+    logits[1, 1, 1] = 20
+    assert mask_confidence(logits).tolist() == pytest.approx([0.85, 1, 0])
+    assert mask_confidence(logits[:0]).shape == (0,)
+
+
+def test_an_uncertain_mask_lowers_the_score():
+    script = [[token(LEFT, 0, score=0.8)], [token(LEFT, 0, score=0.8, logit=1.0986123)]]  # of 3 / 4
+    assert [tracks.scores.tolist() for tracks in play(make_tracker(script))] == [
+        [pytest.approx(0.8 * SURE)],
+        [pytest.approx(0.6)],
+    ]
 
 
 def test_duplicates_and_weak_detections_are_dropped_and_weak_ones_continue_tracks():
@@ -218,7 +236,7 @@ def test_duplicates_and_weak_detections_are_dropped_and_weak_ones_continue_track
 def test_a_pixel_goes_to_the_largest_score_times_probability():
     script = [[token((0, 0, 32, 64), 0, score=0.7), token((20, 0, 60, 64), 1, score=0.9)]]
     (tracks,) = play(make_tracker(script))
-    assert tracks.ids.tolist() == [1, 2] and tracks.scores.tolist() == pytest.approx([0.9, 0.7])
+    assert tracks.ids.tolist() == [1, 2] and tracks.scores.tolist() == pytest.approx([0.9 * SURE, 0.7 * SURE])
     assert torch.equal(tracks.labels, label_map({2: (0, 0, 20, 64), 1: (20, 0, 60, 64)}))
     assert (tracks.masks[:, 10, 24] > 0.5).all()  # probabilities may overlap
 
