@@ -174,7 +174,12 @@ def add_protocol_flags(parser: Parser, protocol: str) -> None:
     for item in inspect.signature(PROTOCOLS[protocol]).parameters.values():
         if item.kind is item.KEYWORD_ONLY and item.name != "num_workers":
             kind = boolean if isinstance(item.default, bool) else type(item.default or "")
-            group.add_argument(f"--{item.name}", type=kind, default=item.default, help=" ")
+            group.add_argument(
+                f"--{item.name}",
+                type=kind,
+                default=item.default,
+                help=" " if item.default is None else "(default: %(default)s)",
+            )
 
 
 def make_parser(protocol: str) -> Parser:
@@ -184,7 +189,10 @@ def make_parser(protocol: str) -> Parser:
     )
     parser.add_argument("--annotations", type=Path, required=True, help="folder with the true label maps")
     parser.add_argument(
-        "--protocol", default=protocol, choices=list(PROTOCOLS), help="whose definitions hold"
+        "--protocol",
+        default=protocol,
+        choices=list(PROTOCOLS),
+        help="whose definitions hold; tcovis unless given",
     )
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument("--csv", type=Path, help="write a row for each object, each video and all here")
@@ -205,7 +213,7 @@ def make_parser(protocol: str) -> Parser:
 def print_table(report: Report) -> None:
     """A row for every video and one for all; numbers only."""
     rows = {**report["videos"], "overall": report["overall"]}
-    names = numbers_of([report["overall"]])
+    names = numbers_of([report["overall"], *report["videos"].values()])
     cells = [[plain(row.get(name)) for name in names] for row in rows.values()]
     for line in align([["", *names], *([row, *line] for row, line in zip(rows, cells, strict=True))]):
         print(line)
@@ -228,20 +236,41 @@ def write_csv(path: Path, report: Report) -> None:
             writer.writerow({**numbers, **place})
 
 
-def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
-    """Score the results, and print and write what was asked for."""
+def check_paths(args: argparse.Namespace) -> None:
+    """Raise UserError, before hours of scoring, where what is asked for cannot be read or written."""
     if args.explain and args.protocol == "ytvis":
         raise UserError(
             "--explain needs label maps: make them by python -m tools.convert, and choose another --protocol"
         )
+    outputs = [path.resolve() for path in (args.json, args.csv, args.explain) if path]
+    for path in outputs:
+        if path.is_dir() or any(parent.is_file() for parent in path.parents) or outputs.count(path) > 1:
+            raise UserError(
+                f"{path} cannot be written: give each of --json, --csv, --explain a file of its own"
+            )
+    for path in (args.against, args.video_root):
+        if path and not path.exists():
+            raise UserError(f"there is no {path}: give results with --against, frames with --video_root")
+
+
+def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Score the results, and print and write what was asked for."""
+    check_paths(args)
     protocol = PROTOCOLS[args.protocol]
     report = protocol(args.results, args.annotations, **options)
     print_table(report)
-    for line in report["warnings"]:
-        print(f"warning: {line}", file=sys.stderr)
+    for name in ("rule", "definition"):
+        if name in report:
+            print(f"{name}: {report[name]}")
     against = protocol(args.against, args.annotations, **options) if args.against else None
+    for line in dict.fromkeys([*report["warnings"], *(against["warnings"] if against else [])]):
+        print(f"warning: {line}", file=sys.stderr)
     if against:
         print("", *comparison_lines(compare(report, against)), sep="\n")
+    if args.csv:
+        write_csv(args.csv, report)
+    if args.json:
+        write_json(args.json, report | ({"against": against} if against else {}))
     if args.explain:
         write_report(
             args.explain,
@@ -255,10 +284,6 @@ def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
             against_results=args.against,
             num_workers=args.num_workers,
         )
-    if args.csv:
-        write_csv(args.csv, report)
-    if args.json:
-        write_json(args.json, report | ({"against": against} if against else {}))
 
 
 def main() -> None:

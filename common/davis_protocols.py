@@ -33,7 +33,7 @@ DAVIS_NAMES = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 MAX_PROPOSALS = 20  # results per video that the unsupervised task allows
 GOOD = 0.5  # recall is the share of frames above it
 UNSUPERVISED_FOLDERS = ("Annotations_unsupervised/480p", "Annotations_unsupervised")
-FOLDERS = ("Annotations/480p", "Annotations")
+FOLDERS = ("Annotations/480p", "Annotations", "480p")
 
 
 class MatchedObjects(NamedTuple):
@@ -166,11 +166,24 @@ def summarise_trackeval(objects: Collection[Scores]) -> Scores:
     return {"J&F": scores.pop("J&F-Mean")} | scores | {"num_gt_tracks": len(objects)}
 
 
-def _davis_pairs(results: Path, annotations: Path, masks: Path, image_set: str) -> list[VideoPair]:
-    """The sequences in ImageSets/2017/<image_set>.txt of the DAVIS root; all where there is no such list."""
-    listed = annotations / "ImageSets" / "2017" / f"{image_set}.txt"
-    names = listed.read_text(encoding="utf-8").split() if listed.is_file() else None
-    return video_pairs(mask_root(results), masks, names)
+def list_folders_of(image_set: str, unsupervised: bool) -> list[str]:
+    """The folders of ImageSets to look in: the unsupervised test-dev and test-challenge are those of 2019."""
+    return ["2019"] * (unsupervised and image_set.startswith("test")) + ["2017"]
+
+
+def listed_sequences(root: Path, image_set: str, folders: Collection[str]) -> list[str] | None:
+    """The names in ImageSets/<folder>/<image_set>.txt, of the first folder with it; None without ImageSets.
+
+    A line is a name, or begins with a frame's path, as in DAVIS 2016. UserError where no folder has the set.
+    """
+    if not (root / "ImageSets").is_dir():
+        return None
+    lists = [root / "ImageSets" / folder / f"{image_set}.txt" for folder in folders]
+    path = next((path for path in lists if path.is_file()), None)
+    if path is None:
+        raise UserError(f"there is no {lists[0]}: name a set that is there, such as val or test-dev")
+    firsts = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return list(dict.fromkeys(Path(first).parent.name if "/" in first else first for first in firsts))
 
 
 def davis(
@@ -184,12 +197,16 @@ def davis(
 ) -> Report:
     """Semi-supervised DAVIS (davis2017-evaluation), in fractions of 1.
 
-    image_set: score the videos of ImageSets/2017/<image_set>.txt; all where there is no such list
-    year: 2016 takes every label above 0 for the one object
+    image_set: score the videos of ImageSets/<year>/<image_set>.txt; all where there is no folder ImageSets
+    year: 2017, or 2016, which takes every label above 0 for the one object
     official_decay: the official decay, which is wrong in videos of more than 256 frames
     """
+    folders = {2016: ("2016", "480p"), 2017: ("2017",)}
+    if year not in folders:
+        raise UserError(f"unknown --year {year}: choose 2016 or 2017")
     masks = mask_root(annotations, FOLDERS)
-    pairs = _davis_pairs(results, annotations, masks, image_set)
+    names = listed_sequences(annotations, image_set, folders[year])
+    pairs = video_pairs(mask_root(results), masks, names)
     match = partial(match_by_id, single_object=year == 2016)
     score = partial(_score_video, match=match, official_decay=official_decay, name_proposals=False)
     scored = score_each(score, pairs, num_workers=num_workers)
@@ -221,7 +238,8 @@ def davis_unsupervised(
         raise UserError(f"unknown definition {definition}: choose among {', '.join(definitions)}")
     match, good, summarise = definitions[definition]
     masks = mask_root(annotations, (*UNSUPERVISED_FOLDERS, *FOLDERS))
-    pairs = _davis_pairs(results, annotations, masks, image_set)
+    names = listed_sequences(annotations, image_set, list_folders_of(image_set, unsupervised=True))
+    pairs = video_pairs(mask_root(results), masks, names)
     score = partial(_score_video, match=match, official_decay=official_decay, good=good)
     scored = score_each(score, pairs, num_workers=num_workers)
     videos = {pair.name: video for pair, video in zip(pairs, scored, strict=True)}

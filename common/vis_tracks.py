@@ -104,12 +104,14 @@ def track_ious(results: list[dict], truths: list[dict]) -> np.ndarray:
 
 def _check_form(entries: Any, form: dict[str, Any], where: str) -> None:
     """Raise UserError unless this is a list of objects with the keys of `form` and values of its types."""
+
+    def fits(value: Any, kind: Any) -> bool:
+        return isinstance(value, kind) and not isinstance(value, bool)  # which Python takes for a number
+
     if not isinstance(entries, list):
-        raise UserError(
-            f"{where}s must be a list in the official YouTube-VIS form, not {type(entries).__name__}"
-        )
+        raise UserError(f"{where}: it must be a list in the official YouTube-VIS form, not {entries!r:.40}")
     for i, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(k), t) for k, t in form.items()):
+        if not isinstance(entry, dict) or not all(fits(entry.get(k), kind) for k, kind in form.items()):
             raise UserError(f"{where} {i} must have {', '.join(form)} as in the official YouTube-VIS form")
 
 
@@ -126,8 +128,14 @@ def check_truth(truth: Any, name: str) -> None:
     forms = {"videos": VIDEO_FORM, "categories": {"id": int}, "annotations": ANNOTATION_FORM}
     if not isinstance(truth, dict) or not forms.keys() <= truth.keys():
         raise UserError(f"{name} is not a YouTube-VIS annotation file: it needs {', '.join(forms)}")
+    if truth["annotations"] is None:
+        raise UserError(f"{name} holds no true masks, which the server keeps: give a file with annotations")
     for key, form in forms.items():
         _check_form(truth[key], form, f"{name}: entry of {key}")
+    for i, entry in enumerate(truth["annotations"]):
+        areas = (0 if area is None else area for area in entry["areas"])
+        if entry.get("iscrowd", 0) not in (0, 1) or not all(isinstance(a, int | float) for a in areas):
+            raise UserError(f"{name}: annotation {i} needs areas that are numbers, and iscrowd 0 or 1")
 
 
 @dataclass

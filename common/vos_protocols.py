@@ -135,7 +135,8 @@ def _youtube_vos_overall(seen: list[Scores], unseen: list[Scores]) -> Scores:
 
 def _categories(path: Path, purpose: str) -> dict[str, dict[int, str]]:
     if not path.is_file():
-        raise UserError(f"there is no {path}, which says {purpose}: put the meta.json of YouTube-VOS there")
+        remedy = "put the meta.json of YouTube-VOS there, or name that of the training set by --train_meta"
+        raise UserError(f"there is no {path}, which says {purpose}: {remedy}")
     return read_categories(path)
 
 

@@ -18,7 +18,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file; UserError where it is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a JSON file ({error}): write it anew") from error
 
 

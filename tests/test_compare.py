@@ -69,19 +69,19 @@ def test_single_videos_are_left_out_where_they_have_no_score():
     one = report({"1": {"objects": 3, "results": 5}}, {"AP": 0.5}, "ytvis")
     found = compare(one, one)
     assert found.names == [] and comparison_table(found) == []
-    assert comparison_lines(found)[1].split() == ["AP", "0.5", "0.5", "0"]
+    assert comparison_lines(found)[1].split() == ["AP", "0.5000", "0.5000", "0"]
 
 
 def test_the_lines_say_all_of_it_in_columns():
     lines = comparison_lines(compare(FIRST, SECOND))
     words = [line.split() for line in lines]
     assert words[0] == ["J&F-Mean", "against", "difference", "J-Mean", "diff"]
-    assert words[1] == ["bee", "0.2", "0.7", "-0.5", "-0.4"]
-    assert words[4] == ["dog", "-", "0.1", "-", "-"]
+    assert words[1] == ["bee", "0.2000", "0.7000", "-0.5000", "-0.4000"]
+    assert words[4] == ["dog", "-", "0.1000", "-", "-"]
     assert words[5:8] == [
         [],
         ["overall", "results", "against", "difference"],
-        ["J&F-Mean", "0.625", "0.5", "+0.125"],
+        ["J&F-Mean", "0.6250", "0.5000", "+0.1250"],
     ]
     assert lines[-2:] == ["Only in the results: elk", "Only in the results compared against: fox"]
     assert len({len(line) for line in lines[:5]}) == 1

@@ -66,8 +66,27 @@ def test_davis_scores_the_listed_set_and_tells_what_has_no_truth(tmp_path):
     report = davis(results, root)
     assert list(report["videos"]) == ["dog"]
     assert report["warnings"] == [f"{results}/horse is not scored: there are no true masks of horse"]
-    with pytest.raises(UserError, match="results/cat"):
-        davis(results, root, image_set="train")
+    with pytest.raises(UserError, match=r"there is no .*ImageSets/2017/vall\.txt"):
+        davis(results, root, image_set="vall")
+    with pytest.raises(UserError, match="--year 2015"):
+        davis(results, root, year=2015)
+
+
+@pytest.mark.parametrize("listed", ["2016/val.txt", "480p/val.txt"])
+def test_davis_2016_has_lists_of_its_own(tmp_path, listed):
+    root = tmp_path / "DAVIS"
+    for name in ("cat", "dog"):
+        write(root / "Annotations" / "480p" / name, [boxes(o255=2)] * 3)
+    write(tmp_path / "results" / "dog", [boxes(o1=2)] * 3)
+    lines = (
+        "dog\n"
+        if "2016" in listed
+        else "/JPEGImages/480p/dog/00000.jpg /Annotations/480p/dog/00000.png\n" * 2
+    )
+    for path, text in ((listed, lines), ("2017/val.txt", "cat\ndog\n")):
+        (root / "ImageSets" / path).parent.mkdir(parents=True)
+        (root / "ImageSets" / path).write_text(text)
+    assert list(davis(tmp_path / "results", root, year=2016)["videos"]) == ["dog"]
 
 
 def test_davis_refuses_ids_above_the_objects_as_the_official_program_does(tmp_path):

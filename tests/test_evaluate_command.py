@@ -79,6 +79,8 @@ def test_the_page_of_every_protocol_shows_the_switches(flags, tmp_path, protocol
     page = tmp_path / "page.html"
     outcome = run_here(evaluate.main, *flags, "--protocol", protocol, "--explain", page)
     assert outcome.status == 0, outcome.err
+    rows = {line.split()[0]: line.split()[1:] for line in outcome.out[1:] if line}
+    assert all(any(cell[0].isdigit() for cell in rows[name]) for name in ("cat", "dog", "overall"))
     html = page.read_text()
     assert "ID switches" in html and "data:image/jpeg;base64," in html and "00003" in html
     assert "http://" not in html.replace("http://www.w3.org", "") and "https://" not in html
@@ -107,6 +109,50 @@ def test_a_submission_is_packed_without_scores_unless_these_are_asked_for(flags,
     assert run_here(evaluate.main, *both).status == 0
     assert len(files_in(tmp_path / "d")) == 12
     assert json.loads((tmp_path / "s.json").read_text())["protocol"] == "davis"
+
+
+def test_youtube_vos_prints_each_video_and_the_rule(flags, root, tmp_path):
+    objects = {str(i): {"category": "cat", "frames": []} for i in (1, 2)}
+    videos = {name: {"objects": objects} for name in ("cat", "dog")}
+    (root / "meta.json").write_text(json.dumps({"videos": videos}))
+    flags += ["--protocol", "youtube_vos", "--train_meta", root / "meta.json"]
+    outcome = run_here(evaluate.main, *flags)
+    assert outcome.status == 0, outcome.err
+    names, cat, dog, overall, rule = (line.split() for line in outcome.out)
+    assert dict(zip(names, cat[1:], strict=True))["J"] == "1.0000"
+    assert dict(zip(names, dog[1:], strict=True))["J"] != "-"
+    assert dict(zip(names, overall[1:], strict=True))["J_unseen"] == "-"
+    assert rule[:2] == ["rule:", "the"]
+
+
+def test_what_cannot_be_written_or_read_is_told_before_anything_is_scored(flags, tmp_path):
+    flags += ["--protocol", "davis"]
+    (tmp_path / "file").write_text("")
+    for wrong in (
+        ["--json", tmp_path],
+        ["--csv", tmp_path / "file" / "s.csv"],
+        ["--json", tmp_path / "s", "--csv", tmp_path / "s"],
+        ["--against", tmp_path / "none"],
+        ["--explain", tmp_path / "e.html", "--video_root", tmp_path / "none"],
+    ):
+        outcome = run_here(evaluate.main, *flags, *wrong)
+        assert_refused(outcome, wrong[-1])
+        assert outcome.out == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, '[{"video_id": 1, "category_id": 1, "score": true, "segmentations": []}]', '{"a": 1}'],
+)
+def test_json_that_is_no_results_is_refused(tmp_path, content):
+    truth = {"videos": [], "categories": [], "annotations": []}
+    (tmp_path / "instances.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(content)
+    flags = ["--results", tmp_path, "--annotations", tmp_path, "--protocol", "ytvis"]
+    assert_refused(run_here(evaluate.main, *flags), tmp_path / "results.json")
+    (tmp_path / "instances.json").write_text(json.dumps(truth | {"annotations": None}))
+    (tmp_path / "results.json").write_text("[]")
+    assert_refused(run_here(evaluate.main, *flags), tmp_path / "instances.json", "no true masks")
 
 
 def test_warnings_are_told_and_change_nothing(flags, results, tmp_path):

@@ -48,8 +48,9 @@ def is_number(value: Any) -> bool:
 
 
 def numbers_of(rows: Iterable[Scores]) -> list[str]:
-    """The names of all numbers in the rows of a report, in their order."""
-    return list(dict.fromkeys(name for row in rows for name, value in row.items() if is_number(value)))
+    """The names of all numbers in the rows of a report, undefined ones too, in their order."""
+    items = (item for row in rows for item in row.items())
+    return list(dict.fromkeys(name for name, value in items if value is None or is_number(value)))
 
 
 def _pairs(first: Scores, second: Scores, names: list[str]) -> dict[str, Pair]:
@@ -89,13 +90,21 @@ def compare(first: Report, second: Report) -> Comparison:
 
 
 def plain(value: float | None) -> str:
-    """A number as text; "-" where it is undefined."""
-    return "-" if value is None else f"{value:.4g}"
+    """A number as text: counts whole, scores to four decimals; "-" where it is undefined."""
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def signed(value: float | None) -> str:
     """A difference as text, with its sign; "-" where it is undefined."""
-    return "-" if value is None else f"{value:+.4g}" if value else "0"
+    return (
+        "-"
+        if value is None
+        else "0"
+        if not value
+        else f"{value:+}"
+        if isinstance(value, int)
+        else f"{value:+.4f}"
+    )
 
 
 def comparison_table(comparison: Comparison) -> list[list[str]]:

@@ -37,6 +37,8 @@ class JsonStream:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._place)
+            except RecursionError as error:
+                raise self._bad("it is nested too deeply") from error
             except ValueError as error:
                 if not self._read_on():
                     raise self._bad(str(error)) from error

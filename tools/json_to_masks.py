@@ -36,12 +36,25 @@ class Drawn(NamedTuple):
     number: where its masks are in the table
     category: its id
     score: None for a true object
+    crowd: whether a true object stands for several
     """
 
     label: int
     number: int
     category: int
     score: float | None
+    crowd: bool
+
+
+def labels_of(entries: list[dict[str, Any]]) -> list[int]:
+    """The id in the label maps of each object of a video: its "object_id", which `masks_to_json` writes.
+
+    Where one has none that is legal and its own, they are numbered from 1, without 255.
+    """
+    own = [entry.get("object_id") for entry in entries]
+    if all(type(i) is int and 0 < i < 1 << 16 and i != IGNORE for i in own) and len(set(own)) == len(own):
+        return own
+    return [number + (number >= IGNORE) for number in range(1, len(entries) + 1)]
 
 
 class Source(NamedTuple):
@@ -63,12 +76,12 @@ class Source(NamedTuple):
 def objects_of(
     videos: list[Listed], entries: list[dict[str, Any]], min_score: float, where: str
 ) -> dict[int, list[Drawn]]:
-    """The objects of each video, numbered from 1 in the order of the file, without 255; weak ones left out.
+    """The objects of each video in the order of the file; weak ones left out.
 
     Raises UserError where an entry is of an unknown video, or has not a mask or null for each frame.
     """
     lengths = {video.id: len(video.frames) for video in videos}
-    objects: dict[int, list[Drawn]] = {video: [] for video in lengths}
+    numbers: dict[int, list[int]] = {video: [] for video in lengths}
     for number, entry in enumerate(entries):
         video, score, length = entry["video_id"], entry.get("score"), entry.get("num_segmentations", 0)
         if video not in lengths:
@@ -77,8 +90,14 @@ def objects_of(
             found = f"{length} segmentations, but video {video} has {lengths[video]} frames"
             raise UserError(f"{where} {number} has {found}: give one for each, null where there is no mask")
         if score is None or score >= min_score:
-            label = len(objects[video]) + 1
-            objects[video].append(Drawn(label + (label >= IGNORE), number, entry["category_id"], score))
+            numbers[video].append(number)
+    objects = {}
+    for video, own in numbers.items():
+        chosen = [entries[number] for number in own]
+        objects[video] = [
+            Drawn(label, number, one["category_id"], one.get("score"), bool(one.get("iscrowd")))
+            for label, number, one in zip(labels_of(chosen), own, chosen, strict=True)
+        ]
     return objects
 
 
@@ -170,6 +189,7 @@ def object_pieces(source: Source, video: Listed, table: MaskTable) -> Iterator[l
             continue
         if source.categories is not None:
             about = {"category": source.categories[one.category], "frames": frames}
+            about |= {"iscrowd": 1} if one.crowd else {}
         else:
             ends = {"first": frames[0], "last": frames[-1]}
             about = {"category": one.category, "score": one.score, **ends}

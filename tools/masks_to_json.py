@@ -28,6 +28,13 @@ from tools.vis_files import (
 )
 
 
+def crowds_in(path: Path) -> set[tuple[str, int]]:
+    """The (video, object) that a meta.json, of the form of `read_categories`, calls a crowd."""
+    videos = read_json(path)["videos"] if path.is_file() else {}
+    objects = ((name, i, one) for name, entry in videos.items() for i, one in entry["objects"].items())
+    return {(name, int(i)) for name, i, one in objects if one.get("iscrowd")}
+
+
 class Facts:
     """What is known of the objects in label maps beside their pixels: categories and scores.
 
@@ -39,6 +46,7 @@ class Facts:
         """official: the categories of an annotation file, whose ids hold"""
         self.root = source.parent if source.name == "Annotations" else source
         self.meta = read_categories(self.root / "meta.json")
+        self.crowds = crowds_in(self.root / "meta.json")
         tracks, categories = self.root / "tracks.json", self.root / "categories.json"
         self.tracks = read_tracks_json(tracks) if tracks.is_file() else {}
         self.names = read_json(categories) if categories.is_file() else {}  # {number as text: name}
@@ -156,7 +164,9 @@ class MaskReader:
         coder = require("pycocotools.mask", "converting masks")
         for video, object_id in self.read(videos):
             category = self.facts.category(video.name, object_id)
-            head = {"id": self.num_objects, "video_id": video.id, "category_id": category, "iscrowd": 0}
+            crowd = int((video.name, object_id) in self.facts.crowds)
+            head = {"id": self.num_objects, "video_id": video.id, "category_id": category}
+            head |= {"iscrowd": crowd, "object_id": object_id}
             areas = (rle and int(coder.area(rle)) for rle in self._rles(video, object_id))
             boxes = (rle and coder.toBbox(rle).tolist() for rle in self._rles(video, object_id))
             rles = self._rles(video, object_id)

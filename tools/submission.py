@@ -15,7 +15,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
-from common.davis_protocols import MAX_PROPOSALS
+from common.davis_protocols import MAX_PROPOSALS, list_folders_of, listed_sequences
 from common.errors import UserError
 from common.files import atomic_folder, atomic_write
 from common.mask_folders import ids_in, mask_root
@@ -63,18 +63,9 @@ def images_of(folder: Path) -> dict[str, Path | None]:
 
 
 def davis_sequences(root: Path, image_set: str, unsupervised: bool) -> list[str]:
-    """The names in ImageSets/2017/<image_set>.txt; all sequences where there is no folder ImageSets.
-
-    The unsupervised sets without public masks (test-dev, test-challenge) are those of 2019.
-    """
-    if not (root / "ImageSets").is_dir():
-        return list_folders(image_root(root))
-    years = ["2019"] * (unsupervised and image_set.startswith("test")) + ["2017"]
-    lists = [root / "ImageSets" / year / f"{image_set}.txt" for year in years]
-    path = next((path for path in lists if path.is_file()), None)
-    if path is None:
-        raise UserError(f"there is no {lists[0]}: name a set that is there, such as val or test-dev")
-    return path.read_text(encoding="utf-8").split()
+    """The names of a set of the DAVIS root; all sequences where there is no folder ImageSets."""
+    names = listed_sequences(root, image_set, list_folders_of(image_set, unsupervised))
+    return list_folders(image_root(root)) if names is None else names
 
 
 def davis_ids(masks: Path, frames: Collection[str]) -> tuple[Collection[int], str]:
