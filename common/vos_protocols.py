@@ -47,12 +47,19 @@ def _mean_objects(values: dict[int, list[tuple[float, float]]], scale: float) ->
     return {str(i): {"J&F": (J + F) / 2, "J": J, "F": F} for i, (J, F) in means.items()}
 
 
+def _check_single(labels: np.ndarray, path: Path) -> None:
+    if len(ids := ids_in(labels)) > 1:
+        raise UserError(f"{path} has {name_ids(ids)}: a mask in the folder of one object has one id")
+
+
 def _sav_objects(paths: list[Path], result_folder: Path, single_object: bool) -> ScoredVideo:
     """J and F in percent, by id, each from the first frame with that id in truth or result."""
     values: dict[int, list[tuple[float, float]]] = {}
     in_truth: set[int] = set()
-    for truth, result in read_pairs(paths, result_folder):
+    for path, (truth, result) in zip(paths, read_pairs(paths, result_folder), strict=True):
         if single_object:
+            _check_single(truth, path)
+            _check_single(result, result_folder / path.name)
             truth, result = (truth > 0).astype(np.uint8), (result > 0).astype(np.uint8)
         true_ids = ids_in(truth)
         in_truth.update(true_ids)

@@ -31,12 +31,12 @@ def _find_json(path: Path, name: str) -> Path:
 
 
 def _video_names(truth: dict) -> dict[int, str]:
-    """{video id: the folder of its frames}, or the id as text where they have none."""
+    """{video id: the folder of its frames}; the id as text where one has none, or two have the same."""
     names = {}
     for video in truth["videos"]:
         folder, slash, _ = next(iter(video.get("file_names") or []), "").partition("/")
         names[video["id"]] = folder if slash else str(video["id"])
-    return names
+    return names if len(set(names.values())) == len(names) else {number: str(number) for number in names}
 
 
 def _class_names(truth: dict, path: Path, use_categories: bool) -> dict[int, str]:
@@ -72,11 +72,11 @@ def ytvis(
     tracks = read_tracks(truth, found, use_categories, str(annotations), str(results))
     ap = score_tracks(tracks)
     objects, given = (Counter(entry["video_id"] for entry in file) for file in (truth["annotations"], found))
+    names = _video_names(truth)
     videos = {
-        str(video): {"objects": objects[video], "results": given[video], **ap.videos[video]}
+        names[video]: {"objects": objects[video], "results": given[video], **ap.videos[video]}
         for video in tracks.lengths
     }
-    names = _video_names(truth)
     missed = [video for video in tracks.lengths if objects[video] and not given[video]]
     warnings = [
         f"{results} has no result of video {i} ({names[i]}): its objects count as missed" for i in missed

@@ -47,6 +47,14 @@ def test_sav_takes_overlapping_masks_of_single_objects(tmp_path):
     assert report["warnings"] == [f"{tmp_path}/results/cat: SA-V ignores id 009, which the truth lacks"]
 
 
+def test_sav_refuses_two_ids_in_the_folder_of_one_object(tmp_path):
+    for root in ("truth", "results"):
+        write(tmp_path / root / "cat" / "001", [boxes(o1=2)] * 3)
+    write(tmp_path / "results" / "cat" / "001", [boxes(o1=2, o2=8)] * 3)
+    with pytest.raises(UserError, match=r"results/cat/001/00001\.png has ids 1, 2"):
+        sav(tmp_path / "results", tmp_path / "truth")
+
+
 def test_sav_does_not_report_an_object_whose_masks_are_empty(tmp_path):
     for side, maps in (("truth", [NOTHING] * 3), ("results", [boxes(o1=2)] * 3)):
         write(tmp_path / side / "cat" / "000", maps)

@@ -32,7 +32,7 @@ def test_files_or_the_folders_that_hold_them_are_taken(tmp_path):
     assert report["overall"]["AP"] == pytest.approx(1)
     assert report["overall"]["AR1"] == 0.5 and report["overall"]["APl"] == -1
     ap = pytest.approx(1)
-    assert report["videos"] == {"1": {"objects": 2, "results": 2, "AP": ap, "AP50": ap}}
+    assert report["videos"] == {"v1": {"objects": 2, "results": 2, "AP": ap, "AP50": ap}}
     assert report["warnings"] == [] and "tracking" not in report
 
 
@@ -41,9 +41,9 @@ def test_every_video_has_its_own_ap_and_the_mean_over_all_is_another(tmp_path):
     results = tracks_of(MAPS, 7) + tracks_of([*MAPS[:2], NOTHING], 3)
     paths = save(tmp_path, truth_json(truth, {7: 3, 3: 3}), results)
     report = ytvis(*paths)
-    assert list(report["videos"]) == ["3", "7"]
-    assert report["videos"]["7"]["AP"] == pytest.approx(1)
-    assert report["videos"]["3"]["AP"] < report["overall"]["AP"] < 1
+    assert list(report["videos"]) == ["v3", "v7"]
+    assert report["videos"]["v7"]["AP"] == pytest.approx(1)
+    assert report["videos"]["v3"]["AP"] < report["overall"]["AP"] < 1
 
 
 def test_tracking_scores_are_added_on_demand_by_the_names_of_the_classes(tmp_path):
