@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError, require
+from common.mask_folders import score_each
 from common.masks import RLE
 
+MANY = 1000  # annotations or results, from which on further processes are worth their start
 PURPOSE = "YouTube-VIS average precision"
 ANY_CATEGORY = -1
 RESULT_FORM = {"video_id": int, "category_id": int, "score": int | float, "segmentations": list}
@@ -155,7 +157,7 @@ class VisTracks:
     results: Groups
 
 
-def _grouped(entries: list[dict], truth: dict, use_categories: bool, where: str) -> Groups:
+def _grouped(entries: list[dict], truth: dict, use_categories: bool, where: str, num_workers: int) -> Groups:
     """Entries as tracks, those of a video by category; UserError where a video or category is unknown."""
     videos = {video["id"]: video for video in truth["videos"]}
     categories = {category["id"] for category in truth["categories"]}
@@ -168,8 +170,13 @@ def _grouped(entries: list[dict], truth: dict, use_categories: bool, where: str)
             raise UserError(
                 f"{where} {number} is of category {category!r}, which the annotations do not have"
             )
+    names = [f"{where} {number}" for number in range(len(entries))]
+    of_videos = [videos[entry["video_id"]] for entry in entries]
+    num_workers = num_workers if len(entries) >= MANY else 0
+    tracks = score_each(_track, entries, of_videos, names, num_workers=num_workers, title=f"reading {where}s")
+    for number, (entry, track) in enumerate(zip(entries, tracks, strict=True)):
+        video_id, category = entry["video_id"], entry["category_id"]
         crowd = int(entry.get("iscrowd", 0))
-        track = _track(entry, videos[video_id], f"{where} {number}")
         track |= {"id": number + 1, "iscrowd": crowd, "ignore": crowd, "score": entry.get("score")}
         groups[video_id, category if use_categories else ANY_CATEGORY].append(track)
     for tracks in groups.values():
@@ -178,7 +185,12 @@ def _grouped(entries: list[dict], truth: dict, use_categories: bool, where: str)
 
 
 def read_tracks(
-    truth: dict, results: list[dict], use_categories: bool, truth_name: str, results_name: str
+    truth: dict,
+    results: list[dict],
+    use_categories: bool,
+    truth_name: str,
+    results_name: str,
+    num_workers: int = 0,
 ) -> VisTracks:
     """Tracks of annotations and results, both in the official YouTube-VIS form.
 
@@ -191,6 +203,6 @@ def read_tracks(
     return VisTracks(
         {video["id"]: video["length"] for video in sorted(truth["videos"], key=lambda video: video["id"])},
         categories,
-        _grouped(truth["annotations"], truth, use_categories, f"{truth_name}: annotation"),
-        _grouped(results, truth, use_categories, f"{results_name}: result"),
+        _grouped(truth["annotations"], truth, use_categories, f"{truth_name}: annotation", num_workers),
+        _grouped(results, truth, use_categories, f"{results_name}: result", num_workers),
     )

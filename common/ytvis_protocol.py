@@ -64,12 +64,12 @@ def ytvis(
     use_categories: whether a result must have the category of the object
     tracking: add HOTA, CLEAR and Identity of each class and of all (TrackEval) under "tracking"; TrackMAP
     there is TrackEval's AP, which is not the official one
-    num_workers: has no effect, the counting is one process
+    num_workers: processes that read the masks, where there are many
     Each video has the numbers of its objects and results, and the AP and AP50 of that video alone.
     """
     results, annotations = _find_json(results, "results.json"), _find_json(annotations, "instances.json")
     truth, found = read_json(annotations), read_json(results)
-    tracks = read_tracks(truth, found, use_categories, str(annotations), str(results))
+    tracks = read_tracks(truth, found, use_categories, str(annotations), str(results), num_workers)
     ap = score_tracks(tracks)
     objects, given = (Counter(entry["video_id"] for entry in file) for file in (truth["annotations"], found))
     names = _video_names(truth)

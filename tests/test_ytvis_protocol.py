@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from label_folders import NOTHING, blobs, boxes, tracks_of, truth_json
 
+from common import vis_tracks
 from common.errors import UserError
 from common.ytvis_protocol import ytvis
 
@@ -89,3 +90,16 @@ def test_the_order_of_videos_changes_no_bit(tmp_path):
         return json.dumps(ytvis(*save(tmp_path, named, found), tracking=True))
 
     assert score([1, 2, 3, 4, 5, 6, 7]) == score([6, 3, 7, 5, 1, 2, 4])
+
+
+def test_many_masks_are_read_by_several_processes_to_the_same_numbers(tmp_path, monkeypatch):
+    truth = tracks_of(MAPS, 7) + tracks_of(MAPS, 3)
+    paths = save(tmp_path, truth_json(truth, {7: 3, 3: 3}), tracks_of([*MAPS[:2], NOTHING], 3))
+    alone = ytvis(*paths)
+    monkeypatch.setattr(vis_tracks, "MANY", 2)
+    assert ytvis(*paths, num_workers=2) == alone
+    broken = json.loads(paths[0].read_text())
+    broken[0]["segmentations"][0]["size"] = [1, 1]
+    paths[0].write_text(json.dumps(broken))
+    with pytest.raises(UserError, match=r"results\.json: result 0, frame 0, has the size"):
+        ytvis(*paths, num_workers=2)
