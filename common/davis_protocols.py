@@ -223,7 +223,8 @@ def davis_unsupervised(
     official_decay: bool = True,
     num_workers: int = 0,
 ) -> Report:
-    """Unsupervised DAVIS 2017, in fractions of 1; each object names its result under "proposal".
+    """Unsupervised DAVIS 2017, in fractions of 1; each object names its result under "proposal";
+    the official table numbers the objects in the order of these.
 
     definition: davis (davis2017-evaluation): the objects of the first frame, at most 20 proposals, matched by
     the sum of J and F; trackeval (TrackEval's J&F): the objects of all frames, any number of results, matched

@@ -33,7 +33,7 @@ from common.score_report import (
     report_objects,
 )
 from common.types import IGNORE
-from common.vos_dataset import list_folders, read_categories
+from common.vos_dataset import list_folders, read_categories, read_label_map
 
 YOUTUBE_VOS_RULES = {
     "skip": "the frame on which an object first appears is not scored for it",
@@ -91,6 +91,15 @@ def _score_sav(pair: VideoPair, skip_first_and_last: bool) -> ScoredVideo:
         one = _sav_objects(kept, pair.result / folder, single_object=bool(folders))
         objects |= {folder if folders else i: scores for i, scores in one.objects.items()}
         warnings += one.warnings
+        if kept != paths:
+            ends = {str(i) for path in (paths[0], paths[-1]) for i in ids_in(read_label_map(path))}
+            lost = (
+                ends - one.objects.keys() if not folders else {folder} if ends and not one.objects else set()
+            )
+            if lost and kept:
+                warnings.append(
+                    f"{pair.truth}: SA-V scores no first and last mask, so {name_ids(lost)} is left out"
+                )
     return ScoredVideo(objects, warnings)
 
 
@@ -101,11 +110,12 @@ def sav(
 
     skip_first_and_last: leave out the first and the last annotated frame of each video
     """
-    pairs = video_pairs(mask_root(results), mask_root(annotations))
+    masks = mask_root(annotations, ("Annotations_6fps", "Annotations/480p", "Annotations"))
+    pairs = video_pairs(mask_root(results), masks)
     score = partial(_score_sav, skip_first_and_last=skip_first_and_last)
     scored = score_each(score, pairs, num_workers=num_workers)
     videos = {pair.name: video for pair, video in zip(pairs, scored, strict=True)}
-    warnings = videos_without_truth(mask_root(results), mask_root(annotations))
+    warnings = videos_without_truth(mask_root(results), masks)
     return report_objects("sav", mean_jf, videos, warnings)
 
 

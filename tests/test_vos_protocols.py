@@ -47,6 +47,16 @@ def test_sav_takes_overlapping_masks_of_single_objects(tmp_path):
     assert report["warnings"] == [f"{tmp_path}/results/cat: SA-V ignores id 009, which the truth lacks"]
 
 
+def test_sav_says_which_objects_are_on_the_first_and_last_mask_alone(tmp_path):
+    maps = [boxes(o1=2, o2=8), boxes(o1=2), boxes(o1=2)]
+    write(tmp_path / "truth" / "Annotations_6fps" / "cat", maps)
+    write(tmp_path / "results" / "cat", maps)
+    report = sav(tmp_path / "results", tmp_path / "truth")
+    assert list(report["videos"]["cat"]["objects"]) == ["1"]
+    assert len(report["warnings"]) == 1 and "id 2 is left out" in report["warnings"][0]
+    assert sav(tmp_path / "results", tmp_path / "truth", skip_first_and_last=False)["warnings"] == []
+
+
 def test_sav_refuses_two_ids_in_the_folder_of_one_object(tmp_path):
     for root in ("truth", "results"):
         write(tmp_path / root / "cat" / "001", [boxes(o1=2)] * 3)
