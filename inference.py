@@ -102,6 +102,7 @@ class GlobalTracker:
         iou_age: int = option(3, "frames since a track was seen up to which its last mask counts", least=0)
         max_age: int = option(30, "frames unseen after which a track is dormant", least=0)
         max_dormant: int = option(256, "dormant tracks that are kept; the oldest leave first", least=0)
+        similarity: str = option("bi_softmax", "what pairs are chosen by", ("bi_softmax", "cosine"))
         similarity_temperature: float = option(0.1, "temperature of the bi-softmax of cosines", least=0.001)
 
     def __init__(self, config: Config | None = None):
@@ -160,8 +161,10 @@ class GlobalTracker:
         bonus = self.config.iou_weight * self._recent_ious(masks, detections, tracks)
         least = {True: self.config.match_threshold, False: self.config.revive_threshold}
         thresholds = torch.tensor([least[track in self.bank] for track in tracks])
-        similarity = bi_softmax(cosine, self.config.similarity_temperature) + bonus
-        for row, column in assign(similarity, cosine + bonus >= thresholds):
+        similarity = (1 + cosine) / 2
+        if self.config.similarity == "bi_softmax":
+            similarity = bi_softmax(cosine, self.config.similarity_temperature)
+        for row, column in assign(similarity + bonus, cosine + bonus >= thresholds):
             ids[detections[row]] = tracks[column]
 
     def _recent_ious(self, masks: Tensor | None, detections: Tensor, tracks: list[int]) -> Tensor:

@@ -200,15 +200,15 @@ class Trainer:
             with nullcontext() if last or distributed.world_size() == 1 else self.objective.no_sync():
                 with autocast(self.device, self.args.amp):
                     losses = self.objective(clip.to(self.device, non_blocking=True))
-                self._check_finite(losses)
                 self.scaler.scale(sum(losses.values()) / len(clips)).backward()
             shares = {f"loss/{name}": loss.detach() / len(clips) for name, loss in losses.items()}
             for name, value in (shares | self.criterion.stats).items():
                 total[name] = total.get(name, 0) + value
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.objective.parameters(), self.args.clip_grad)
-        if not self.scaler.is_enabled():  # which skips such a step by itself
-            self._check_finite({"gradient_norm": norm})
+        losses = {name.removeprefix("loss/"): value for name, value in total.items() if "loss/" in name}
+        # The scaler skips a step whose gradient is not finite by itself.
+        self._check_finite(losses if self.scaler.is_enabled() else losses | {"gradient_norm": norm})
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -219,8 +219,8 @@ class Trainer:
         return {**total, "gradient_norm": norm}
 
     def _check_finite(self, losses: dict[str, Tensor]) -> None:
-        """Stop before a loss that is not finite reaches the weights."""
-        values = torch.stack([value.detach() for value in losses.values()])
+        """Stop before a loss that is not finite reaches the weights; one transfer to the CPU."""
+        values = torch.stack(list(losses.values()))
         if not values.isfinite().all():
             terms = ", ".join(
                 f"{name} {value:.4g}" for name, value in zip(losses, values.tolist(), strict=True)

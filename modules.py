@@ -85,11 +85,13 @@ class DecoderLayer(nn.Module):
 class FeaturePyramid(nn.Module):
     """The 1x1 projection of layer4, joined by 1x1 laterals of layers 1-3 down to the stride of the masks.
 
-    Returns the levels that tokens attend to, coarse to fine, and the mask features. At mask stride 32 there
-    are no laterals: everything comes from the projected layer4.
+    Returns the levels that tokens attend to, coarse to fine: the finest three that are not finer than
+    `attention_stride`; and the mask features. At mask stride 32 there are no laterals: everything comes from
+    the projected layer4. The 3x3 convolution is depthwise: what mixes channels is the last layer of the mask
+    head, because masks are dot products, and in full it would cost half as much as a ResNet-50.
     """
 
-    def __init__(self, channels: list[int], dim: int, mask_stride: int):
+    def __init__(self, channels: list[int], dim: int, mask_stride: int, attention_stride: int = 8):
         super().__init__()
         self.proj = nn.Conv2d(channels[-1], dim, 1)
         self.strides = STRIDES[1 : STRIDES.index(mask_stride) + 1]
@@ -97,17 +99,19 @@ class FeaturePyramid(nn.Module):
             nn.Conv2d(channels[STRIDES[::-1].index(s)], dim, 1) for s in self.strides
         )
         self.norms = nn.ModuleList(nn.GroupNorm(8, dim) for _ in range(len(self.strides) + 1))
-        self.smooth = nn.Conv2d(dim, dim, 3, padding=1)
+        self.smooth = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        coarse = 1 + sum(stride >= attention_stride for stride in self.strides)
+        self.attended = slice(max(0, coarse - 3), coarse)
 
     def forward(self, stages: dict[int, Tensor]) -> tuple[list[Tensor], Tensor]:
-        """{stride: (B, C, h, w)} to ([(B, D, h, w) for strides 32, 16, 8], (B, D, h, w) at mask stride)."""
+        """{stride: (B, C, h, w)} to (up to three levels (B, D, h, w), mask features (B, D, h, w))."""
         x = self.norms[0](self.proj(stages[32]))
         levels = [x]
         for stride, lateral, norm in zip(self.strides, self.laterals, self.norms[1:], strict=True):
             above = F.interpolate(x, size=stages[stride].shape[-2:], mode="bilinear", align_corners=False)
             x = norm(lateral(stages[stride]) + above)
             levels.append(x)
-        return levels[:3], self.smooth(x)
+        return levels[self.attended], self.smooth(x.relu())
 
 
 class TemporalAssociationModule(nn.Module):
@@ -147,6 +151,9 @@ class VITA_TCOVIS(nn.Module):
         num_heads: int = option(8, "attention heads", least=1)
         feedforward_dim: int = option(1024, "width of the decoder's feed-forward layers", least=1)
         mask_stride: int = option(4, "stride of the mask features; 32 is without laterals", (4, 8, 16, 32))
+        attention_stride: int = option(
+            8, "finest stride that tokens attend to, of three; 4 is for small pictures", (4, 8, 16, 32)
+        )
         masked_attention: bool = option(True, "let tokens attend only inside their previous mask")
 
     def __init__(self, config: Config, *, pretrained: bool = True):
@@ -157,10 +164,11 @@ class VITA_TCOVIS(nn.Module):
             heads = f"--num_heads {config.num_heads}"
             raise UserError(f"--hidden_dim {D} must be a multiple of 8 and of {heads}")
         self.backbone = Backbone(config.backbone, config.backbone_weights, pretrained=pretrained)
-        self.pyramid = FeaturePyramid(self.backbone.channels, D, config.mask_stride)
+        self.pyramid = FeaturePyramid(self.backbone.channels, D, config.mask_stride, config.attention_stride)
         self.tokens = nn.Parameter(torch.randn(config.num_tokens, D))
         self.token_positions = nn.Parameter(torch.randn(config.num_tokens, D))
-        self.level_embedding = nn.Parameter(torch.randn(min(3, len(self.pyramid.norms)), D))
+        num_levels = self.pyramid.attended.stop - self.pyramid.attended.start
+        self.level_embedding = nn.Parameter(torch.randn(num_levels, D))
         self.layers = nn.ModuleList(
             DecoderLayer(D, config.num_heads, config.feedforward_dim) for _ in range(config.decoder_layers)
         )
@@ -169,14 +177,16 @@ class VITA_TCOVIS(nn.Module):
         self.mask_head = nn.Sequential(
             nn.Linear(D, D), nn.ReLU(inplace=True), nn.Linear(D, D), nn.ReLU(inplace=True), nn.Linear(D, D)
         )
+        self.foreground_head = nn.Conv2d(D, 1, 1)
         self.association = TemporalAssociationModule(D)
 
     def forward(self, frames: Tensor, prompt: Tensor | None = None) -> dict[str, Any]:
         """frames (B, T, 3, H, W), ImageNet-normalised, H and W multiples of 32; `prompt` is not used.
 
         Returns `class_logits` (B, T, N, num_classes + 1; the last is "no object"), `mask_logits` (B, T, N, h,
-        w) at the mask stride, `embeddings` (B, T, N, 128), and in training `aux`: a list of class_logits and
-        mask_logits of the tokens before each layer. Raises ValueError where the frames are not padded.
+        w) at the mask stride, `embeddings` (B, T, N, 128), `foreground_logits` (B, T, h, w) of the mask
+        features, whatever the tokens; and in training `aux`: a list of class_logits and mask_logits of the
+        tokens before each layer. Raises ValueError where the frames are not padded.
         """
         B, T, _, H, W = frames.shape
         if H % self.stride or W % self.stride:
@@ -184,7 +194,12 @@ class VITA_TCOVIS(nn.Module):
         levels, mask_features = self.pyramid(self.backbone(frames.flatten(0, 1)))  # (B*T, D, h, w)
         tokens, predictions = self._decode(levels, mask_features)
         *aux, last = [{name: x.unflatten(0, (B, T)) for name, x in p.items()} for p in predictions]
-        return {**last, "embeddings": self.association(tokens).unflatten(0, (B, T)), "aux": aux}
+        return {
+            **last,
+            "embeddings": self.association(tokens).unflatten(0, (B, T)),
+            "foreground_logits": self.foreground_head(mask_features).squeeze(1).unflatten(0, (B, T)),
+            "aux": aux,
+        }
 
     def _decode(self, levels: list[Tensor], mask_features: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
         """Final tokens (B*T, N, D); predictions before and after every layer, in evaluation the last."""

@@ -107,6 +107,19 @@ def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return 1 - (2 * intersection + 1) / (probs.sum(1) + (targets * weights).sum(1) + 1)
 
 
+def foreground_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """(M,) cross-entropy plus dice of (M, h, w) logits: does a cell lie on any object of (M, H, W) labels?
+
+    The target is the share of each cell that lies on objects. It teaches the mask features where objects are
+    before any token has found them, as the semantic loss of YOLACT (Bolya et al. 2019) does.
+    """
+    counted = (labels != IGNORE).float()
+    weights = F.adaptive_avg_pool2d(counted, logits.shape[-2:]).flatten(1)
+    objects = F.adaptive_avg_pool2d((labels > 0) * counted, logits.shape[-2:]).flatten(1)
+    targets = objects / weights.clamp(min=1e-6)
+    return mask_bce(logits.flatten(1), targets, weights) + dice_loss(logits.flatten(1), targets, weights)
+
+
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """The weighted mean over the values of all processes; 0 where nothing weighs."""
     total = distributed.all_reduce_mean(weights.sum())
@@ -283,7 +296,8 @@ class HungarianMatcher:
 
 
 class TCOVISCriterion(nn.Module):
-    """The joint loss: class, mask and dice of every decoder layer; matching and contrastive loss of the last.
+    """The joint loss: class, mask and dice of every decoder layer; matching and contrastive loss of the last;
+    foreground loss of the mask features.
 
     `stats` holds detached figures of the last call that are not losses: the sums and counts of
     `cosine_statistics` and the number of costs that were not finite.
@@ -296,6 +310,7 @@ class TCOVISCriterion(nn.Module):
         w_dice: float = option(5.0, "weight of the dice loss", least=0)
         w_match: float = option(2.0, "weight of the supervised matching loss", least=0)
         w_ctr: float = option(1.0, "weight of the contrastive loss", least=0)
+        w_foreground: float = option(5.0, "weight of the mask features' foreground loss", least=0)
         no_object: float = option(0.1, "weight of the no-object class in the class loss", least=0)
         cost_class: float = option(2.0, "class cost of the matcher", least=0)
         cost_mask: float = option(5.0, "mask cost of the matcher", least=0)
@@ -329,13 +344,14 @@ class TCOVISCriterion(nn.Module):
         return self.log_temperature.exp()
 
     def forward(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
-        """Returns the weighted scalars "class", "mask", "dice", "match" and "contrastive"."""
+        """Returns the weighted scalars "class", "mask", "dice", "foreground", "match", "contrastive"."""
         with torch.autocast(clip.frames.device.type, enabled=False):
             layers = [*outputs["aux"], outputs] if self.config.deep_supervision else [outputs]
             match = self.matcher(layers, clip, self.config.num_points)
             return {
                 "class": self.config.w_class * self._class_loss(layers, clip, match),
                 **self._mask_losses(layers, clip, match),
+                **self._foreground_loss(outputs, clip),
                 **self._association_losses(outputs["embeddings"].float(), clip, match.assigned[-1]),
             }
 
@@ -382,6 +398,14 @@ class TCOVISCriterion(nn.Module):
         return torch.stack(
             [mask_bce(at_points, targets, weights).sum(), dice_loss(at_points, targets, weights).sum()]
         )
+
+    def _foreground_loss(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
+        """The mean over all frames; nothing for outputs without `foreground_logits`."""
+        if "foreground_logits" not in outputs:
+            return {}
+        logits = outputs["foreground_logits"].flatten(0, 1).float()
+        loss = foreground_loss(logits, clip.labels.flatten(0, 1)).mean()
+        return {"foreground": self.config.w_foreground * loss}
 
     def _association_losses(self, embeddings: Tensor, clip: Clip, assigned: Tensor) -> dict[str, Tensor]:
         """Matching and contrastive loss of the matched tokens of the last layer."""

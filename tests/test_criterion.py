@@ -10,7 +10,7 @@ from clips import make_clip, perfect_outputs, random_clip, random_outputs
 from torch import Tensor
 
 from common.types import IGNORE, Clip
-from utils import HungarianMatcher, TCOVISCriterion
+from utils import HungarianMatcher, TCOVISCriterion, foreground_loss
 
 
 @pytest.fixture(autouse=True)
@@ -251,6 +251,15 @@ def test_deep_supervision_counts_earlier_layers_and_only_where_it_is_on():
 def test_the_assign_switch_reaches_the_losses():
     clip, outputs = swapped_clip()
     assert losses_of(outputs, clip, assign="frame")["mask"] < 0.01 < losses_of(outputs, clip)["mask"]
+
+
+def test_foreground_counts_where_the_network_has_it_with_its_weight():
+    clip = random_clip(0)
+    outputs = random_outputs(0, clip)
+    assert "foreground" not in losses_of(outputs, clip)
+    outputs["foreground_logits"] = torch.randn(clip.labels.shape)
+    plain = foreground_loss(outputs["foreground_logits"].flatten(0, 1), clip.labels.flatten(0, 1)).mean()
+    assert losses_of(outputs, clip, w_foreground=3.0)["foreground"] == pytest.approx(3 * float(plain))
 
 
 @pytest.mark.parametrize("flag, name", [("w_class", "class"), ("w_mask", "mask"), ("w_dice", "dice")])

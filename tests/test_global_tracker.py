@@ -344,3 +344,13 @@ def test_half_precision_embeddings_are_compared_in_float32():
     tracker = make_tracker()
     assert update(tracker, AXES[0].bfloat16()) == [1] == update(tracker, at(0.9).bfloat16())
     assert tracker.bank[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("similarity, expected", [("cosine", [3, 2]), ("bi_softmax", [3, 1])])
+def test_pairs_are_chosen_by_cosine_or_by_bi_softmax(similarity, expected):
+    """The second detection looks a little more like track 2 than 1, but so does the first."""
+    tracker = make_tracker(similarity=similarity, match_threshold=0.0)
+    tracks = torch.tensor([[3.0, 0, 1, 2], [3, 3, 3, 3], [0, 1, 2, 3]])
+    assert tracker.update(tracks, torch.ones(3)).tolist() == [1, 2, 3]
+    detections = torch.tensor([[0.0, 1, 2, 2], [2, 0, 3, 2]])
+    assert tracker.update(detections, torch.ones(2)).tolist() == expected

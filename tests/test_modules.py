@@ -36,7 +36,8 @@ def test_shapes_follow_mask_stride_and_number_of_classes(mask_stride, num_classe
     outputs = network(make_frames(2, 3, 3, 64, 96))
     masks, classes = (2, 3, 5, 64 // mask_stride, 96 // mask_stride), (2, 3, 5, num_classes + 1)
     layer = {"class_logits": classes, "mask_logits": masks}
-    assert shapes(outputs) == {**layer, "embeddings": (2, 3, 5, 128)}
+    others = {"embeddings": (2, 3, 5, 128), "foreground_logits": (*masks[:2], *masks[3:])}
+    assert shapes(outputs) == {**layer, **others}
     assert [shapes(aux) for aux in outputs["aux"]] == [layer, layer]  # before layer 1, and after it
 
 
@@ -55,6 +56,17 @@ def test_laterals_reach_down_to_the_mask_stride(mask_stride):
     assert features.shape == (1, 32, 64 // mask_stride, 64 // mask_stride)
 
 
+@pytest.mark.parametrize("mask_stride", [4, 8, 16, 32])
+@pytest.mark.parametrize("attention_stride", [4, 8, 16, 32])
+def test_tokens_attend_to_three_strides_at_most_none_finer_than_asked(attention_stride, mask_stride):
+    network = make_network(mask_stride=mask_stride, attention_stride=attention_stride, decoder_layers=3)
+    _, given = decode(network, make_frames(1, 1, 3, 64, 64))
+    strides = [s for s in (32, 16, 8, 4) if s >= max(attention_stride, mask_stride)][-3:]
+    places = [(64 // stride) ** 2 for stride in strides]
+    assert [args[2].shape[1] for args in given] == (3 * places)[:3]
+    assert len(network.level_embedding) == len(strides)
+
+
 @pytest.mark.parametrize("masked_attention", [True, False])
 @pytest.mark.parametrize("mask_stride", [4, 32])
 def test_every_parameter_gets_a_gradient(mask_stride, masked_attention):
@@ -63,7 +75,8 @@ def test_every_parameter_gets_a_gradient(mask_stride, masked_attention):
     layers = [outputs, *outputs["aux"]]
     terms = [layer[name].square().mean() for layer in layers for name in ("class_logits", "mask_logits")]
     weights = make_frames(128)  # the plain sum of a LayerNorm's output has no gradient
-    (sum(terms) + (outputs["embeddings"] * weights).sum()).backward()
+    terms += [(outputs["embeddings"] * weights).sum(), outputs["foreground_logits"].square().mean()]
+    sum(terms).backward()
     without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     keys = [name for name in without if name.endswith(".k.bias")]  # softmax does not see a shift of all keys
     assert without == keys

@@ -15,6 +15,7 @@ from utils import (
     contrastive_loss,
     cosine_statistics,
     dice_loss,
+    foreground_loss,
     mask_bce,
     matching_loss,
     object_identities,
@@ -125,6 +126,22 @@ def test_a_weighted_mean_of_nothing_is_zero_with_a_zero_gradient():
     mean.backward()
     assert mean == 0 and values.grad.tolist() == [0, 0, 0]
     assert weighted_mean(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 1.0])).item() == pytest.approx(1.75)
+
+
+def test_foreground_is_the_share_of_a_cell_that_lies_on_any_object():
+    labels = torch.tensor([[[1, 0, 2, 2], [0, 0, 2, IGNORE]]], dtype=torch.uint8)  # two cells of 2x2
+    p, q = (torch.sigmoid(torch.tensor(x)).item() for x in (0.3, -1.2))
+    bce = -(0.25 * math.log(p) + 0.75 * math.log(1 - p)) - 0.75 * math.log(q)  # a quarter is ignored
+    dice = 1 - (2 * (0.25 * p + 0.75 * q) + 1) / (p + 0.75 * q + 0.25 + 0.75 + 1)
+    loss = foreground_loss(torch.tensor([[[0.3, -1.2]]]), labels)
+    assert loss.tolist() == pytest.approx([bce / 1.75 + dice])
+
+
+def test_foreground_of_a_frame_that_is_ignored_as_a_whole_costs_nothing():
+    logits = torch.randn(1, 2, 2, requires_grad=True)
+    loss = foreground_loss(logits, torch.full((1, 8, 8), IGNORE, dtype=torch.uint8))
+    loss.sum().backward()
+    assert loss.tolist() == [0.0] and not logits.grad.any()
 
 
 # ------------------------------------------------------------------------------------------------ association
