@@ -1,6 +1,6 @@
 """What each part is worth: the network trained without it, the tracker run without it, on `hard` videos.
 
-python -m benchmarks.ablations --run_dir runs/ablations --table docs/ablations.md
+python -m benchmarks.ablations --run_dir runs/ablations
 
 Every row is `main.py @presets/ablation.txt` with the row's flags, once for each seed, which draws weights,
 order and augmentation; the videos are the same. It is scored on held-out videos by the run's own final
@@ -24,7 +24,6 @@ from common import synthetic
 from common.checkpoint import load_network
 from common.config import Parser, config_from_dict
 from common.errors import UserError, run_command
-from common.files import atomic_write
 from common.run_folder import write_json
 from common.vos_dataset import VOSFolder
 from evaluate import evaluate_tracker
@@ -32,8 +31,8 @@ from inference import VITATracker
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = "presets/ablation.txt"
-DATA = {"profile": "hard", "seed": 0, "train_videos": 3000, "valid_videos": 100, "frames": 20, "size": 64}
-LONG = {"profile": "hard", "seed": 1, "train_videos": 0, "valid_videos": 40, "frames": 60, "size": 64}
+DATA = {"profile": "hard", "seed": 0, "train_videos": 2500, "valid_videos": 60, "frames": 20, "size": 64}
+LONG = {"profile": "hard", "seed": 1, "train_videos": 0, "valid_videos": 30, "frames": 60, "size": 64}
 
 REFERENCE = "reference"
 TRAINING = {
@@ -142,7 +141,6 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=TRAINING, default=list(TRAINING), help="to train")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--jobs", type=int, default=2, help="runs that take place at a time")
-    parser.add_argument("--table", type=Path, help="write the tables into this file of Markdown")
     args = parser.parse_args()
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs} is too small: at least 1")
@@ -160,11 +158,7 @@ def main() -> None:
         places = [place for place, (row, _) in zip(places, runs, strict=True) if row == REFERENCE]
         tracked = {row: [track(place, videos, flags) for place in places] for row, flags in TRACKER.items()}
         lines += ["", *table(TRACKER, tracked)]
-    text = "\n".join(lines) + "\n"
-    print(text, end="")
-    if args.table:
-        with atomic_write(args.table) as temporary:
-            temporary.write_text(text)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
