@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.config import option
 from common.errors import UserError
-from common.masks import pad_to_stride
+from common.memory import zeros
 from common.seeding import mix, seeded
 from common.transforms import (
     LONGEST,
@@ -46,6 +46,14 @@ def compact_labels(label_maps: list[np.ndarray]) -> tuple[Tensor, list[int]]:
     return torch.from_numpy(slots[source]), ids[:MOST_SLOTS]
 
 
+def label_slots(label_maps: list[np.ndarray]) -> tuple[list[Tensor], list[int]]:
+    """As `compact_labels`, but ids of 8 bits stay as they are: every one of them is a slot of its own."""
+    if all(label_map.dtype == np.uint8 for label_map in label_maps):
+        return [torch.from_numpy(label_map) for label_map in label_maps], list(range(1, IGNORE))
+    labels, ids = compact_labels(label_maps)
+    return list(labels), ids
+
+
 def select_objects(labels: Tensor, num_objects: int, min_area: int) -> list[int]:
     """The labels of the most frequent objects of a clip, most frequent first.
 
@@ -62,29 +70,32 @@ def select_objects(labels: Tensor, num_objects: int, min_area: int) -> list[int]
 
 def keep_objects(labels: Tensor, kept: list[int]) -> Tensor:
     """Relabel (T, H, W) so that kept[k] becomes slot k + 1; others are "ignore", never background."""
-    table = torch.full((256,), IGNORE, dtype=torch.uint8)
-    table[0] = 0
-    table[kept] = torch.arange(1, len(kept) + 1, dtype=torch.uint8)
-    return table[labels.long()]
+    table = np.full(256, IGNORE, dtype=np.uint8)
+    table[[0, *kept]] = np.arange(len(kept) + 1)
+    return torch.from_numpy(table.take(labels.numpy()))  # NumPy takes indices of 8 bits as they are
+
+
+def join(tensors: list[Tensor], stride: int | None = None) -> Tensor:
+    """Tensors (1, ...) as one batch: zeros at the ends of the axes make them alike.
+
+    With a `stride` the last two axes, H and W, grow to multiples of it.
+    """
+    size = [max(sides) for sides in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    if stride:
+        size[-2:] = [side + -side % stride for side in size[-2:]]
+    batch = zeros(len(tensors), *size, dtype=tensors[0].dtype)
+    for item, tensor in zip(batch, tensors, strict=True):
+        item[tuple(slice(side) for side in tensor.shape[1:])] = tensor[0]
+    return batch
 
 
 def collate(clips: list[Clip]) -> Clip:
     """One batch of single clips: padded at the right and the bottom, with background, to multiples of 32."""
-    H = max(clip.labels.shape[-2] for clip in clips)
-    W = max(clip.labels.shape[-1] for clip in clips)
-    K = max(clip.ids.shape[1] for clip in clips)
-
-    def fill(tensor: Tensor, *size: int) -> Tensor:
-        padding = [
-            p for have, want in zip(tensor.shape[::-1], size[::-1], strict=False) for p in (0, want - have)
-        ]
-        return torch.nn.functional.pad(tensor, padding)
-
     return Clip(
-        frames=pad_to_stride(torch.cat([fill(clip.frames, H, W) for clip in clips]), STRIDE),
-        labels=pad_to_stride(torch.cat([fill(clip.labels, H, W) for clip in clips]), STRIDE),
-        ids=torch.cat([fill(clip.ids, K) for clip in clips]),
-        classes=torch.cat([fill(clip.classes, K) for clip in clips]),
+        frames=join([clip.frames for clip in clips], STRIDE),
+        labels=join([clip.labels for clip in clips], STRIDE),
+        ids=join([clip.ids for clip in clips]),
+        classes=join([clip.classes for clip in clips]),
         names=[names for clip in clips for names in clip.names],
         skipped=[path for clip in clips for path in clip.skipped],
     )
@@ -149,18 +160,19 @@ class YouTubeVOSDataset(Dataset[Clip]):
     def _draw(self, index: int) -> Clip:
         video = self.folder.videos[index % len(self.folder.videos)]
         names = [video.annotated[place] for place in self._places(len(video.annotated))]
-        frames = torch.from_numpy(np.stack([video.read_frame(name) for name in names])).permute(0, 3, 1, 2)
-        labels, ids = compact_labels([video.read_labels(name) for name in names])
+        labels, ids = label_slots([video.read_labels(name) for name in names])
+        frames = (torch.from_numpy(video.read_frame(name)).permute(2, 0, 1) for name in names)
         if self.training:
             frames, labels = self.config(frames, labels, self.config.image_size)
         else:
             image_size = self.config.image_size
-            size = fit_short_side(*frames.shape[-2:], image_size, LONGEST * image_size)
-            frames, labels = resize_frames(frames, size), resize_labels(labels, size)
+            size = fit_short_side(*labels[0].shape, image_size, LONGEST * image_size)
+            frames = normalise(torch.stack([resize_frames(frame, size) for frame in frames]))
+            labels = torch.stack([resize_labels(label_map, size) for label_map in labels])
         kept = select_objects(labels, self.config.num_tokens, self.config.min_area)
         chosen = [ids[label - 1] for label in kept]
         return Clip(
-            frames=normalise(frames).unsqueeze(0),
+            frames=frames.unsqueeze(0),
             labels=keep_objects(labels, kept).unsqueeze(0),
             ids=torch.tensor([chosen], dtype=torch.int64).view(1, -1),
             classes=torch.tensor([self._classes(video, chosen)], dtype=torch.int64).view(1, -1),

@@ -22,6 +22,7 @@ from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.errors import UserError, available, run_command
 from common.masks import (
+    above,
     labels_from_masks,
     mask_intersections,
     mask_ious,
@@ -29,6 +30,7 @@ from common.masks import (
     pad_to_stride,
     suppress,
 )
+from common.memory import empty
 from common.precision import AMP, autocast
 from common.progress import progress
 from common.results import ResultsSpool, VideoOutput, remove_video, videos_of
@@ -323,22 +325,23 @@ class VITATracker:
         self, logits: Tensor, padded: tuple[int, int], size: tuple[int, int], full: tuple[int, int]
     ) -> Tensor:
         """(K, h, w) mask logits to (K, H, W) probabilities: undo stride, padding and resizing."""
-        logits = logits[:, None]  # K is the batch: there may be none
-        logits = F.interpolate(logits, padded, mode="bilinear", align_corners=False)[
-            ..., : size[0], : size[1]
-        ]
-        if size != full:
-            logits = F.interpolate(logits, full, mode="bilinear", align_corners=False)
-        return logits[:, 0].sigmoid()
+        probs = empty(len(logits), *full, device=logits.device)
+        together = 1 if logits.device.type == "cpu" else max(1, len(logits))  # a CPU's caches are small
+        for part, large in zip(logits.split(together), probs.split(together), strict=True):
+            part = part[:, None]  # K is the batch: there may be none
+            part = F.interpolate(part, padded, mode="bilinear")[..., : size[0], : size[1]]
+            if size != full:
+                part = F.interpolate(part, full, mode="bilinear")
+            torch.sigmoid(part[:, 0], out=large)
+        return probs
 
     def _tracks(self, ids: Tensor, masks: Tensor, scores: Tensor) -> Tracks:
         """Each pixel goes to the largest score times probability among the tracks above the threshold."""
-        weighted = (masks * scores[:, None, None]).where(masks > self.mask_threshold, 0.0)
         records = self.global_tracker.records
         classes = [int(records[track].class_probs.argmax()) for track in ids.tolist()]
         return Tracks(
             ids=ids,
-            labels=labels_from_masks(weighted, ids, threshold=0.0),
+            labels=labels_from_masks(masks, ids, self.mask_threshold, scores),
             masks=masks,
             scores=scores,
             classes=torch.tensor(classes, dtype=torch.int64, device=ids.device),
@@ -435,7 +438,7 @@ def process_video(
     begun, count, encode = time.monotonic(), 0, available("pycocotools.mask")
 
     def write(name: str, frame: Tensor, tracks: Tracks) -> None:
-        output.add(name, frame, tracks.labels.cpu())
+        output.add(name, frame, tracks.labels)
         spool.add_frame(name, track_rows(tracks, tracker.mask_threshold, encode=encode))
 
     spool.start_video(video.name)
@@ -447,7 +450,9 @@ def process_video(
         autocast(pick_device(args.device), args.amp),
     ):
         for name, frame, tracks, _ in track_video(tracker, video.name, frames, prompt_of):
-            writer.submit(write, name, frame, replace(tracks, masks=tracks.masks > tracker.mask_threshold))
+            writer.submit(
+                write, name, frame, replace(tracks, masks=above(tracks.masks, tracker.mask_threshold))
+            )
             count += 1
     seconds = time.monotonic() - begun
     print(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s", flush=True)

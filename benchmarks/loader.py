@@ -37,11 +37,10 @@ PARTS = (
     (Video, "read_labels", "masks: read, decode, check"),
     (transforms, "resize_frames", "resize frames"),
     (transforms, "resize_labels", "resize masks"),
-    (transforms.Augmentation, "__call__", "crop, flip, colours"),
-    (dataset, "compact_labels", "ids to slots"),
+    (transforms.Augmentation, "__call__", "crop, flip"),
+    (transforms, "recolour", "colours, normalise"),
     (dataset, "select_objects", "choose objects"),
     (dataset, "keep_objects", "leave out the others"),
-    (dataset, "normalise", "normalise"),
 )
 
 

@@ -1,6 +1,8 @@
 """Peak resident memory of inference.py on a synthetic video of 200 and of 2,000 frames, and their ratio.
 
 python -m benchmarks.memory --checkpoint runs/1/best.pth
+
+The program ends with exit status 1 where the long video takes more than 1.05 times as much as the short one.
 """
 
 import argparse
@@ -9,10 +11,12 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.tracker import Aim, judge
 from common import synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTHS = (200, 2000)
+AIM = 1.05
 RUN = """
 import sys, inference
 inference.main()
@@ -44,7 +48,7 @@ def main() -> None:
                 peak_memory(args.checkpoint.resolve(), data / "valid" / "JPEGImages", Path(folder) / "out")
             )
         print(f"{length:5} frames: {peaks[-1]:8.1f} MiB")
-    print(f"ratio {peaks[1] / peaks[0]:.3f}")
+    judge([Aim(f"peak memory, {LENGTHS[1]} / {LENGTHS[0]} frames", peaks[1] / peaks[0], AIM)])
 
 
 if __name__ == "__main__":

@@ -17,18 +17,56 @@ def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
     return labels.unsqueeze(-3) == ids.to(labels)[:, None, None]
 
 
-def labels_from_masks(masks: Tensor, ids: Tensor, threshold: float = 0.5) -> Tensor:
-    """(K, H, W) scores and (K,) ids to an (H, W) int64 label map: the largest above a threshold.
+def above(masks: Tensor, threshold: float) -> Tensor:
+    """`masks > threshold`; on the CPU by NumPy, which compares several times as fast as torch."""
+    return torch.from_numpy(masks.numpy() > threshold) if masks.device.type == "cpu" else masks > threshold
 
-    Background (0) is where no probability exceeds the threshold; among equals the first wins.
-    """
-    floor = (
-        torch.full_like(masks[:1], threshold)
-        if len(masks)
-        else masks.new_full((1, *masks.shape[1:]), threshold)
-    )
-    winner = torch.cat([floor, masks]).argmax(0)
+
+def _span(there: np.ndarray) -> slice:
+    """From the first to the last True; empty where there is none."""
+    places = np.flatnonzero(there)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
+
+
+def windows(masks: Tensor) -> list[tuple[slice, slice]]:
+    """The rows and the columns in which each of (K, H, W) bool masks lies; empty where it is empty."""
+    masks = masks.view(torch.uint8)
+    rows, columns = (masks.amax(axis).cpu().numpy() for axis in (2, 1))
+    return [(_span(row), _span(column)) for row, column in zip(rows, columns, strict=True)]
+
+
+def labels_at_once(masks: Tensor, ids: Tensor, threshold: float, scores: Tensor) -> Tensor:
+    """`labels_from_masks` in a few operations on all masks, as a GPU likes it."""
+    weighted = (masks * scores[:, None, None]).where(masks > threshold, 0.0)
+    winner = torch.cat([masks.new_zeros(1, *masks.shape[1:]), weighted]).argmax(0)
     return torch.cat([ids.new_zeros(1), ids]).long()[winner]
+
+
+def labels_in_turn(masks: Tensor, ids: Tensor, threshold: float, scores: Tensor) -> Tensor:
+    """`labels_from_masks`, each mask only where it lies: a CPU has to go through much less memory."""
+    inside = above(masks, threshold)
+    labels = ids.new_zeros(masks.shape[1:], dtype=torch.int64)
+    best = masks.new_zeros(masks.shape[1:])
+    for k, (track, window) in enumerate(zip(ids.tolist(), windows(inside), strict=True)):
+        weighted = masks[k][window] * scores[k]
+        better = inside[k][window] & (weighted > best[window])
+        labels[window].masked_fill_(better, track)
+        best[window] = torch.where(better, weighted, best[window])
+    return labels
+
+
+def labels_from_masks(
+    masks: Tensor, ids: Tensor, threshold: float = 0.5, scores: Tensor | None = None
+) -> Tensor:
+    """(K, H, W) probabilities and (K,) ids to an (H, W) int64 label map: the largest above a threshold.
+
+    scores: (K,) what probabilities are multiplied with before they are compared, 1 where it is None
+    Background (0) is where no probability exceeds the threshold, or no product exceeds 0; among equals the
+    first wins.
+    """
+    scores = masks.new_ones(len(masks)) if scores is None else scores
+    label = labels_in_turn if masks.device.type == "cpu" else labels_at_once
+    return label(masks, ids, threshold, scores)
 
 
 def pad_to_stride(frames: Tensor, stride: int) -> Tensor:
@@ -71,10 +109,21 @@ def suppress(masks: Tensor, scores: Tensor, named: Tensor, max_iou: float, max_i
 
 
 def encode_rle(mask: np.ndarray) -> RLE:
-    """(H, W) bool mask to a compressed run-length encoding with text counts, as JSON wants it."""
+    """(H, W) bool mask to a compressed run-length encoding with text counts, as JSON wants it.
+
+    Only the columns that hold the object are searched for runs, which go down the columns.
+    """
     coder = require("pycocotools.mask", "run-length encoding of masks")
-    rle = coder.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+    H, W = mask.shape
+    columns = _span(mask.any(0))
+    strip = np.zeros((columns.stop - columns.start) * H + 2, dtype=bool)  # background before and after it
+    strip[1:-1].reshape(-1, H)[:] = mask[:, columns].T
+    changes = np.flatnonzero(strip[1:] != strip[:-1]) + columns.start * H
+    counts = np.diff(changes, prepend=0, append=H * W).tolist()
+    if not counts[-1]:
+        counts.pop()
+    rle = coder.frPyObjects({"size": [H, W], "counts": counts}, H, W)
+    return {"size": [H, W], "counts": rle["counts"].decode("ascii")}
 
 
 def decode_rle(rle: RLE) -> np.ndarray:

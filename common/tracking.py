@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from common.masks import encode_rle
+from common.masks import above, encode_rle
 from common.results import TrackRow
 from common.types import Prompt, Tracker, Tracks
 from common.vos_dataset import read_label_map
@@ -80,9 +80,11 @@ def track_video(
 def track_rows(tracks: Tracks, mask_threshold: float, *, encode: bool) -> list[TrackRow]:
     """What results.json and tracks.json keep of one frame: every track with a pixel above the threshold.
 
+    tracks: their masks are probabilities, or bool: above the threshold or not
     encode: whether masks are run-length encoded, which needs pycocotools
     """
-    masks = (tracks.masks > mask_threshold).cpu().numpy()
+    masks = tracks.masks if tracks.masks.dtype == torch.bool else above(tracks.masks, mask_threshold)
+    masks = masks.cpu().numpy()
     classes = [0] * len(masks) if tracks.classes is None else tracks.classes.tolist()
     return [
         TrackRow(track, score, category + 1, encode_rle(mask) if encode else None)

@@ -111,10 +111,12 @@ def overlay(
     picture = frame.permute(1, 2, 0).cpu().numpy().copy() if isinstance(frame, Tensor) else frame.copy()
     labels = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
     assert picture.shape[:2] == labels.shape, "the label map has the size of the frame"
-    objects = labels > 0
-    picture[objects] = picture[objects] // 2 + PALETTE[colour_indices(labels[objects])] // 2
-    edges = objects & _outlines(labels, thickness=max(1, round(min(labels.shape) / 300)))
-    picture[edges] = OUTLINES[colour_indices(labels[edges])]
+    edges = (labels > 0) & _outlines(labels, thickness=max(1, round(min(labels.shape) / 300)))
+    pixels, ids = picture.reshape(-1, 3), labels.ravel()
+    places = np.flatnonzero(ids)
+    pixels[places] = pixels.take(places, 0) // 2 + (PALETTE // 2).take(colour_indices(ids[places]), 0)
+    places = np.flatnonzero(edges)
+    pixels[places] = OUTLINES.take(colour_indices(ids[places]), 0)
     _draw_names(picture, labels, text)
     return picture
 

@@ -47,7 +47,7 @@ def read_frame(path: Path) -> np.ndarray:
     """Read an image file as (H, W, 3) uint8 RGB; UserError where it is corrupt or cut short."""
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except BROKEN as error:
         raise bad_file(path, error) from error
 
@@ -67,7 +67,8 @@ def read_label_map(path: Path) -> np.ndarray:
     check_label_mode(path, mode)
     if labels.itemsize > 1:
         return labels.astype(np.uint16)
-    return labels.astype(np.uint8) // GREY_STEPS.get(layout, 1)
+    labels = labels.astype(np.uint8, copy=False)  # a bilevel image is bool
+    return labels // GREY_STEPS[layout] if layout in GREY_STEPS else labels
 
 
 def read_header(path: Path) -> tuple[str, tuple[int, int]]:

@@ -19,6 +19,7 @@ from dataset import (
     collate,
     compact_labels,
     keep_objects,
+    label_slots,
     loaded,
     make_loader,
     select_objects,
@@ -104,6 +105,15 @@ def test_ids_beyond_what_a_label_map_can_hold_are_ignored():
     assert labels[0, 0, :255].tolist() == list(range(255)) and labels[0, 0, 255:].unique().tolist() == [
         IGNORE
     ]
+
+
+def test_ids_of_8_bits_are_slots_as_they_are_and_wider_ones_are_numbered():
+    narrow = np.array([[0, 9, IGNORE]], np.uint8)
+    (labels,), ids = label_slots([narrow])
+    assert labels.tolist() == narrow.tolist() and [ids[label - 1] for label in (1, 9, 254)] == [1, 9, 254]
+    wide = [np.array([[0, 300, 300]], np.uint16), np.array([[0, 70, 300]], np.uint16)]
+    labels, ids = label_slots(wide)
+    assert ids == [70, 300] and [label_map.tolist() for label_map in labels] == [[[0, 2, 2]], [[0, 1, 2]]]
 
 
 def areas(*frames: dict[int, int]) -> torch.Tensor:

@@ -5,9 +5,12 @@ import torch
 from common.masks import (
     decode_rle,
     encode_rle,
+    labels_at_once,
     labels_from_masks,
+    labels_in_turn,
     masks_from_labels,
     pad_to_stride,
+    windows,
 )
 
 
@@ -28,6 +31,33 @@ def test_the_largest_probability_above_the_threshold_wins_and_among_equals_the_f
     ids = torch.tensor([4, 300])
     assert labels_from_masks(masks, ids).tolist() == [[300, 0, 4, 4]]
     assert labels_from_masks(masks, ids, threshold=0.75).tolist() == [[300, 0, 0, 4]]
+
+
+def test_scores_decide_among_what_is_above_the_threshold():
+    masks = torch.tensor([[[0.6, 0.5, 0.7]], [[0.8, 0.4, 0.9]]])
+    labels = labels_from_masks(masks, torch.tensor([4, 300]), 0.5, torch.tensor([0.9, 0.6]))
+    assert labels.tolist() == [[4, 0, 4]]
+    assert not labels_from_masks(masks, torch.tensor([4, 300]), 0.5, torch.zeros(2)).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_masks_in_turn_give_the_labels_of_all_at_once(seed):
+    torch.manual_seed(seed)
+    masks = (torch.rand(seed, 9, 14) * 5).round() / 5  # with equals
+    masks[:, :, : 2 * seed] = 0
+    given = masks, torch.randperm(400)[:seed] + 1, 0.4, (torch.rand(seed) * 3).round() / 3
+    assert torch.equal(labels_in_turn(*given), labels_at_once(*given))
+    assert labels_in_turn(*given).dtype == labels_at_once(*given).dtype == torch.int64
+
+
+def test_windows_hold_the_masks_and_nothing_else():
+    masks = torch.zeros(3, 6, 8, dtype=torch.bool)
+    masks[0, 2:4, 1:7] = masks[2, 5, 0] = masks[2, 0, 7] = True
+    assert windows(masks) == [
+        (slice(2, 4), slice(1, 7)),
+        (slice(0, 0), slice(0, 0)),
+        (slice(0, 6), slice(0, 8)),
+    ]
 
 
 def test_no_masks_make_a_map_of_background():
@@ -58,3 +88,13 @@ def test_run_length_encodings_come_back_and_follow_the_columns():
     by_hand = {"size": [2, 2], "counts": [1, 2, 1]}  # down the first column, then the second
     assert decode_rle(by_hand).tolist() == [[False, True], [True, False]]
     assert not decode_rle(encode_rle(np.zeros((3, 4), bool))).any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98, 1.0])
+def test_run_length_encodings_are_those_of_pycocotools(share):
+    coder = pytest.importorskip("pycocotools.mask")
+    masks = np.random.default_rng(3).random((20, 7, 11)) < share
+    masks[10:, :, :4] = masks[15:, :, 8:] = False  # columns without an object, at the left and on both sides
+    for mask in masks:
+        expected = coder.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
+        assert encode_rle(mask)["counts"] == expected
