@@ -44,9 +44,7 @@ TRAINING = {
     "no masked attention": "--masked_attention false",
     "no foreground loss": "--w_foreground 0",
     "strides 32, 16, 8 attended": "--attention_stride 8",
-    "10 tokens": "--num_tokens 10",
     "no deep supervision": "--deep_supervision false",
-    "masks at stride 8": "--mask_stride 8",
     "masks at stride 32, no laterals": "--mask_stride 32",
     "the seed, read literally": "--mask_stride 32 --deep_supervision false --w_foreground 0",
 }
