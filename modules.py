@@ -204,27 +204,44 @@ class VITA_TCOVIS(nn.Module):
     def _decode(self, levels: list[Tensor], mask_features: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
         """Final tokens (B*T, N, D); predictions before and after every layer, in evaluation the last."""
         tokens = self.tokens.expand(mask_features.shape[0], -1, -1)
-        predictions = [self._predict(tokens, mask_features)]
         features = [
             x.flatten(2).transpose(1, 2) + e for x, e in zip(levels, self.level_embedding, strict=True)
         ]
         positions = [sine_positions(*x.shape[-2:], x.shape[1], like=x) for x in levels]
+        resized = [self._resized(mask_features, x.shape[-2:]) for x in levels]
+        states = [tokens]
         for index, layer in enumerate(self.layers):
             level = index % len(levels)
-            allowed = self._allowed(predictions[-1]["mask_logits"].detach(), levels[level].shape[-2:])
+            allowed = self._allowed(tokens, resized[level])
             tokens = layer(tokens, self.token_positions, features[level], positions[level], allowed)
-            predictions.append(self._predict(tokens, mask_features))
-        return self.token_norm(tokens), predictions if self.training else predictions[-1:]
+            states.append(tokens)
+        predictions = self._predict(states if self.training else states[-1:], mask_features)
+        return self.token_norm(tokens), predictions
 
-    def _allowed(self, mask_logits: Tensor, size: torch.Size) -> Tensor | None:
+    def _resized(self, mask_features: Tensor, size: torch.Size) -> Tensor:
+        """Mask features (B*T, D, h, w) without gradient at another size.
+
+        Masks are linear in them, so that this equals resizing the masks of every layer, for much less.
+        """
+        return F.interpolate(mask_features.detach(), size=size, mode="bilinear", align_corners=False)
+
+    @torch.no_grad()
+    def _allowed(self, tokens: Tensor, mask_features: Tensor) -> Tensor | None:
         """(B*T, N, S) bool: where the mask that a token has so far is on; everywhere where it is empty."""
         if not self.config.masked_attention:
             return None
-        inside = F.interpolate(mask_logits, size=size, mode="bilinear", align_corners=False).flatten(2) >= 0
+        inside = self.mask_head(self.token_norm(tokens)) @ mask_features.flatten(2) >= 0
         return inside | ~inside.any(-1, keepdim=True)
 
-    def _predict(self, tokens: Tensor, mask_features: Tensor) -> dict[str, Tensor]:
-        """Class logits (B*T, N, num_classes + 1) and mask logits (B*T, N, h, w) of tokens (B*T, N, D)."""
-        tokens = self.token_norm(tokens)
-        masks = torch.einsum("bnd,bdhw->bnhw", self.mask_head(tokens), mask_features)
-        return {"class_logits": self.class_head(tokens), "mask_logits": masks}
+    def _predict(self, states: list[Tensor], mask_features: Tensor) -> list[dict[str, Tensor]]:
+        """Class logits (B*T, N, num_classes + 1) and mask logits (B*T, N, h, w) of each state (B*T, N, D).
+
+        One product makes the masks of all layers: its backward is one, too.
+        """
+        tokens = self.token_norm(torch.stack(states, 1))  # (B*T, L, N, D)
+        masks = self.mask_head(tokens).flatten(1, 2) @ mask_features.flatten(2)
+        masks = masks.view(*tokens.shape[:3], *mask_features.shape[-2:])
+        return [
+            {"class_logits": classes, "mask_logits": logits}
+            for classes, logits in zip(self.class_head(tokens).unbind(1), masks.unbind(1), strict=True)
+        ]

@@ -29,10 +29,14 @@ def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1).flip(-1)
 
 
+def read_grid(logits: Tensor, grid: Tensor) -> Tensor:
+    """Read (M, C, h, w) maps bilinearly at (M, 1, P, 2) points in [-1, 1] x [-1, 1]: (M, C, P)."""
+    return F.grid_sample(logits, grid, padding_mode="border", align_corners=False).squeeze(2)
+
+
 def sample_logits(logits: Tensor, points: Tensor) -> Tensor:
     """Read (M, C, h, w) maps bilinearly at (M, P, 2) points: (M, C, P)."""
-    grid = 2 * points.unsqueeze(1) - 1  # (M, 1, P, 2)
-    return F.grid_sample(logits, grid, padding_mode="border", align_corners=False).squeeze(2)
+    return read_grid(logits, 2 * points.unsqueeze(1) - 1)
 
 
 class LabelsAtPoints(NamedTuple):
@@ -65,15 +69,15 @@ def sample_labels(labels: Tensor, rows: Tensor, points: Tensor) -> LabelsAtPoint
     H, W = labels.shape[-2:]
     place = points * points.new_tensor([W, H]) - 0.5
     low = place.floor()
-    fraction = place - low
-    corners, weights = [], []
-    for dy in (0, 1):
-        for dx in (0, 1):
-            x = (low[..., 0] + dx).clamp(0, W - 1).long()
-            y = (low[..., 1] + dy).clamp(0, H - 1).long()
-            corners.append(labels.flatten(1)[rows[:, None], y * W + x])
-            weight_x = fraction[..., 0] if dx else 1 - fraction[..., 0]
-            weights.append(weight_x * (fraction[..., 1] if dy else 1 - fraction[..., 1]))
+    right, lower = (place - low).unbind(-1)  # weights of the pixels at the right and below
+    columns, rows_of = (
+        [(low[..., axis] + step).clamp(0, side - 1).long() for step in (0, 1)]
+        for axis, side in ((0, W), (1, H))
+    )
+    first = (rows * H * W)[:, None]  # of each map, among all pixels
+    lines = [first + y * W for y in rows_of]
+    corners = [labels.take(line + x) for line in lines for x in columns]
+    weights = [v * u for v in (1 - lower, lower) for u in (1 - right, right)]
     return LabelsAtPoints(torch.stack(corners, 1), torch.stack(weights, 1))
 
 
@@ -84,11 +88,11 @@ def uncertain_points(mask_logits: Tensor, num_points: int) -> Tensor:
     mask_logits is (M, h, w). PointRend (Kirillov et al. 2020), section 3.1, training.
     """
     M, num_uncertain = len(mask_logits), int(0.75 * num_points)
-    drawn = torch.rand(M, 3 * num_points, 2, device=mask_logits.device)
-    doubt = -sample_logits(mask_logits.unsqueeze(1), drawn).squeeze(1).abs()
-    nearest = doubt.topk(num_uncertain, dim=1, sorted=False).indices
-    uncertain = drawn.gather(1, nearest[..., None].expand(-1, -1, 2))
-    return torch.cat([uncertain, torch.rand(M, num_points - num_uncertain, 2, device=drawn.device)], 1)
+    grid = torch.empty(M, 1, 3 * num_points, 2, device=mask_logits.device).uniform_(-1, 1)
+    doubt = read_grid(mask_logits.unsqueeze(1), grid).squeeze(1).abs()
+    nearest = doubt.topk(num_uncertain, dim=1, largest=False, sorted=False).indices
+    uncertain = grid.squeeze(1).gather(1, nearest[..., None].expand(-1, -1, 2)) / 2 + 0.5
+    return torch.cat([uncertain, torch.rand(M, num_points - num_uncertain, 2, device=grid.device)], 1)
 
 
 # ---------------------------------------------------------------------------------------------------- losses
