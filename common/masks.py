@@ -75,6 +75,28 @@ def pad_to_stride(frames: Tensor, stride: int) -> Tensor:
     return F.pad(frames, (0, -W % stride, 0, -H % stride))
 
 
+def pad_around(frames: Tensor, stride: int) -> tuple[Tensor, tuple[slice, slice]]:
+    """Pad (..., H, W) with zeros on all sides to multiples of `stride`; returns the window of what was there.
+
+    Of an odd number of rows or columns the one more comes after.
+    """
+    H, W = frames.shape[-2:]
+    top, left = -H % stride // 2, -W % stride // 2
+    padded = F.pad(frames, (left, -W % stride - left, top, -H % stride - top))
+    return padded, (slice(top, top + H), slice(left, left + W))
+
+
+def soft_aggregate(probs: Tensor) -> Tensor:
+    """(B, K, H, W) probabilities of each object by itself to (B, K + 1, H, W) logits, the background first.
+
+    Their softmax is the probability among all. The background is where no object is: the product of 1 - p
+    (STM, Oh et al., ICCV 2019). Always in float32.
+    """
+    probs = probs.float()
+    probs = torch.cat([(1 - probs).prod(1, keepdim=True), probs], 1).clamp(1e-7, 1 - 1e-7)
+    return (probs / (1 - probs)).log()
+
+
 def mask_intersections(masks: Tensor, others: Tensor) -> Tensor:
     """(K, h, w) and (R, h, w) bool to the (K, R) float numbers of common pixels."""
     return masks.flatten(1).float() @ others.flatten(1).float().T

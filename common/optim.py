@@ -1,19 +1,20 @@
 """Parameter groups, learning-rate schedule and the moving average of weights."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
 
 
 def parameter_groups(
     network: nn.Module, criterion: nn.Module, *, lr_head: float, lr_backbone: float, weight_decay: float
 ) -> list[dict]:
-    """AdamW's groups: backbone and heads, each with and without weight decay; frozen parameters are in none.
+    """The groups backbone and heads, each with and without weight decay; frozen parameters are in none.
 
     Norms, biases, embeddings (parameters held by a module itself rather than by a layer) and the criterion's
     own parameters do not decay. Each group has a `name`, for the log.
@@ -38,16 +39,36 @@ def parameter_groups(
     return [group for group in groups.values() if group["params"]]
 
 
-def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
-    """The factor of the learning rate at a step: a linear warm-up, then half a cosine down to 0.
+def after_warmup(step: int, warmup_steps: int, total_steps: int, decay: Callable[[float], float]) -> float:
+    """The factor of the learning rate at a step: a linear warm-up, then a function of the share that is done.
 
     The warm-up takes a tenth of all steps at most, so that a short run learns too.
     """
     warmup_steps = min(warmup_steps, total_steps // 10)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return decay(min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps)))
+
+
+def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
+    """After the warm-up half a cosine down to 0."""
+    return after_warmup(step, warmup_steps, total_steps, lambda done: 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def warmup_drop(step: int, warmup_steps: int, total_steps: int, drop_at: float) -> float:
+    """After the warm-up 1, and 0.1 from the share `drop_at` of the steps after it on."""
+    return after_warmup(step, warmup_steps, total_steps, lambda done: 1.0 if done < drop_at else 0.1)
+
+
+def learning_rate(
+    optimizer: torch.optim.Optimizer, schedule: str, total_steps: int, *, warmup_steps: int, drop_at: float
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The scheduler by the name of the flag `--schedule`."""
+    factors = {
+        "cosine": lambda step: warmup_cosine(step, warmup_steps, total_steps),
+        "drop": lambda step: warmup_drop(step, warmup_steps, total_steps, drop_at),
+    }
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factors[schedule])
 
 
 class MovingAverage:

@@ -10,14 +10,28 @@ from torch import Tensor
 from common.errors import UserError
 from common.masks import above, encode_rle
 from common.results import TrackRow
-from common.types import Prompt, Tracker, Tracks
-from common.vos_dataset import read_label_map
+from common.types import IGNORE, Prompt, Tracker, Tracks
+from common.video import Video
+from common.vos_dataset import check_label_mode, read_header, read_label_map
+
+
+def no_prompt(video: str) -> UserError:
+    return UserError(
+        f"video {video} has no prompt: give label maps with --prompt_root as {video}/<frame>.png"
+    )
+
+
+def check_size(path: Path, size: tuple[int, int], frame_size: tuple[int, int]) -> None:
+    if tuple(size) != tuple(frame_size):
+        (h, w), (H, W) = size, frame_size
+        raise UserError(f"prompt {path} is {w}x{h} but its frame is {W}x{H}: draw it at the frame's size")
 
 
 class PromptFolder:
     """Label maps that a person gave, as <video>/<frame>.png, on any frame.
 
     frames: `first` takes each id from the first map in which it appears, `all` takes every map.
+    Where the first map of a video holds 0 and 255 only, as in DAVIS 2016, its maps show one object, id 1.
     """
 
     def __init__(self, root: Path, frames: str = "first"):
@@ -28,10 +42,28 @@ class PromptFolder:
         self.root, self.frames = root, frames
         self.seen: set[int] = set()  # ids that the video's prompts named so far
         self.left: set[str] = set()  # names of its maps that no frame has asked for
+        self.binary = False  # whether 255 is an object in the video's maps
+
+    def check(self, video: Video, *, needed: bool) -> None:
+        """Look at the headers of a video's maps before anything is tracked.
+
+        Raises UserError at a map that is no label map or has another size than the frames, where a file tells
+        theirs; and, where a prompt is needed, if no frame has one.
+        """
+        names, paths = video.frame_names, sorted((self.root / video.name).glob("*.png"))
+        if names is not None:
+            paths = [path for path in paths if path.stem in set(names)]
+        if needed and not paths:
+            raise no_prompt(video.name)
+        frame_size = video.size if paths else None
+        for path in paths:
+            mode, size = read_header(path)
+            check_label_mode(path, mode)
+            check_size(path, size, frame_size or size)
 
     def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
-        self.seen = set()
+        self.seen, self.binary = set(), False
         self.left = {path.stem for path in (self.root / video).glob("*.png")}
 
         def prompt_of(name: str, frame: Tensor) -> Prompt | None:
@@ -44,9 +76,11 @@ class PromptFolder:
 
     def _prompt(self, path: Path, frame: Tensor) -> Prompt | None:
         labels = read_label_map(path)
-        if labels.shape != frame.shape[-2:]:
-            (h, w), (H, W) = labels.shape, frame.shape[-2:]
-            raise UserError(f"prompt {path} is {w}x{h} but its frame is {W}x{H}: draw it at the frame's size")
+        check_size(path, labels.shape, frame.shape[-2:])
+        if not self.seen:
+            self.binary = set(np.unique(labels)) == {0, IGNORE}
+        if self.binary:
+            labels = labels > 0
         prompt = Prompt(torch.from_numpy(labels.astype(np.int64)))
         if self.frames == "first":
             known = [i for i in prompt.ids if i in self.seen]
@@ -72,9 +106,7 @@ def track_video(
         prompted |= prompt is not None
         yield name, frame, tracker.step(frame, prompt), prompt
     if tracker.needs_prompt and not prompted:
-        raise UserError(
-            f"video {video} has no prompt: give label maps with --prompt_root as {video}/<frame>.png"
-        )
+        raise no_prompt(video)
 
 
 def track_rows(tracks: Tracks, mask_threshold: float, *, encode: bool) -> list[TrackRow]:

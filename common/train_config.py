@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from common.config import option
+from common.optim import OPTIMIZERS
 from common.precision import AMP
 
 
@@ -21,8 +22,15 @@ class TrainConfig:
     num_workers: int = option(2, "processes that load data", least=0)
     lr_head: float = option(1e-4, "learning rate of everything but the backbone", least=0)
     lr_backbone: float = option(1e-5, "learning rate of the backbone", least=0)
-    weight_decay: float = option(0.05, "of AdamW; norms, biases and embeddings have none", least=0)
-    warmup_steps: int = option(100, "steps of linear warm-up, at most a tenth of all; then a cosine", least=0)
+    optimizer: str = option(
+        "adamw", "AdamW, or Adam with its weight decay in the gradient", tuple(OPTIMIZERS)
+    )
+    weight_decay: float = option(0.05, "norms, biases and embeddings have none", least=0)
+    schedule: str = option("cosine", "learning rate after the warm-up", ("cosine", "drop"))
+    drop_at: float = option(
+        5 / 6, "share of the steps after the warm-up at which --schedule drop divides by 10", least=0, most=1
+    )
+    warmup_steps: int = option(100, "steps of linear warm-up, at most a tenth of all", least=0)
     clip_grad: float = option(1.0, "largest gradient norm; 0: any", least=0)
     ema: float = option(0.999, "decay of the average of weights that is evaluated; 0: none", least=0, most=1)
     amp: str = option("off", "mixed precision", tuple(AMP))

@@ -82,6 +82,11 @@ class ImageSequence:
     def num_frames(self) -> int:
         return len(self.images)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the first image."""
+        return read_header(self.images[0])[1]
+
     def check(self) -> None:
         """Raise UserError where the first image cannot be opened."""
         read_header(self.images[0])
@@ -180,6 +185,10 @@ class VideoFile:
     @property
     def frame_names(self) -> None:
         """None: only decoding can tell."""
+
+    @property
+    def size(self) -> None:
+        """None: only decoding can tell, because players turn what a phone recorded."""
 
     def check(self) -> None:
         """Raise UserError where the file is no video; damage further on is met when it is decoded."""

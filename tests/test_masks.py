@@ -9,7 +9,9 @@ from common.masks import (
     labels_from_masks,
     labels_in_turn,
     masks_from_labels,
+    pad_around,
     pad_to_stride,
+    soft_aggregate,
     windows,
 )
 
@@ -98,3 +100,30 @@ def test_run_length_encodings_are_those_of_pycocotools(share):
     for mask in masks:
         expected = coder.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
         assert encode_rle(mask)["counts"] == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "padded", "start"),
+    [((90, 149), (96, 160), (3, 5)), ((16, 32), (16, 32), (0, 0)), ((1, 17), (16, 32), (7, 7))],
+)
+def test_padding_around_puts_the_smaller_half_first(size, padded, start):
+    frames = torch.rand(2, *size)
+    found, window = pad_around(frames, 16)
+    assert found.shape == (2, *padded) and (window[0].start, window[1].start) == start
+    assert found[(..., *window)].equal(frames) and found.sum().item() == pytest.approx(frames.sum().item())
+
+
+def test_soft_aggregation_is_worked_by_hand():
+    probs = torch.tensor([0.8, 0.5]).view(1, 2, 1, 1)
+    odds = torch.tensor([0.1 / 0.9, 0.8 / 0.2, 0.5 / 0.5])  # the background is 0.2 * 0.5
+    logits = soft_aggregate(probs).flatten()
+    assert logits.tolist() == pytest.approx(odds.log().tolist(), abs=1e-5)
+    assert logits.softmax(0).tolist() == pytest.approx((odds / odds.sum()).tolist(), abs=1e-6)
+
+
+def test_soft_aggregation_of_certainty_and_of_nothing_is_finite():
+    certain = soft_aggregate(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1))
+    assert certain.isfinite().all() and certain.softmax(1)[0, 1].item() == pytest.approx(1, abs=1e-6)
+    nobody = soft_aggregate(torch.zeros(1, 0, 4, 5))
+    assert nobody.shape == (1, 1, 4, 5) and nobody.softmax(1).eq(1).all()
+    assert soft_aggregate(torch.rand(1, 2, 4, 5).half()).dtype == torch.float32

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.optim import MovingAverage, gradient_norm, parameter_groups, warmup_cosine
+from common.optim import MovingAverage, gradient_norm, parameter_groups, warmup_cosine, warmup_drop
 from modules import VITA_TCOVIS
 from utils import TCOVISCriterion
 
@@ -59,6 +59,11 @@ def test_the_warm_up_takes_a_tenth_of_a_short_run_at_most():
     assert [warmup_cosine(step, 100, 20) for step in range(20)] == [
         warmup_cosine(step, 2, 20) for step in range(20)
     ]
+
+
+def test_the_rate_drops_once_after_its_warm_up():
+    assert [warmup_drop(step, 0, 10, 0.8) for step in range(12)] == [1.0] * 8 + [0.1] * 4
+    assert [warmup_drop(step, 2, 20, 0.5) for step in (0, 1, 2, 10, 11)] == [1 / 3, 2 / 3, 1.0, 1.0, 0.1]
 
 
 @pytest.mark.parametrize("warmup, total", [(0, 0), (5, 5), (10, 3)])
