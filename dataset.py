@@ -2,7 +2,7 @@
 
 import copy
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,29 @@ def collate(clips: list[Clip]) -> Clip:
     )
 
 
+def draw_good(
+    draw_clip: Callable[[int], Clip], key: tuple[int, int], length: int, *, seed: int, skip_bad: bool
+) -> Clip:
+    """The clip of key (epoch, index) of a data set, drawn by a function of the index, with draws of its own.
+
+    A clip with bad files raises UserError, or OSError where they have gone; with `skip_bad` another of the
+    `length` clips is drawn, the error's text kept.
+    """
+    skipped: list[str] = []
+    for attempt in range(ATTEMPTS):
+        with seeded(seed, *key, attempt):
+            try:
+                clip = draw_clip(key[1] if attempt == 0 else int(draw(0, length)))
+            except (UserError, OSError) as error:
+                if not skip_bad:
+                    raise
+                skipped.append(str(error))
+                continue
+        clip.skipped = skipped
+        return clip
+    raise UserError(f"{ATTEMPTS} clips in a row have bad files, the last: {skipped[-1]}")
+
+
 class YouTubeVOSDataset(Dataset[Clip]):
     """Clips of an annotated VOS folder, each a `Clip` of B = 1; `collate` makes a batch of them.
 
@@ -140,22 +163,7 @@ class YouTubeVOSDataset(Dataset[Clip]):
         return len(self.folder.videos) * (self.config.clips_per_video if self.training else 1)
 
     def __getitem__(self, key: tuple[int, int]) -> Clip:
-        """A clip with bad files raises UserError, or OSError where they have gone; with `skip_bad` another is
-        drawn, the error's text kept.
-        """
-        skipped: list[str] = []
-        for attempt in range(ATTEMPTS):
-            with seeded(self.seed, *key, attempt):
-                try:
-                    clip = self._draw(key[1] if attempt == 0 else int(draw(0, len(self))))
-                except (UserError, OSError) as error:
-                    if not self.skip_bad:
-                        raise
-                    skipped.append(str(error))
-                    continue
-            clip.skipped = skipped
-            return clip
-        raise UserError(f"{ATTEMPTS} clips in a row have bad files, the last: {skipped[-1]}")
+        return draw_good(self._draw, key, len(self), seed=self.seed, skip_bad=self.skip_bad)
 
     def _draw(self, index: int) -> Clip:
         video = self.folder.videos[index % len(self.folder.videos)]

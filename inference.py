@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
+from common.device import pick_device
 from common.errors import UserError, available, run_command
 from common.masks import (
     above,
@@ -40,6 +41,7 @@ from common.tracking import PromptFolder, track_rows, track_video
 from common.transforms import LONGEST, fit_short_side, normalise, resize_frames
 from common.types import IGNORE, Prompt, Tracker, Tracks
 from common.video import DEFAULT_FPS, Video, find_videos
+from systems.stcn.tracker import STCNTracker
 
 
 def bi_softmax(cosine: Tensor, temperature: float) -> Tensor:
@@ -354,25 +356,7 @@ class VITATracker:
         self.global_tracker.load_state_dict(state)
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` is this process's GPU or, without one, the CPU; UserError where there is no such device."""
-    if name == "auto":
-        return (
-            torch.device("cuda", torch.cuda.current_device())
-            if torch.cuda.is_available()
-            else torch.device("cpu")
-        )
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("only cpu and cuda are supported")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
-
-
-TRACKERS: dict[str, type] = {"vita_tcovis": VITATracker}
+TRACKERS: dict[str, type] = {"vita_tcovis": VITATracker, "stcn": STCNTracker}
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -479,6 +463,8 @@ def main() -> None:
         args.overlays = False
     for video in videos:
         video.check()  # what cannot be opened is told before the first is tracked
+        if prompts:
+            prompts.check(video, needed=tracker.needs_prompt)
     former = set(videos_of(args.output))
     with ResultsSpool(args.output) as spool:
         for video in videos:

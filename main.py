@@ -24,13 +24,14 @@ from torch.utils.data import Dataset
 from common import distributed, synthetic
 from common.checkpoint import read_checkpoint, read_resumable, save_checkpoint
 from common.config import Parser, add_config_flags, config_from_args
+from common.device import pick_device
 from common.distributed import say
 from common.errors import UserError, run_command
 from common.experiment import Experiment, add_experiment_flags, open_experiment
 from common.files import atomic_write
 from common.history import History, Means, columns_of
 from common.interrupt import interruptible
-from common.optim import MovingAverage, gradient_norm, parameter_groups, warmup_cosine
+from common.optim import OPTIMIZERS, MovingAverage, gradient_norm, learning_rate, parameter_groups
 from common.precision import autocast
 from common.progress import every, plain_lines, progress
 from common.run_folder import find_checkpoint, new_run_folder, write_json
@@ -41,8 +42,12 @@ from common.visualize import plot_curves
 from common.vos_dataset import VOSFolder
 from dataset import EpochSampler, YouTubeVOSDataset, loaded, make_loader, split_videos
 from evaluate import Gallery, evaluate_tracker
-from inference import VITATracker, pick_device
+from inference import VITATracker
 from modules import VITA_TCOVIS
+from systems.stcn.criterion import STCNCriterion
+from systems.stcn.dataset import STCNDataset
+from systems.stcn.modules import STCN
+from systems.stcn.tracker import STCNTracker
 from utils import TCOVISCriterion
 
 
@@ -57,6 +62,7 @@ class System(NamedTuple):
 
 SYSTEMS: dict[str, System] = {
     "vita_tcovis": System(VITA_TCOVIS, TCOVISCriterion, VITATracker, YouTubeVOSDataset),
+    "stcn": System(STCN, STCNCriterion, STCNTracker, STCNDataset),
 }
 
 
@@ -151,10 +157,10 @@ class Trainer:
         args = self.args
         rates = {name: getattr(args, name) for name in ("lr_head", "lr_backbone", "weight_decay")}
         groups = parameter_groups(self.network, self.criterion, **rates)
-        self.optimizer = torch.optim.AdamW(groups, fused=True)
+        self.optimizer = OPTIMIZERS[args.optimizer](groups, fused=True)
         total = args.epochs * self.steps_per_epoch
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: warmup_cosine(step, args.warmup_steps, total)
+        self.scheduler = learning_rate(
+            self.optimizer, args.schedule, total, warmup_steps=args.warmup_steps, drop_at=args.drop_at
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.amp == "fp16")
         self.ema = MovingAverage(self.network, args.ema) if args.ema > 0 else None
@@ -413,6 +419,8 @@ def finish(trainer: Trainer, begun: float) -> None:
         "--output",
         trainer.run / "inference",
     ]
+    if trainer.tracker.needs_prompt:
+        command += ["--prompt_root", trainer.valid.videos[0].mask_folder.parent]
     say("next: python inference.py " + shlex.join(map(str, command)))
     say(str(trainer.run))
 

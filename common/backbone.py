@@ -6,7 +6,7 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights, resnet50
+from torchvision.models import ResNet50_Weights, WeightsEnum, resnet50
 from torchvision.models.resnet import BasicBlock
 
 from common.errors import UserError
@@ -62,32 +62,33 @@ def _narrow_stages() -> tuple[nn.Module, list[nn.Module], list[int]]:
     return stem, stages, list(NARROW_CHANNELS)
 
 
-def imagenet_weights() -> dict[str, Tensor]:
-    """torchvision's ImageNet weights of ResNet-50, from its cache or the network.
+def imagenet_weights(
+    which: WeightsEnum = ResNet50_Weights.IMAGENET1K_V2, flag: str = "--backbone_weights"
+) -> dict[str, Tensor]:
+    """torchvision's ImageNet weights of a ResNet, from its cache or the network.
 
-    Raises UserError where neither has them.
+    Raises UserError, with the flag that helps, where neither has them.
     """
     try:
-        return ResNet50_Weights.IMAGENET1K_V2.get_state_dict(progress=False, check_hash=True)
+        return which.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
+        name = type(which).__name__.removesuffix("_Weights").replace("ResNet", "ResNet-")
         raise UserError(
-            f"the ImageNet weights of ResNet-50 cannot be fetched ({error}): give a file with "
-            "--backbone_weights PATH, or train from scratch with --backbone_weights none"
+            f"the ImageNet weights of {name} cannot be fetched ({error}): give a file with "
+            f"{flag} PATH, or train from scratch with {flag} none"
         ) from error
 
 
-def read_backbone_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict of torchvision's ResNet-50 from a file, read without running any code in it."""
+def read_backbone_weights(path: Path, flag: str = "--backbone_weights") -> dict[str, Tensor]:
+    """A state dict of torchvision's ResNet from a file, read without running any code in it."""
     if not path.is_file():
-        raise UserError(f"--backbone_weights {path}: no such file; legal values are imagenet, none or a file")
+        raise UserError(f"{flag} {path}: no such file; legal values are imagenet, none or a file")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(
-            f"--backbone_weights {path}: not a PyTorch state dict ({type(error).__name__})"
-        ) from error
+        raise UserError(f"{flag} {path}: not a PyTorch state dict ({type(error).__name__})") from error
     if not isinstance(weights, dict) or not all(isinstance(x, Tensor) for x in weights.values()):
-        raise UserError(f"--backbone_weights {path}: not a state dict of tensors")
+        raise UserError(f"{flag} {path}: not a state dict of tensors")
     return weights
 
 

@@ -10,7 +10,7 @@ import os
 import pickle
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,33 @@ from common.errors import UserError
 
 FORMAT = 1
 # Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
-RUN_FLAGS = """seed batch_size accumulate lr_head lr_backbone weight_decay warmup_steps clip_grad ema amp
-holdout skip_bad synthetic""".split()
+RUN_FLAGS = """seed batch_size accumulate optimizer lr_head lr_backbone weight_decay schedule drop_at
+warmup_steps clip_grad ema amp holdout skip_bad synthetic""".split()
 NEEDED = ("format", "system", "config", "model")  # without these a file is not one of our checkpoints
 
 # {system: (module, class)}. Names, not imports: common lies below the systems, and a script that loads one
 # system need not import the others.
-NETWORKS: dict[str, tuple[str, str]] = {"vita_tcovis": ("modules", "VITA_TCOVIS")}
+NETWORKS: dict[str, tuple[str, str]] = {
+    "vita_tcovis": ("modules", "VITA_TCOVIS"),
+    "stcn": ("systems.stcn.modules", "STCN"),
+}
+
+
+class Published(NamedTuple):
+    """A published checkpoint of a system, in this project's terms.
+
+    config: the options of its parts, as in a checkpoint of ours
+    told: what was found, in a few words
+    """
+
+    config: dict[str, dict[str, Any]]
+    weights: dict[str, Tensor]
+    told: str
+
+
+# {system: (module, function)}: the function takes what a file holds, and returns `Published`, or None where
+# the keys are not those of its system.
+PUBLISHED: dict[str, tuple[str, str]] = {"stcn": ("systems.stcn.published", "recognise")}
 
 
 def _is_plain(value: Any) -> bool:
@@ -91,17 +111,23 @@ def _unpickle(path: Path, map_location: torch.device | str) -> Any:
             raise UserError(f"{path} is not a checkpoint, or is damaged ({reason}); pass another") from error
 
 
+def _read_file(path: Path, map_location: torch.device | str) -> Any:
+    if not path.is_file():
+        problem = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise UserError(f"checkpoint {path} {problem}; pass a .pth file that main.py wrote")
+    return _unpickle(path, map_location)
+
+
 def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint of this project, tensors placed on `map_location`; no code in the file is ever run.
 
     Raises UserError with the path: no such file, a folder, junk, truncated, arbitrary objects, the file of
     another project, or one written by a newer version of this one.
     """
-    path = Path(path)
-    if not path.is_file():
-        problem = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise UserError(f"checkpoint {path} {problem}; pass a .pth file that main.py wrote")
-    checkpoint = _unpickle(path, map_location)
+    return _check_ours(Path(path), _read_file(Path(path), map_location))
+
+
+def _check_ours(path: Path, checkpoint: Any) -> dict[str, Any]:
     absent = [key for key in NEEDED if not isinstance(checkpoint, dict) or key not in checkpoint]
     if absent:
         raise UserError(f"{path} is not a checkpoint of this project: it has no {', '.join(absent)}")
@@ -124,10 +150,12 @@ def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[
         raise UserError(f"--resume {path} is a checkpoint of {state['system']}, not of {system}")
     if state.get("optimizer") is None:
         raise UserError(f"--resume {path} holds weights only: resume from last.pth or best.pth")
-    mine, its = ({name: flags.get(name) for name in RUN_FLAGS} for flags in (args, state["args"]))
+    known = [name for name in RUN_FLAGS if name in state["args"]]  # an older file lacks newer flags
+    mine, its = ({name: flags.get(name) for name in known} for flags in (args, state["args"]))
     for role in ("network", "criterion", "data"):
         mine, its = mine | asdict(configs[role]), its | state["config"].get(role, {})
-    changed = sorted(name for name in mine.keys() | its.keys() if mine.get(name) != its.get(name))
+    names = (mine.keys() | its.keys()) - {"epochs"}  # a dataset may plan with them; a run may be prolonged
+    changed = sorted(name for name in names if mine.get(name) != its.get(name))
     if changed:
         told = ", ".join(f"--{name} {its.get(name)}" for name in changed)
         raise UserError(f"--resume {path} was trained with {told}: give the same flags")
@@ -166,16 +194,30 @@ def _check_weights(path: Path, expected: dict[str, Tensor], found: dict[str, Ten
         raise UserError(f"{path} does not fit its network: weights {', '.join(told)}")
 
 
+def _recognise(path: Path, content: Any) -> dict[str, Any]:
+    """A published file as a checkpoint of ours, told in a line; UserError where its keys are unknown."""
+    for system, (module, function) in PUBLISHED.items():
+        published = getattr(importlib.import_module(module), function)(content)
+        if published:
+            print(f"{path}: {published.told}")
+            return {"system": system, "config": published.config, "model": published.weights}
+    known = f"nor a published one of {', '.join(PUBLISHED)}, by its keys"
+    raise UserError(f"{path} is not a checkpoint of this project, {known}; pass another")
+
+
 def load_network(path: str | Path, system: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Build the network that a checkpoint describes and load its weights, the EMA's where there are any.
 
-    Returns the network, on the CPU in `eval` mode, and the checkpoint's config: its system, and the options
-    of each part as plain types, {"system": str, "network": {...}, "criterion": {...}, "tracker": {...},
-    "data": {...}}. Raises UserError for what `read_checkpoint` refuses, a system other than `system`, an
-    unknown one, options that differ in name from the network's own, and weights that do not fit exactly.
+    It may also be a published checkpoint of one of the systems in `PUBLISHED`: a line says so. Returns the
+    network, on the CPU in `eval` mode, and the checkpoint's config: its system, and the options of each part
+    as plain types, {"system": str, "network": {...}, "criterion": {...}, "tracker": {...}, "data": {...}}.
+    Raises UserError for what `read_checkpoint` refuses, a system other than `system`, an unknown one, options
+    that differ in name from the network's own, and weights that do not fit exactly.
     """
     path = Path(path)
-    checkpoint = read_checkpoint(path)
+    content = _read_file(path, "cpu")
+    ours = isinstance(content, dict) and "format" in content
+    checkpoint = _check_ours(path, content) if ours else _recognise(path, content)
     found = checkpoint["system"]
     if system not in (None, found):
         raise UserError(f"{path} is a checkpoint of the system {found}, not of {system}; leave --system out")

@@ -23,7 +23,9 @@ from common.types import Clip, Prompt, Tracker, Tracks
 from common.vos_dataset import VOSFolder, read_label_map
 from dataset import make_loader
 
-SMALL = {"vita_tcovis": [*TINY, "--birth_score", "0.3"], "fake": []}
+STCN = """--backbone narrow --backbone_weights none --value_weights none --key_dim 8 --value_dim 16
+--crop_size 32 --short_side -1""".split()
+SMALL = {"vita_tcovis": [*TINY, "--birth_score", "0.3"], "stcn": STCN, "fake": []}
 
 
 class Built(NamedTuple):

@@ -1,0 +1,82 @@
+"""Similarity, affinity and readout of a space-time memory, the same in training and in inference.
+
+A memory holds S elements (the cells of its frames), a query L cells. Every similarity here is one matrix
+product of what an element brings and what a cell asks, so that a memory computes its side once, when an
+element is added. Softmax runs over the memory, in float32.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MOST_SIMILARITIES = 2**23  # that are in memory at a time while the largest are sought: 32 MiB
+
+
+def memory_terms(key: Tensor) -> Tensor:
+    """(..., C, S) keys of memory elements to (..., S, C + 1), their side of `similarity`.
+
+    The similarity is the negative squared distance over sqrt(C) (STCN, Cheng et al. 2021, section 3.2),
+    without the query's own length, which no softmax over the memory sees: (2 m q - m^2) / sqrt(C).
+    """
+    key = key.float()
+    terms = torch.cat([2 * key, -key.square().sum(-2, keepdim=True)], -2)
+    return (terms / math.sqrt(key.shape[-2])).transpose(-1, -2)
+
+
+def query_terms(key: Tensor) -> Tensor:
+    """(..., C, L) keys of query cells to (..., L, C + 1), their side of `similarity`."""
+    key = key.float()
+    return torch.cat([key, torch.ones_like(key[..., :1, :])], -2).transpose(-1, -2)
+
+
+def similarity(query: Tensor, memory: Tensor) -> Tensor:
+    """(..., L, S) in float32, of terms (..., L, D) and (..., S, D)."""
+    with torch.autocast(query.device.type, enabled=False):
+        return query @ memory.transpose(-1, -2)
+
+
+def read_all(query: Tensor, memory: Tensor, values: Tensor) -> Tensor:
+    """The readout of training: a softmax over the whole memory.
+
+    query (B, L, D), memory (B, S, D) terms and values (B, V, S) to (B, V, L), in the dtype of the values.
+    """
+    affinity = similarity(query, memory).softmax(-1)  # (B, L, S)
+    return values @ affinity.to(values.dtype).transpose(1, 2)
+
+
+class SparseAffinity(NamedTuple):
+    """The weights of the few memory elements that each query cell reads: (L, k), and which: (L, k) int64."""
+
+    weights: Tensor
+    elements: Tensor
+
+    def dense(self, size: int) -> Tensor:
+        """(L, S) with zeros for all other elements."""
+        zeros = self.weights.new_zeros(len(self.weights), size)
+        return zeros.scatter(1, self.elements, self.weights)
+
+
+def top_k_affinity(query: Tensor, memory: Tensor, top_k: int) -> SparseAffinity:
+    """A softmax over each cell's `top_k` most similar memory elements, or over all where there are fewer.
+
+    query (L, D) and memory (S, D) are terms. The largest are kept block by block, so that the L x S
+    similarities are never in memory together.
+    """
+    S = len(memory)
+    block = max(top_k, MOST_SIMILARITIES // len(query))
+    best, elements = query.new_zeros(len(query), 0), memory.new_zeros(len(query), 0, dtype=torch.int64)
+    for start in range(0, S, block):
+        found = similarity(query, memory[start : start + block])
+        found, index = found.topk(min(top_k, found.shape[1]))
+        best, place = torch.cat([best, found], 1).topk(min(top_k, best.shape[1] + found.shape[1]))
+        elements = torch.cat([elements, index + start], 1).gather(1, place)
+    return SparseAffinity(best.softmax(1), elements)
+
+
+def read_sparse(values: Tensor, affinity: SparseAffinity) -> Tensor:
+    """The readout of inference: values (S, V) to (L, V), of which only the weighted rows are touched."""
+    weights = affinity.weights.to(values.dtype)
+    return F.embedding_bag(affinity.elements, values, per_sample_weights=weights, mode="sum")

@@ -1,0 +1,131 @@
+"""How STCN's clips are varied: once for the clip, and a little for each frame; videos and still images.
+
+Frames are uint8 (T, 3, H, W), masks (T, 1, H, W); whatever moves a frame moves its mask. All draws come from
+torch's generator.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as TF
+
+from common.transforms import draw, resize_frames
+
+GROUND = [124.0, 116.0, 104.0]  # the mean of ImageNet, which fills what an affine map uncovers
+BICUBIC, BILINEAR, NEAREST = (InterpolationMode(mode) for mode in ("bicubic", "bilinear", "nearest"))
+CONTROL_POINTS, WARP_SIGMA, WARP_PROBABILITY = 12, 0.02, 0.33
+
+
+def around(value: float) -> float:
+    return draw(-value, value)
+
+
+def random_affine(
+    frames: Tensor, masks: Tensor, *, degrees: float, shear: float, scale: tuple[float, float], mode: str
+) -> tuple[Tensor, Tensor]:
+    """One random turn, shear and scaling of all that is given; masks are read by `mode`."""
+    given = {
+        "angle": around(degrees),
+        "translate": [0, 0],
+        "scale": draw(*scale),
+        "shear": [around(shear), 0.0],
+    }
+    frames = TF.affine(frames, **given, interpolation=BILINEAR, fill=GROUND)
+    return frames, TF.affine(masks, **given, interpolation=InterpolationMode(mode), fill=[0.0])
+
+
+def random_flip(frames: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    return (frames.flip(-1), masks.flip(-1)) if draw(0, 1) < 0.5 else (frames, masks)
+
+
+def random_resized_crop(
+    frames: Tensor, masks: Tensor, size: int, scale: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """A part with that share of the area and a ratio of 3:4 to 4:3, brought to a square."""
+    window = v2.RandomResizedCrop(size, scale=scale).make_params([frames])
+    box = [window[name] for name in ("top", "left", "height", "width")]
+    frames = TF.resized_crop(frames, *box, [size, size], interpolation=BICUBIC, antialias=True)
+    return frames, TF.resized_crop(masks, *box, [size, size], interpolation=NEAREST)
+
+
+def random_crop(frame: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """A square of one frame and its mask, padded where it is too small."""
+    H, W = frame.shape[-2:]
+    padding = [max(0, size - W), max(0, size - H)]
+    if any(padding):
+        frame = TF.pad(frame, [padding[0] // 2, padding[1] // 2, -(-padding[0] // 2), -(-padding[1] // 2)])
+        mask = TF.pad(mask, [padding[0] // 2, padding[1] // 2, -(-padding[0] // 2), -(-padding[1] // 2)])
+        H, W = frame.shape[-2:]
+    top, left = int(draw(0, H - size + 1)), int(draw(0, W - size + 1))
+    window = (..., slice(top, top + size), slice(left, left + size))
+    return frame[window], mask[window]
+
+
+def thin_plate_grid(points: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
+    """(1, H, W, 2) where each pixel is read from, for `grid_sample`: the thin-plate spline (Bookstein 1989)
+    that moves (N, 2) points in [-1, 1] by (N, 2) offsets.
+    """
+    N = len(points)
+    x, y = ((torch.arange(side) + 0.5) * 2 / side - 1 for side in (width, height))
+    places = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1).flip(-1)  # (H*W, 2)
+
+    def kernel(distance: Tensor) -> Tensor:
+        return distance.square() * (distance + 1e-6).log()
+
+    system = torch.zeros(N + 3, N + 3)
+    system[:N, :N] = kernel(torch.cdist(points, points))
+    system[:N, N:] = torch.cat([torch.ones(N, 1), points], 1)
+    system[N:, :N] = system[:N, N:].T
+    solution = torch.linalg.lstsq(system, F.pad(offsets, (0, 0, 0, 3))).solution
+    basis = torch.cat([kernel(torch.cdist(places, points)), torch.ones(len(places), 1), places], 1)
+    return (places + basis @ solution).view(1, height, width, 2)
+
+
+def random_warp(frame: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Bend one frame and its mask by a thin-plate spline through a few random points."""
+    points = torch.rand(CONTROL_POINTS, 2) * 2 - 1
+    offsets = torch.randn(CONTROL_POINTS, 2) * WARP_SIGMA
+    grid = thin_plate_grid(points, offsets, *frame.shape[-2:])
+    ground = torch.tensor(GROUND)[:, None, None]  # outside of the frame
+    bent = F.grid_sample(frame[None].float() - ground, grid, align_corners=False)[0] + ground
+    moved = F.grid_sample(mask[None].float(), grid, align_corners=False)[0]
+    return bent.round().clamp(0, 255).to(frame.dtype), moved.to(mask.dtype)
+
+
+def vary_video(
+    frames: Tensor, labels: Tensor, size: int, *, min_crop: float, degrees: float, shear: float
+) -> tuple[Tensor, Tensor]:
+    """The published augmentation of videos: (T, 3, H, W) and labels (T, H, W) to squares of a size.
+
+    min_crop: least share of the area that is kept; degrees, shear: of each frame by itself
+    """
+    frames, labels = random_flip(frames, labels.unsqueeze(1))
+    frames, labels = random_resized_crop(frames, labels, size, (min_crop, 1.0))
+    frames = v2.RandomGrayscale(0.05)(v2.ColorJitter(0.1, 0.03, 0.03)(frames))
+    turn = {"degrees": degrees, "shear": shear, "scale": (1.0, 1.0), "mode": "nearest"}
+    pairs = [random_affine(*pair, **turn) for pair in zip(frames, labels, strict=True)]
+    frames = torch.stack([v2.ColorJitter(0.01, 0.01, 0.01)(frame) for frame, _ in pairs])
+    return frames, torch.stack([label for _, label in pairs]).squeeze(1)
+
+
+def vary_image(frame: Tensor, mask: Tensor, size: int, num_frames: int) -> tuple[Tensor, Tensor]:
+    """The published augmentation that makes a clip of one image: (3, H, W) uint8 and its mask (1, H, W),
+    float in [0, 1], to (T, 3, size, size) and (T, 1, size, size), whose edges are soft.
+    """
+    whole = {"degrees": 0.0, "shear": 0.0, "scale": (0.8, 1.5), "mode": "bilinear"}
+    frame, mask = random_flip(*random_affine(frame, mask, **whole))
+    frame = v2.RandomGrayscale(0.05)(v2.ColorJitter(0.1, 0.05, 0.05, 0.05)(frame))
+    clip = [_vary_frame(frame, mask, size) for _ in range(num_frames)]
+    return torch.stack([frame for frame, _ in clip]), torch.stack([mask for _, mask in clip]).clamp(0, 1)
+
+
+def _vary_frame(frame: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """One frame of a clip that is made of an image."""
+    turn = {"degrees": 20.0, "shear": 10.0, "scale": (0.9, 1.1), "mode": "bilinear"}
+    frame, mask = random_affine(frame, mask, **turn)
+    shorter = min(frame.shape[-2:])
+    fitted = tuple(max(size, round(side * size / shorter)) for side in frame.shape[-2:])
+    frame, mask = random_crop(resize_frames(frame, fitted), resize_frames(mask, fitted), size)
+    frame = v2.ColorJitter(0.1, 0.05, 0.05)(frame)
+    return random_warp(frame, mask) if draw(0, 1) < WARP_PROBABILITY else (frame, mask)

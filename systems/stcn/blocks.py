@@ -1,0 +1,146 @@
+"""The blocks of which STCN's value encoder and decoder are built.
+
+Tensors are (B, K, C, h, w): each of K objects has features of its own, and what belongs to the frame alone is
+(B, 1, C, h, w). A convolution of the two joined is the sum of the convolutions of each, so that the frame's
+part is computed once, whatever the number of objects.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def over_objects(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a function of (M, C, h, w) to (B, K, C, h, w)."""
+    return function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def upsample(x: Tensor, factor: int) -> Tensor:
+    """(M, C, h, w) enlarged bilinearly by a whole factor."""
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+class JoinedConv2d(nn.Conv2d):
+    """A convolution of objects and their frame, joined along the channels in either order.
+
+    Given (B, K, C1, h, w) of the objects and (B, 1, C2, h, w) of the frame, the result is that of
+    `nn.Conv2d` on K times the frame with each object, (B, K, C, h, w).
+    frame_first: whether the frame's channels come first
+    """
+
+    def __init__(self, *args: Any, frame_first: bool = False, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.frame_first = frame_first
+
+    def forward(self, objects: Tensor, frame: Tensor) -> Tensor:
+        parts = [frame, objects] if self.frame_first else [objects, frame]
+        weights = self.weight.split([part.shape[2] for part in parts], dim=1)
+        biases = [self.bias, None]  # added once
+        first, second = (
+            over_objects(partial(F.conv2d, weight=w, bias=b, stride=self.stride, padding=self.padding), part)
+            for part, w, b in zip(parts, weights, biases, strict=True)
+        )
+        return first + second
+
+
+class ResBlock(nn.Module):
+    """A pre-activation residual block without normalisation, 3x3 convolutions throughout."""
+
+    def __init__(self, inputs: int, channels: int):
+        super().__init__()
+        self.downsample = nn.Conv2d(inputs, channels, 3, padding=1) if inputs != channels else None
+        self.conv1 = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, C1, h, w) to (M, C2, h, w)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return shortcut + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+class JoinedResBlock(nn.Module):
+    """The same residual block on objects and their frame, joined."""
+
+    def __init__(self, inputs: int, channels: int):
+        super().__init__()
+        self.downsample = JoinedConv2d(inputs, channels, 3, padding=1)
+        self.conv1 = JoinedConv2d(inputs, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, objects: Tensor, frame: Tensor) -> Tensor:
+        """(B, K, C1, h, w) and (B, 1, C2, h, w) to (B, K, C3, h, w)."""
+        residual = F.relu(self.conv1(F.relu(objects), F.relu(frame)))
+        return self.downsample(objects, frame) + over_objects(self.conv2, residual)
+
+
+class ChannelGate(nn.Module):
+    """A weight for each channel, from its mean and its largest value over the picture."""
+
+    def __init__(self, channels: int, reduction: int):
+        super().__init__()
+        narrow = channels // reduction
+        self.mlp = nn.Sequential(
+            nn.Flatten(), nn.Linear(channels, narrow), nn.ReLU(), nn.Linear(narrow, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
+        return x * logits.sigmoid()[..., None, None]
+
+
+class SpatialGate(nn.Module):
+    """A weight for each place, from the largest and the mean value over the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spatial = nn.ModuleDict({"conv": nn.Conv2d(2, 1, 7, padding=3)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
+        return x * self.spatial["conv"](pooled).sigmoid()
+
+
+class CBAM(nn.Module):
+    """Channel and spatial attention (Woo et al., ECCV 2018)."""
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        self.ChannelGate = ChannelGate(channels, reduction)
+        self.SpatialGate = SpatialGate()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(M, C, h, w) to the same, gated."""
+        return self.SpatialGate(self.ChannelGate(x))
+
+
+class FeatureFusionBlock(nn.Module):
+    """Joins an object's features with those of its frame, with attention."""
+
+    def __init__(self, inputs: int, channels: int):
+        super().__init__()
+        self.block1 = JoinedResBlock(inputs, channels)
+        self.attention = CBAM(channels)
+        self.block2 = ResBlock(channels, channels)
+
+    def forward(self, objects: Tensor, frame: Tensor) -> Tensor:
+        """(B, K, C1, h, w) and (B, 1, C2, h, w) to (B, K, C3, h, w)."""
+        x = self.block1(objects, frame)
+        return over_objects(lambda x: self.block2(x + self.attention(x)), x)
+
+
+class UpsampleBlock(nn.Module):
+    """Brings objects to twice the size, with the finer features of their frame."""
+
+    def __init__(self, skip_channels: int, inputs: int, channels: int):
+        super().__init__()
+        self.skip_conv = nn.Conv2d(skip_channels, inputs, 3, padding=1)
+        self.out_conv = ResBlock(inputs, channels)
+
+    def forward(self, objects: Tensor, skip: Tensor) -> Tensor:
+        """(B, K, C1, h, w) and the frame's (B, C2, 2h, 2w) to (B, K, C3, 2h, 2w)."""
+        finer = over_objects(lambda x: upsample(x, 2), objects)
+        return over_objects(self.out_conv, finer + self.skip_conv(skip).unsqueeze(1))

@@ -1,0 +1,68 @@
+"""The loss of STCN: cross-entropy of the hardest pixels, after a warm-up on all."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.config import option
+from common.types import IGNORE, Clip
+
+
+def hardest_share(iteration: int, start: int, end: int, least: float) -> float:
+    """The share of pixels that counts: all before `start`, then fewer, and `least` from `end` on."""
+    if iteration < start:
+        return 1.0
+    left = max(0, end - iteration) / max(1, end - start)
+    return least + (1 - least) * left
+
+
+def bootstrapped_cross_entropy(logits: Tensor, labels: Tensor, share: float) -> Tensor:
+    """(B,) mean cross-entropy over the hardest share of each clip's pixels; ignored ones do not count.
+
+    logits (B, K + 1, H, W), labels (B, H, W); 0 where nothing counts.
+    """
+    losses = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE, reduction="none")
+    means = []
+    for loss, counted in zip(losses, labels != IGNORE, strict=True):
+        loss = loss[counted]
+        if share < 1:
+            loss = loss.topk(int(len(loss) * share), sorted=False).values
+        means.append(loss.sum() / max(1, len(loss)))
+    return torch.stack(means)
+
+
+class STCNCriterion(nn.Module):
+    """Bootstrapped cross-entropy of every predicted frame, summed over frames and averaged over clips.
+
+    `stats` holds the share of pixels that counted in the last training step. Evaluation counts all pixels.
+    """
+
+    @dataclass
+    class Config:
+        start_warm: int = option(20_000, "training batches for which all pixels count", least=0)
+        end_warm: int = option(70_000, "training batch from which only --top_p counts", least=0)
+        top_p: float = option(0.15, "share of the hardest pixels that counts in the end", least=0.001, most=1)
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.register_buffer("iteration", torch.tensor(0))  # training batches so far
+        self.stats: dict[str, Tensor] = {}
+
+    def forward(self, outputs: dict[str, Tensor], clip: Clip) -> dict[str, Tensor]:
+        """Returns the scalar "ce"; outputs: `logits` (B, T - 1, K + 1, H, W) of all frames but the first."""
+        config, share = self.config, 1.0
+        self.stats = {}
+        if self.training:
+            share = hardest_share(int(self.iteration), config.start_warm, config.end_warm, config.top_p)
+            self.iteration += 1
+            self.stats = {"optimiser/hardest_share": torch.tensor(share)}
+        empty = F.pad(clip.ids == 0, (1, 0))[:, None, :, None, None]  # slots that only fill the batch
+        logits = outputs["logits"].float().masked_fill(empty, -1e4)
+        losses = [
+            bootstrapped_cross_entropy(logits[:, t], clip.labels[:, t + 1], share).mean()
+            for t in range(logits.shape[1])
+        ]
+        return {"ce": torch.stack(losses).sum()}

@@ -1,0 +1,187 @@
+"""STCNDataset: three frames of a video, or of a still image, with a target object and a second one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from common.config import option
+from common.errors import UserError
+from common.transforms import draw, fit_short_side, normalise, resize_frames, resize_labels
+from common.types import IGNORE, Clip
+from common.vos_dataset import Video, VOSFolder, check
+from dataset import collate, compact_labels, draw_good
+from systems.stcn.augmentation import vary_video
+from systems.stcn.static import SoftClip, StillClips, collate_soft
+
+NUM_FRAMES = 3
+RETRIES = 5  # draws of a clip in whose first frame no object is seen
+
+
+def jump_of_epoch(jumps: Sequence[int], starts: Sequence[float], epoch: int, epochs: int) -> int:
+    """The largest jump in an epoch: jumps[0] first, jumps[i + 1] from epoch round(starts[i] * epochs) on."""
+    return jumps[sum(epoch >= round(start * epochs) for start in starts)]
+
+
+def frame_spacing(names: Sequence[str]) -> int:
+    """The usual step from a frame's number to the next: 5 in YouTube-VOS; 1 where names are no numbers."""
+    if len(names) < 2 or not all(name.isdigit() for name in names):
+        return 1
+    return max(1, round(median(int(b) - int(a) for a, b in pairwise(names))))
+
+
+def random_places(length: int, max_jump: int) -> list[int]:
+    """Three frames of a video with random jumps between them, that do not favour its first frames."""
+
+    def below(number: int) -> int:
+        return int(draw(0, number))
+
+    jump = min(length, max_jump)
+    start = below(length - jump + 1)
+    second = min(start + below(jump + 1) + 1, length - jump, length - 1)
+    third = min(second + below(jump + 1) + 1, length - jump // 2, length - 1)
+    places = [start, second, third]
+    return places[::-1] if draw(0, 1) < 0.5 else places
+
+
+def choose_targets(first: Tensor, instance: str, min_area: int) -> list[int]:
+    """At most two labels of the first frame's (H, W) label map: the target's, and the second one's.
+
+    instance: `random`, or `largest` for those that cover most pixels
+    """
+    areas = torch.bincount(first.flatten().long(), minlength=IGNORE + 1)[:IGNORE]
+    seen = [label for label in range(1, IGNORE) if areas[label] >= min_area]
+    order = torch.randperm(len(seen)).tolist()
+    if instance == "largest":
+        order = sorted(range(len(seen)), key=lambda place: -int(areas[seen[place]]))
+    return [seen[place] for place in order[:2]]
+
+
+def davis_videos(root: Path, *, skip_bad: bool) -> list[Video]:
+    """The checked training videos of DAVIS; those that ImageSets/2017/train.txt names, where there is one."""
+    folder = VOSFolder(root, skip_bad=skip_bad)
+    listed = root / "ImageSets" / "2017" / "train.txt"
+    if listed.is_file():
+        names = set(listed.read_text(encoding="utf-8").split())
+        folder.videos = [video for video in folder.videos if video.name in names]
+    check(folder, skip_bad=skip_bad)
+    return folder.videos
+
+
+class STCNDataset(Dataset[Clip]):
+    """Clips of three frames, each a `Clip` of B = 1 with at most two slots, both seen in the first frame.
+
+    Slot 1 is the target (`gt` of seed 000), slot 2 the second object (`sec_gt`), the label map both together
+    (`cls_gt`); all other objects are background, because a network is asked for those of the prompt only.
+    An item is asked for as (epoch, index), and everything random in it depends on (seed, epoch, index) alone.
+    Without `training`, a clip is three frames of each video, `max_jump[0]` apart where it is long enough.
+    Raises UserError where no video has three annotated frames.
+    """
+
+    @dataclass(kw_only=True)
+    class Config:
+        epochs: int
+        crop_size: int = option(384, "side of the square training frames, pixels", least=16)
+        max_jump: tuple[int, int, int, int, int, int] = option(
+            (5, 10, 15, 20, 25, 5),
+            "largest distance between frames of a clip, in frames, as training goes on",
+        )
+        jump_at: tuple[float, float, float, float, float] = option(
+            (0.1, 0.2, 0.3, 0.4, 0.9), "shares of all epochs after which the next --max_jump holds"
+        )
+        clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1)
+        instance: str = option("random", "which objects are target and second", ("random", "largest"))
+        min_area: int = option(1, "pixels of the first frame that an object must cover", least=1)
+        min_crop: float = option(0.36, "least share of a video's frame that a crop keeps", least=0.01, most=1)
+        degrees: float = option(15.0, "random turn of each frame by itself", least=0)
+        shear: float = option(10.0, "random shear of each frame by itself, degrees", least=0)
+        davis_root: str = option("none", "a DAVIS folder whose videos join those of --dataset_root")
+        davis_repeats: int = option(5, "times that each video of --davis_root counts", least=1)
+        static_root: str = option("none", "train on still images of this folder, and on no video")
+
+    def __init__(
+        self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
+    ):
+        self.config, self.training, self.seed, self.skip_bad = config, training, seed, skip_bad
+        self.stills: StillClips | None = None
+        self.videos = folder.videos
+        if training and config.static_root != "none":
+            self.stills = StillClips(Path(config.static_root), config.crop_size, NUM_FRAMES)
+        elif training:
+            self.videos = self._training_videos(folder)
+
+    def _training_videos(self, folder: VOSFolder) -> list[Video]:
+        """Each as often as it counts in an epoch, without those that are too short."""
+        config = self.config
+        videos = folder.videos * config.clips_per_video
+        if config.davis_root != "none":
+            davis = davis_videos(Path(config.davis_root), skip_bad=self.skip_bad)
+            videos += davis * config.davis_repeats * config.clips_per_video
+        videos = [video for video in videos if len(video.annotated) >= NUM_FRAMES]
+        if not videos:
+            raise UserError(
+                f"{folder.root} has no video with {NUM_FRAMES} annotated frames: give longer ones"
+            )
+        return videos
+
+    @staticmethod
+    def collate(clips: list[Clip]) -> Clip:
+        return collate_soft(clips) if isinstance(clips[0], SoftClip) else collate(clips)
+
+    def __len__(self) -> int:
+        return len(self.stills or self.videos)
+
+    def __getitem__(self, key: tuple[int, int]) -> Clip:
+        def drawn(index: int) -> Clip:
+            return self.stills.draw(index) if self.stills else self._draw(key[0], index)
+
+        return draw_good(drawn, key, len(self), seed=self.seed, skip_bad=self.skip_bad)
+
+    def _draw(self, epoch: int, index: int) -> Clip:
+        """A clip of a video; one in whose first frame no object is seen after some retries has no slots."""
+        video, config = self.videos[index], self.config
+        for _ in range(RETRIES if self.training else 1):
+            names = [video.annotated[place] for place in self._places(video, epoch)]
+            frames, labels, ids = self._read(video, names)
+            chosen = choose_targets(
+                labels[0], config.instance if self.training else "largest", config.min_area
+            )
+            if chosen:
+                break
+        slots = torch.zeros(IGNORE + 1, dtype=torch.uint8)
+        slots[chosen] = torch.arange(1, len(chosen) + 1, dtype=torch.uint8)
+        slots[IGNORE] = IGNORE
+        ids = torch.tensor([[ids[label - 1] for label in chosen]], dtype=torch.int64)
+        return Clip(
+            frames=normalise(frames)[None],
+            labels=slots[labels.long()][None],
+            ids=ids,
+            classes=torch.zeros_like(ids),
+            names=[[(video.name, name) for name in names]],
+        )
+
+    def _places(self, video: Video, epoch: int) -> list[int]:
+        config, length = self.config, len(video.annotated)
+        spacing = frame_spacing(video.annotated)
+        if self.training:
+            jump = jump_of_epoch(config.max_jump, config.jump_at, epoch, config.epochs)
+            return random_places(length, max(1, jump // spacing))
+        step = max(1, min(config.max_jump[0] // spacing, (length - 1) // (NUM_FRAMES - 1)))
+        return [min(place * step, length - 1) for place in range(NUM_FRAMES)]
+
+    def _read(self, video: Video, names: list[str]) -> tuple[Tensor, Tensor, list[int]]:
+        """(T, 3, H, W) uint8 frames and (T, H, W) labels, augmented in training, and the id of each label."""
+        config = self.config
+        frames = torch.from_numpy(np.stack([video.read_frame(name) for name in names])).permute(0, 3, 1, 2)
+        labels, ids = compact_labels([video.read_labels(name) for name in names])
+        if self.training:
+            turn = {"min_crop": config.min_crop, "degrees": config.degrees, "shear": config.shear}
+            return *vary_video(frames, labels, config.crop_size, **turn), ids
+        size = fit_short_side(*frames.shape[-2:], config.crop_size, 2 * config.crop_size)
+        return resize_frames(frames, size), resize_labels(labels, size), ids

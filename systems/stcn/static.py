@@ -1,0 +1,94 @@
+"""Still images with masks, from which STCN is pretrained: each becomes a clip of warped copies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from common.transforms import normalise
+from common.types import Clip
+from common.vos_dataset import FRAME_SUFFIXES, natural_key, read_frame, read_header
+from dataset import collate
+from systems.stcn.augmentation import vary_image
+
+FIVEFOLD = ("BIG", "HRSOD")  # folders of fine masks, which count five times, as published
+
+
+@dataclass(kw_only=True)
+class SoftClip(Clip):
+    """A clip whose first masks are soft: at their edges, which were warped, they lie between 0 and 1.
+
+    soft: (B, K, H, W)
+    """
+
+    soft: Tensor
+
+    @property
+    def prompt(self) -> Tensor:
+        return self.soft
+
+
+def collate_soft(clips: list[SoftClip]) -> SoftClip:
+    """One batch of clips of one size."""
+    return SoftClip(**vars(collate(clips)), soft=torch.cat([clip.soft for clip in clips]))
+
+
+def find_pairs(root: Path) -> list[tuple[Path, Path]]:
+    """The images of a folder with their masks: images/<name> with masks/<name>.png, or <name>.jpg beside
+    <name>.png at any depth. Raises UserError where there is no pair.
+    """
+    if (root / "images").is_dir() and (root / "masks").is_dir():
+        images = [path for path in (root / "images").rglob("*") if path.suffix.lower() in FRAME_SUFFIXES]
+        pairs = [(p, root / "masks" / p.relative_to(root / "images").with_suffix(".png")) for p in images]
+    else:
+        images = [path for path in root.rglob("*") if path.suffix.lower() in FRAME_SUFFIXES - {".png"}]
+        pairs = [(path, path.with_suffix(".png")) for path in images]
+    pairs = [pair for pair in pairs if pair[1].is_file()]
+    if not pairs:
+        layouts = "images/<name>.jpg with masks/<name>.png, or <name>.jpg beside <name>.png"
+        raise UserError(f"--static_root {root} holds no image with a mask: looked for {layouts}")
+    pairs.sort(key=lambda pair: natural_key(str(pair[0])))
+    fine = [pair for pair in pairs if pair[0].relative_to(root).parts[0].startswith(FIVEFOLD)]
+    return pairs + 4 * fine
+
+
+def read_mask(path: Path) -> Tensor:
+    """(1, H, W) float in [0, 1]: where a palette PNG is not 0, or how bright a grey one is."""
+    mode, _ = read_header(path)
+    brightness = torch.from_numpy(read_frame(path)).amax(-1)[None]
+    if mode in ("P", "1"):
+        return (brightness > 0).float()
+    return brightness / brightness.max().clamp(min=1)
+
+
+class StillClips:
+    """Clips of one object, each of one still image that is warped anew for every frame."""
+
+    def __init__(self, root: Path, size: int, num_frames: int):
+        if not root.is_dir():
+            raise UserError(f"--static_root {root}: no such folder; it holds images and their masks")
+        self.pairs, self.size, self.num_frames = find_pairs(root), size, num_frames
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def draw(self, index: int) -> SoftClip:
+        """A clip of B = 1; UserError where a mask has another size than its image."""
+        image_path, mask_path = self.pairs[index]
+        frame, mask = torch.from_numpy(read_frame(image_path)).permute(2, 0, 1), read_mask(mask_path)
+        if frame.shape[1:] != mask.shape[1:]:
+            (h, w), (H, W) = mask.shape[1:], frame.shape[1:]
+            raise UserError(f"mask {mask_path} is {w}x{h} but its image is {W}x{H}")
+        frames, masks = vary_image(frame, mask, self.size, self.num_frames)
+        seen = bool((masks[0] > 0.5).any())
+        name = str(image_path.with_suffix(""))
+        return SoftClip(
+            frames=normalise(frames)[None],
+            labels=(masks[:, 0] > 0.5).to(torch.uint8)[None] * seen,
+            ids=torch.tensor([[int(seen)]]),
+            classes=torch.zeros(1, 1, dtype=torch.int64),
+            names=[[(name, str(t)) for t in range(self.num_frames)]],
+            soft=masks[0][None] * seen,
+        )

@@ -1,0 +1,200 @@
+"""STCNTracker: carries the masks of a prompt through a video, one frame at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.affinity import memory_terms, query_terms
+from common.config import option
+from common.errors import UserError
+from common.masks import masks_from_labels, pad_around, soft_aggregate
+from common.transforms import normalise
+from common.types import Prompt, Tracks
+from systems.stcn.memory import MemoryBank
+from systems.stcn.modules import STCN, KeyFeatures, others_of
+
+OBJECTS_AT_ONCE = 8  # whose masks are decoded together, which bounds memory
+
+
+def scaled_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """(H, W) brought to a short side; the long one is rounded down, as published. -1 keeps the size."""
+    shorter = min(size)
+    if short_side in (-1, shorter):
+        return size
+    return tuple(short_side if side == shorter else int(short_side * side / shorter) for side in size)
+
+
+def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """(K, H, W) bool to (K, h, w) float by the nearest pixel; what would vanish is every cell it touches."""
+    if masks.shape[-2:] == size or not len(masks):
+        return masks.float()
+    nearest = F.interpolate(masks[:, None].float(), size, mode="nearest")[:, 0]
+    touched = F.adaptive_max_pool2d(masks.float(), size)
+    return torch.where(nearest.flatten(1).any(1)[:, None, None], nearest, touched)
+
+
+def masks_of_prompt(prompt: Prompt | None, size: tuple[int, int]) -> tuple[list[int], Tensor]:
+    """The ids that a prompt names and their (K, H, W) bool masks; a box counts as the mask that fills it."""
+    H, W = size
+    if prompt is None or not prompt.ids:
+        return [], torch.zeros(0, H, W, dtype=torch.bool)
+    ids = prompt.ids
+    labels = torch.zeros(size, dtype=torch.int64) if prompt.labels is None else prompt.labels.cpu()
+    masks = masks_from_labels(labels, torch.tensor(ids))
+    for track, (x, y, width, height) in prompt.boxes.items():
+        rows = slice(max(0, round(y)), max(0, round(y + height)))
+        columns = slice(max(0, round(x)), max(0, round(x + width)))
+        masks[ids.index(track), rows, columns] = True
+        if not masks[ids.index(track)].any():
+            raise UserError(f"the box of id {track}, {x} {y} {width} {height}, holds no pixel of {W}x{H}")
+    return ids, masks
+
+
+@dataclass
+class Group:
+    """Objects that started on one frame, which share keys and affinity: the slots `start` to `stop`."""
+
+    start: int
+    stop: int
+    bank: MemoryBank
+
+
+class STCNTracker:
+    """STCN on one video: every frame is read from the memory of frames before it.
+
+    A prompt on any frame starts its new ids and corrects its known ones; its frame is remembered. Before the
+    first prompt all is background. Nothing but the memory grows with the video, and `max_memory_frames`
+    bounds that.
+    """
+
+    needs_prompt = True
+    mask_threshold = 0.5
+
+    @dataclass(kw_only=True)
+    class Config:
+        top_k: int = option(20, "memory elements that each cell of a frame reads", least=1)
+        mem_every: int = option(5, "frames from one that is remembered to the next", least=1)
+        include_last: bool = option(False, "also remember the last frame, for the next one only")
+        max_memory_frames: int = option(
+            0, "most frames remembered of an object, the first and the latest; 0: all", least=0
+        )
+        short_side: int = option(480, "short side of the frames in the network, pixels; -1: as they are")
+        flip: bool = option(False, "track the mirror image; the results are mirrored back")
+
+    def __init__(self, network: STCN, config: Config):
+        if config.short_side < 1 and config.short_side != -1:
+            raise UserError(
+                f"--short_side {config.short_side} is no size: give pixels, or -1 to keep the size"
+            )
+        self.network, self.config = network, config
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the video."""
+        self.ids: list[int] = []  # of the slots, in the order in which they came
+        self.groups: list[Group] = []
+        self.since = 0  # frames since the last that is remembered
+
+    @torch.inference_mode()
+    def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
+        """Frame uint8 RGB (3, H, W) of any size, on any device; the tracks are where the network is."""
+        size, device = tuple(frame.shape[-2:]), next(self.network.parameters()).device
+        ids, masks = masks_of_prompt(prompt, size)
+        if not self.ids and not ids:
+            return Tracks.empty(*size, device=device)
+        image, window = self._image(frame.to(device))
+        features = self.network.encode_key(image)
+        probs = self._propagate(features, image.shape[-2:])
+        if ids:
+            probs = self._admit(probs, ids, self._masks(masks.to(device)))
+        self._remember(image, features, probs, prompted=bool(ids))
+        return self._tracks(probs[..., window[0], window[1]], size)
+
+    def _image(self, frame: Tensor) -> tuple[Tensor, tuple[slice, slice]]:
+        """A frame (3, H, W) as the network sees it, (1, 3, h, w), and the window that is not padding."""
+        image = normalise(frame)[None]
+        image = image.flip(-1) if self.config.flip else image
+        size = scaled_size(tuple(image.shape[-2:]), self.config.short_side)
+        if image.shape[-2:] != size:  # after normalisation and without anti-aliasing, as published
+            image = F.interpolate(image, size, mode="bicubic", align_corners=False)
+        return pad_around(image, self.network.stride)
+
+    def _masks(self, masks: Tensor) -> Tensor:
+        """(K, H, W) bool masks of a frame in the place and at the size of its image, (K, h, w)."""
+        masks = masks.flip(-1) if self.config.flip else masks
+        masks = resize_masks(masks, scaled_size(tuple(masks.shape[-2:]), self.config.short_side))
+        return pad_around(masks, self.network.stride)[0]
+
+    def _propagate(self, features: KeyFeatures, size: tuple[int, int]) -> Tensor:
+        """(K + 1, h, w) probabilities of the background and of the objects known so far, read from memory."""
+        query = query_terms(features.k16[0].flatten(1))
+        probs = []
+        for group in self.groups:
+            readout = group.bank.read(query, self.config.top_k)  # (L, K * value_dim)
+            readout = readout.T.unflatten(0, (group.stop - group.start, -1))
+            readout = readout.unflatten(-1, features.k16.shape[-2:])
+            for few in readout.split(OBJECTS_AT_ONCE):
+                probs.append(self.network.decode(few[None], features)[0].float().sigmoid())
+        probs = torch.cat(probs) if probs else features.k16.new_zeros(0, *size)
+        return soft_aggregate(probs[None])[0].softmax(0)
+
+    def _admit(self, probs: Tensor, ids: list[int], masks: Tensor) -> Tensor:
+        """Put the (K, h, w) masks of a prompt into the (K' + 1, h, w) probabilities; new ids join at the end.
+
+        Inside of any mask the prompt alone counts.
+        """
+        known = len(self.ids)
+        self.ids += [i for i in ids if i not in self.ids]
+        if len(self.ids) > known:
+            bank = MemoryBank(self.config.max_memory_frames)
+            self.groups.append(Group(known, len(self.ids), bank))
+        objects = F.pad(probs[1:], (0, 0, 0, 0, 0, len(self.ids) - known))
+        objects = objects.masked_fill(masks.any(0), 0.0)
+        objects[[self.ids.index(i) for i in ids]] = masks
+        return soft_aggregate(objects[None])[0].softmax(0)
+
+    def _remember(self, image: Tensor, features: KeyFeatures, probs: Tensor, *, prompted: bool) -> None:
+        """Add the frame to the memory: for good where it is due, else for the next frame or not at all."""
+        self.since += 1
+        due = prompted or self.since >= self.config.mem_every
+        if not due and not self.config.include_last:
+            return
+        masks = probs[1:][None]
+        both = zip(masks.split(OBJECTS_AT_ONCE, 1), others_of(masks).split(OBJECTS_AT_ONCE, 1), strict=True)
+        values = [self.network.encode_value(image, features.f16, *few)[0] for few in both]
+        values = torch.cat(values).flatten(2).permute(2, 0, 1)  # (L, K, value_dim)
+        terms = memory_terms(features.k16[0].flatten(1))
+        for group in self.groups:
+            own = values[:, group.start : group.stop].flatten(1)
+            group.bank.add(terms, own, temporary=not due)
+        self.since = 0 if due else self.since
+
+    def _tracks(self, probs: Tensor, size: tuple[int, int]) -> Tracks:
+        """(K + 1, h, w) probabilities to the tracks at the frame's size (H, W)."""
+        probs = probs.flip(-1) if self.config.flip else probs
+        if probs.shape[-2:] != size:
+            probs = F.interpolate(probs[None], size, mode="bilinear", align_corners=False)[0]
+        ids = torch.tensor(self.ids, device=probs.device)
+        masks = probs[1:].clamp(0, 1)
+        inside = masks > self.mask_threshold
+        return Tracks(
+            ids=ids,
+            labels=F.pad(ids, (1, 0))[probs.argmax(0)],
+            masks=masks,
+            scores=(masks * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        groups = [{"start": g.start, "stop": g.stop, "bank": g.bank.state_dict()} for g in self.groups]
+        return {"ids": list(self.ids), "groups": groups, "since": self.since}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ids, self.since = list(state["ids"]), state["since"]
+        self.groups = []
+        for group in state["groups"]:
+            bank = MemoryBank(self.config.max_memory_frames)
+            bank.load_state_dict(group["bank"])
+            self.groups.append(Group(group["start"], group["stop"], bank))
