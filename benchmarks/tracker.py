@@ -27,8 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.config import Parser
+from common.device import pick_device
 from common.errors import UserError, run_command
-from inference import GlobalTracker, pick_device
+from inference import GlobalTracker
 
 # ------------------------------------------------------------------------------------------------ measuring
 
