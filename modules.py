@@ -34,6 +34,20 @@ def sine_positions(height: int, width: int, dim: int, like: Tensor) -> Tensor:
     return torch.cat(parts, -1).flatten(0, 1).to(like.dtype)
 
 
+def reduced(x: Tensor, width: int) -> Tensor:
+    """(..., H, W) to (..., h, width), a whole fraction of both sides: bilinearly, without anti-aliasing.
+
+    Four pixels meet at the centre of a cell. Masks are linear in the mask features, so that reducing these
+    once equals resizing the masks of every layer.
+    """
+    step = x.shape[-1] // width
+    if step == 1:
+        return x
+    first, second = step // 2 - 1, step // 2
+    rows = x[..., first::step, :] + x[..., second::step, :]
+    return (rows[..., first::step] + rows[..., second::step]) / 4
+
+
 class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017) on `scaled_dot_product_attention`."""
 
@@ -208,22 +222,15 @@ class VITA_TCOVIS(nn.Module):
             x.flatten(2).transpose(1, 2) + e for x, e in zip(levels, self.level_embedding, strict=True)
         ]
         positions = [sine_positions(*x.shape[-2:], x.shape[1], like=x) for x in levels]
-        resized = [self._resized(mask_features, x.shape[-2:]) for x in levels]
+        seen = [reduced(mask_features.detach(), x.shape[-1]) for x in levels]
         states = [tokens]
         for index, layer in enumerate(self.layers):
             level = index % len(levels)
-            allowed = self._allowed(tokens, resized[level])
+            allowed = self._allowed(tokens, seen[level])
             tokens = layer(tokens, self.token_positions, features[level], positions[level], allowed)
             states.append(tokens)
         predictions = self._predict(states if self.training else states[-1:], mask_features)
         return self.token_norm(tokens), predictions
-
-    def _resized(self, mask_features: Tensor, size: torch.Size) -> Tensor:
-        """Mask features (B*T, D, h, w) without gradient at another size.
-
-        Masks are linear in them, so that this equals resizing the masks of every layer, for much less.
-        """
-        return F.interpolate(mask_features.detach(), size=size, mode="bilinear", align_corners=False)
 
     @torch.no_grad()
     def _allowed(self, tokens: Tensor, mask_features: Tensor) -> Tensor | None:

@@ -5,7 +5,7 @@ python -m benchmarks.training @presets/a100.txt --device cuda --batch_size 4 --r
 
 All flags of main.py count, and say what is trained; the step is that of its training loop. The bare network
 is the same backbone, with the same parts frozen, without heads and optimiser. Frames, objects and weights are
-random. By default one clip of two frames of 384x640, because a CPU takes seconds a step. Bare network, step
+random. By default one clip of four frames of 384x640, because a CPU takes seconds a step. Bare network, step
 and step in parts take turns; the numbers are medians over the rounds. The program ends with exit status 1
 where an aim is missed: a step of at most 1.5 times the bare network, of which criterion and matcher, with
 their backward, take at most a tenth.
@@ -239,7 +239,7 @@ def parse_args() -> argparse.Namespace:
     own.add_argument("--objects", type=int, default=5, help="in each clip")
     own.add_argument("--rounds", type=int, default=3, help="of which medians are taken, after one to warm up")
     own.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
-    parser.set_defaults(batch_size=1, clip_length=2, device="cpu", threads=1, num_workers=0)
+    parser.set_defaults(batch_size=1, clip_length=4, device="cpu", threads=1, num_workers=0)
     args = parser.parse_args()
     for name in ("objects", "rounds"):
         if getattr(args, name) < 1:

@@ -9,6 +9,7 @@ from modules import (
     Attention,
     FeaturePyramid,
     TemporalAssociationModule,
+    reduced,
     sine_positions,
 )
 
@@ -123,6 +124,13 @@ def test_masked_attention_changes_the_outputs_and_its_switch_adds_no_parameter()
     masked, free = make_network(), make_network(masked_attention=False)
     assert masked.state_dict().keys() == free.state_dict().keys()
     assert not torch.allclose(masked(frames)["mask_logits"], free(frames)["mask_logits"])
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 8])
+def test_reducing_is_bilinear_resizing(step):
+    x = make_frames(2, 3, 16, 24)
+    expected = torch.nn.functional.interpolate(x, scale_factor=1 / step, mode="bilinear", align_corners=False)
+    assert torch.allclose(reduced(x, 24 // step), expected, atol=1e-6)
 
 
 def empty_masks(network: VITA_TCOVIS) -> VITA_TCOVIS:
