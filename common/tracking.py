@@ -31,7 +31,8 @@ class PromptFolder:
     """Label maps that a person gave, as <video>/<frame>.png, on any frame.
 
     frames: `first` takes each id from the first map in which it appears, `all` takes every map.
-    Where the first map of a video holds 0 and 255 only, as in DAVIS 2016, its maps show one object, id 1.
+    Where the first map of a video with an object holds 0 and 255 only, as in DAVIS 2016, its maps show one
+    object, id 1.
     """
 
     def __init__(self, root: Path, frames: str = "first"):
@@ -45,21 +46,21 @@ class PromptFolder:
         self.binary = False  # whether 255 is an object in the video's maps
 
     def check(self, video: Video, *, needed: bool) -> None:
-        """Look at the headers of a video's maps before anything is tracked.
+        """Look at a video's maps before anything is tracked: at all headers, and for the first object.
 
         Raises UserError at a map that is no label map or has another size than the frames, where a file tells
-        theirs; and, where a prompt is needed, if no frame has one.
+        theirs; and, where a prompt is needed, if no map of a frame shows an object.
         """
         names, paths = video.frame_names, sorted((self.root / video.name).glob("*.png"))
         if names is not None:
             paths = [path for path in paths if path.stem in set(names)]
-        if needed and not paths:
-            raise no_prompt(video.name)
         frame_size = video.size if paths else None
         for path in paths:
             mode, size = read_header(path)
             check_label_mode(path, mode)
             check_size(path, size, frame_size or size)
+        if needed and not any(read_label_map(path).any() for path in paths):
+            raise no_prompt(video.name)
 
     def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
@@ -78,7 +79,7 @@ class PromptFolder:
         labels = read_label_map(path)
         check_size(path, labels.shape, frame.shape[-2:])
         if not self.seen:
-            self.binary = set(np.unique(labels)) == {0, IGNORE}
+            self.binary = set(np.unique(labels)) <= {0, IGNORE}
         if self.binary:
             labels = labels > 0
         prompt = Prompt(torch.from_numpy(labels.astype(np.int64)))

@@ -155,6 +155,8 @@ def test_a_mask_of_0_and_255_is_one_object(infer, video, tmp_path):
     output = infer().run
     first = read_label_map(output / "Annotations" / "walk" / "00000.png")
     assert np.array_equal(first, mask // 255)
+    Image.new("L", SIZE[::-1], 255).save(video / "00000.png")  # it fills the frame
+    assert maps(infer("--overwrite").run)[0] == {1}
 
 
 def refused_without_a_trace(outcome: Outcome, output: Path, *parts: object) -> None:
@@ -190,6 +192,10 @@ def test_no_video_is_tracked_before_all_have_their_prompts(infer, video, tmp_pat
 def test_a_prompt_without_any_id_is_refused(infer, video, tmp_path):
     write_prompt(video / "00000.png", {})
     refused_without_a_trace(infer(), tmp_path / "output", "walk", "no prompt")
+    write_prompt(video / "00000.png", {7: slice(3, 20)})
+    write_frames(tmp_path / "videos" / "zebra", 2)
+    write_prompt(tmp_path / "prompts" / "zebra" / "00000.png", {})
+    refused_without_a_trace(infer(), tmp_path / "output", "zebra", "no prompt")
 
 
 @pytest.mark.parametrize("flag", ["--top_k 0", "--mem_every 0", "--max_memory_frames -1", "--short_side 0"])

@@ -171,6 +171,21 @@ def test_davis_joins_five_times_with_its_training_videos_only(tmp_path, folder):
     assert {name: names.count(name) for name in names} == {"three": 2, "bear": 10, "bus": 10}
 
 
+def test_what_is_wrong_with_davis_is_told(tmp_path, capsys):
+    for name in ("bear", "bus"):
+        write_video(tmp_path, name, maps_of([1]))
+    broken = tmp_path / "Annotations" / "bus" / "00002.png"
+    broken.write_bytes(b"junk")
+    videos = davis_videos(tmp_path, skip_bad=True)
+    assert [len(video.annotated) for video in videos] == [6, 5] and str(broken) in capsys.readouterr().out
+    (tmp_path / "ImageSets" / "2017").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "2017" / "train.txt").write_text("boat\n")
+    with pytest.raises(UserError, match=r"--davis_root .* holds no video that .*train\.txt names"):
+        davis_videos(tmp_path, skip_bad=False)
+    with pytest.raises(UserError, match=r"--davis_root .*absent: no such folder"):
+        davis_videos(tmp_path / "absent", skip_bad=False)
+
+
 def test_frames_and_labels_move_together():
     labels = torch.from_numpy(maps_of([1, 2], frames=3))
     frames = (labels * 100)[:, None].expand(-1, 3, -1, -1).contiguous()
@@ -210,6 +225,11 @@ def test_pairs_are_found_side_by_side_and_in_two_folders(tmp_path, disc):
     write_pair(tmp_path / "two" / "images" / "x.png", tmp_path / "two" / "masks" / "x.png", disc)
     ((image, mask),) = find_pairs(tmp_path / "two")
     assert (image.parent.name, mask.parent.name) == ("images", "masks")
+    for name in ("BIG/y", "BIG_x"):
+        image, mask = (tmp_path / "two" / kind / name for kind in ("images", "masks"))
+        write_pair(image.with_suffix(".jpg"), mask.with_suffix(".png"), disc)
+    found = [image.name for image, _ in find_pairs(tmp_path / "two")]
+    assert [found.count(name) for name in ("y.jpg", "BIG_x.jpg", "x.png")] == [5, 1, 1]
 
 
 def test_a_folder_without_pairs_or_no_folder_is_refused(tmp_path):
@@ -226,6 +246,10 @@ def test_masks_are_read_from_grey_and_from_palette_files(tmp_path, disc):
     grey = read_mask(tmp_path / "a.png")
     assert grey.shape == (1, 60, 80) and grey.max() == 1 and 0.2 < grey[0, 30, 30] < 0.8
     write_label_map(tmp_path / "p.png", disc // 255 * 4)
+    assert read_mask(tmp_path / "p.png").equal(torch.from_numpy(disc > 0).float()[None])
+    white_ground = Image.fromarray(disc // 255)
+    white_ground.putpalette([255, 255, 255, 0, 0, 0])
+    white_ground.save(tmp_path / "p.png")
     assert read_mask(tmp_path / "p.png").equal(torch.from_numpy(disc > 0).float()[None])
 
 

@@ -50,13 +50,8 @@ def random_resized_crop(
 
 
 def random_crop(frame: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """A square of one frame and its mask, padded where it is too small."""
+    """A square of one frame and its mask, which are at least that large."""
     H, W = frame.shape[-2:]
-    padding = [max(0, size - W), max(0, size - H)]
-    if any(padding):
-        frame = TF.pad(frame, [padding[0] // 2, padding[1] // 2, -(-padding[0] // 2), -(-padding[1] // 2)])
-        mask = TF.pad(mask, [padding[0] // 2, padding[1] // 2, -(-padding[0] // 2), -(-padding[1] // 2)])
-        H, W = frame.shape[-2:]
     top, left = int(draw(0, H - size + 1)), int(draw(0, W - size + 1))
     window = (..., slice(top, top + size), slice(left, left + size))
     return frame[window], mask[window]

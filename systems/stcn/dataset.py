@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.config import option
+from common.distributed import say
 from common.errors import UserError
 from common.transforms import draw, fit_short_side, normalise, resize_frames, resize_labels
 from common.types import IGNORE, Clip
@@ -64,13 +65,22 @@ def choose_targets(first: Tensor, instance: str, min_area: int) -> list[int]:
 
 
 def davis_videos(root: Path, *, skip_bad: bool) -> list[Video]:
-    """The checked training videos of DAVIS; those that ImageSets/2017/train.txt names, where there is one."""
+    """The checked training videos of DAVIS; those that ImageSets/2017/train.txt names, where there is one.
+
+    With `skip_bad` every bad file that is left out is told. Raises UserError where there is no folder,
+    or no video is left.
+    """
+    if not root.is_dir():
+        raise UserError(f"--davis_root {root}: no such folder; it holds JPEGImages/ and Annotations/")
     folder = VOSFolder(root, skip_bad=skip_bad)
     listed = root / "ImageSets" / "2017" / "train.txt"
     if listed.is_file():
         names = set(listed.read_text(encoding="utf-8").split())
         folder.videos = [video for video in folder.videos if video.name in names]
-    check(folder, skip_bad=skip_bad)
+        if not folder.videos:
+            raise UserError(f"--davis_root {root} holds no video that {listed} names: check the folder")
+    for trouble in check(folder, skip_bad=skip_bad):
+        say(f"skipped bad file: {trouble}")
     return folder.videos
 
 

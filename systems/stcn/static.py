@@ -9,7 +9,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.transforms import normalise
 from common.types import Clip
-from common.vos_dataset import FRAME_SUFFIXES, natural_key, read_frame, read_header
+from common.vos_dataset import FRAME_SUFFIXES, natural_key, read_frame, read_header, read_label_map
 from dataset import collate
 from systems.stcn.augmentation import vary_image
 
@@ -50,16 +50,21 @@ def find_pairs(root: Path) -> list[tuple[Path, Path]]:
         layouts = "images/<name>.jpg with masks/<name>.png, or <name>.jpg beside <name>.png"
         raise UserError(f"--static_root {root} holds no image with a mask: looked for {layouts}")
     pairs.sort(key=lambda pair: natural_key(str(pair[0])))
-    fine = [pair for pair in pairs if pair[0].relative_to(root).parts[0].startswith(FIVEFOLD)]
+    folders = (image.relative_to(root).parts[:-1] for image, _ in pairs)
+    fine = [
+        pair
+        for pair, names in zip(pairs, folders, strict=True)
+        if any(name.startswith(FIVEFOLD) for name in names)
+    ]
     return pairs + 4 * fine
 
 
 def read_mask(path: Path) -> Tensor:
     """(1, H, W) float in [0, 1]: where a palette PNG is not 0, or how bright a grey one is."""
     mode, _ = read_header(path)
-    brightness = torch.from_numpy(read_frame(path)).amax(-1)[None]
     if mode in ("P", "1"):
-        return (brightness > 0).float()
+        return torch.from_numpy(read_label_map(path) > 0)[None].float()
+    brightness = torch.from_numpy(read_frame(path)).amax(-1)[None]
     return brightness / brightness.max().clamp(min=1)
 
 
