@@ -5,10 +5,9 @@ python inference.py --checkpoint C --video_root V [--prompt_root P] --output O
 
 import argparse
 import sys
-import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from torch import Tensor, nn
 from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.device import pick_device
+from common.discovery import DiscoveringTracker
 from common.errors import UserError, available, run_command
 from common.masks import (
-    above,
     labels_from_masks,
     mask_intersections,
     mask_ious,
@@ -32,16 +31,16 @@ from common.masks import (
     suppress,
 )
 from common.memory import empty
-from common.precision import AMP, autocast
-from common.progress import progress
-from common.results import ResultsSpool, VideoOutput, remove_video, videos_of
+from common.precision import AMP
+from common.process import process_video
+from common.results import ResultsSpool, remove_video, videos_of
 from common.run_folder import write_json
-from common.threads import BackgroundWriter, prefetch
-from common.tracking import PromptFolder, track_rows, track_video
+from common.tracking import PromptFolder
 from common.transforms import LONGEST, fit_short_side, normalise, resize_frames
 from common.types import IGNORE, Prompt, Tracker, Tracks
-from common.video import DEFAULT_FPS, Video, find_videos
+from common.video import DEFAULT_FPS, find_videos
 from systems.stcn.tracker import STCNTracker
+from systems.xmem.tracker import XMemTracker
 
 
 def bi_softmax(cosine: Tensor, temperature: float) -> Tensor:
@@ -356,7 +355,7 @@ class VITATracker:
         self.global_tracker.load_state_dict(state)
 
 
-TRACKERS: dict[str, type] = {"vita_tcovis": VITATracker, "stcn": STCNTracker}
+TRACKERS: dict[str, type] = {"vita_tcovis": VITATracker, "stcn": STCNTracker, "xmem": XMemTracker}
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -373,6 +372,9 @@ class RunConfig:
     )
     overlays: bool = option(True, "write overlays/<video>.mp4")
     fps: float = option(DEFAULT_FPS, "frames per second of the overlays of image folders", least=0.1)
+    reverse: bool = option(False, "follow objects backwards too, from the prompts that start them")
+    discover: str | None = option(None, "a checkpoint of VITA-TCOVIS that finds objects, in place of prompts")
+    discover_every: int = option(10, "frames from one look for newcomers to the next; 0: first only", least=0)
     overwrite: bool = option(False, "replace the results that --output holds already")
 
 
@@ -408,40 +410,19 @@ def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list
     args = parser.parse_args(argv)
     config_from_args(RunConfig, args)  # the ranges of its numbers
     built = tracker(network.to(pick_device(args.device)), config_from_args(tracker.Config, args))
-    return built, args, config.get("categories", [])
+    return discovering(built, args) if args.discover else built, args, config.get("categories", [])
 
 
-def process_video(
-    tracker: Tracker,
-    video: Video,
-    prompts: PromptFolder | None,
-    spool: ResultsSpool,
-    args: argparse.Namespace,
-) -> None:
-    """Track one video and write it; reading, network and writing overlap."""
-    begun, count, encode = time.monotonic(), 0, available("pycocotools.mask")
-
-    def write(name: str, frame: Tensor, tracks: Tracks) -> None:
-        output.add(name, frame, tracks.labels)
-        spool.add_frame(name, track_rows(tracks, tracker.mask_threshold, encode=encode))
-
-    spool.start_video(video.name)
-    frames = progress(prefetch(video.frames()), video.name, video.num_frames)
-    prompt_of = prompts.of_video(video.name) if prompts else None
-    with (
-        VideoOutput(args.output, video.name, fps=video.fps if args.overlays else None) as output,
-        BackgroundWriter(depth=4) as writer,
-        autocast(pick_device(args.device), args.amp),
-    ):
-        for name, frame, tracks, _ in track_video(tracker, video.name, frames, prompt_of):
-            writer.submit(
-                write, name, frame, replace(tracks, masks=above(tracks.masks, tracker.mask_threshold))
-            )
-            count += 1
-    seconds = time.monotonic() - begun
-    print(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s", flush=True)
-    if prompts and prompts.left:
-        print(f"{video.name}: no frame has the name of the prompts {sorted(prompts.left)}", file=sys.stderr)
+def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracker:
+    """The tracker with the VITA-TCOVIS of --discover, which finds its objects."""
+    if not isinstance(tracker, STCNTracker):
+        raise UserError("--discover finds objects for stcn and xmem: --checkpoint is of another system")
+    if args.prompt_root:
+        raise UserError("--discover takes the place of --prompt_root: give one of the two")
+    network, config = load_network(args.discover, "vita_tcovis")
+    options = config_from_dict(VITATracker.Config, config["tracker"], args.discover)
+    finder = VITATracker(network.to(pick_device(args.device)), options)
+    return DiscoveringTracker(tracker, finder, args.discover_every)
 
 
 def main() -> None:
@@ -452,6 +433,8 @@ def main() -> None:
     prompts = PromptFolder(args.prompt_root, args.prompt_frames) if args.prompt_root else None
     if tracker.needs_prompt and prompts is None:
         raise UserError("this system follows what a prompt names: give label maps with --prompt_root")
+    if args.reverse and not (tracker.needs_prompt and prompts):
+        raise UserError("--reverse follows prompts backwards: give label maps with --prompt_root")
     if prompts and not any((prompts.root / video.name).is_dir() for video in videos):
         raise UserError(f"--prompt_root {prompts.root} has no folder of a video, such as {videos[0].name}/")
     if not args.overwrite and any((args.output / "Annotations").glob("[!.]*")):

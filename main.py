@@ -48,6 +48,10 @@ from systems.stcn.criterion import STCNCriterion
 from systems.stcn.dataset import STCNDataset
 from systems.stcn.modules import STCN
 from systems.stcn.tracker import STCNTracker
+from systems.xmem.criterion import XMemCriterion
+from systems.xmem.dataset import XMemDataset
+from systems.xmem.modules import XMem
+from systems.xmem.tracker import XMemTracker
 from utils import TCOVISCriterion
 
 
@@ -63,6 +67,7 @@ class System(NamedTuple):
 SYSTEMS: dict[str, System] = {
     "vita_tcovis": System(VITA_TCOVIS, TCOVISCriterion, VITATracker, YouTubeVOSDataset),
     "stcn": System(STCN, STCNCriterion, STCNTracker, STCNDataset),
+    "xmem": System(XMem, XMemCriterion, XMemTracker, XMemDataset),
 }
 
 

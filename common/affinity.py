@@ -32,6 +32,32 @@ def query_terms(key: Tensor) -> Tensor:
     return torch.cat([key, torch.ones_like(key[..., :1, :])], -2).transpose(-1, -2)
 
 
+def anisotropic_memory_terms(key: Tensor, shrinkage: Tensor) -> Tensor:
+    """(..., C, S) keys and (..., 1, S) shrinkage of memory elements to (..., S, 2 C + 1), their side of the
+    anisotropic `similarity` (XMem, Cheng and Schwing, ECCV 2022, equation 2), s_i / sqrt(C) times
+    sum_c e_cj (-m_ci^2 + 2 m_ci q_cj - q_cj^2): the confident attract from further, and each query says
+    which channels matter to it.
+    """
+    key, shrinkage = key.float(), shrinkage.float()
+    terms = torch.cat([shrinkage * key.square(), shrinkage * key, shrinkage], -2)
+    return terms.transpose(-1, -2)
+
+
+def anisotropic_query_terms(key: Tensor, selection: Tensor) -> Tensor:
+    """(..., C, L) keys and selection of query cells to (..., L, 2 C + 1), their side of the same."""
+    key, selection = key.float(), selection.float()
+    last = (selection * key.square()).sum(-2, keepdim=True)
+    terms = torch.cat([-selection, 2 * selection * key, -last], -2)
+    return (terms / math.sqrt(key.shape[-2])).transpose(-1, -2)
+
+
+def keys_of_terms(terms: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys (..., C, S) and the shrinkage (..., 1, S) of which anisotropic memory terms were made."""
+    terms = terms.transpose(-1, -2)
+    shrinkage = terms[..., -1:, :]
+    return terms[..., terms.shape[-2] // 2 : -1, :] / shrinkage, shrinkage
+
+
 def similarity(query: Tensor, memory: Tensor) -> Tensor:
     """(..., L, S) in float32, of terms (..., L, D) and (..., S, D)."""
     with torch.autocast(query.device.type, enabled=False):
@@ -57,6 +83,11 @@ class SparseAffinity(NamedTuple):
         """(L, S) with zeros for all other elements."""
         zeros = self.weights.new_zeros(len(self.weights), size)
         return zeros.scatter(1, self.elements, self.weights)
+
+    def usage(self, size: int) -> Tensor:
+        """(S,) the sum of what all cells read from each element."""
+        zeros = self.weights.new_zeros(size)
+        return zeros.index_add(0, self.elements.flatten(), self.weights.flatten())
 
 
 def top_k_affinity(query: Tensor, memory: Tensor, top_k: int) -> SparseAffinity:

@@ -28,6 +28,7 @@ NEEDED = ("format", "system", "config", "model")  # without these a file is not 
 NETWORKS: dict[str, tuple[str, str]] = {
     "vita_tcovis": ("modules", "VITA_TCOVIS"),
     "stcn": ("systems.stcn.modules", "STCN"),
+    "xmem": ("systems.xmem.modules", "XMem"),
 }
 
 
@@ -45,7 +46,10 @@ class Published(NamedTuple):
 
 # {system: (module, function)}: the function takes what a file holds, and returns `Published`, or None where
 # the keys are not those of its system.
-PUBLISHED: dict[str, tuple[str, str]] = {"stcn": ("systems.stcn.published", "recognise")}
+PUBLISHED: dict[str, tuple[str, str]] = {
+    "stcn": ("systems.stcn.published", "recognise"),
+    "xmem": ("systems.xmem.published", "recognise"),
+}
 
 
 def _is_plain(value: Any) -> bool:

@@ -12,7 +12,7 @@ from common.masks import above, encode_rle
 from common.results import TrackRow
 from common.types import IGNORE, Prompt, Tracker, Tracks
 from common.video import Video
-from common.vos_dataset import check_label_mode, read_header, read_label_map
+from common.vos_dataset import check_label_mode, natural_key, read_header, read_label_map
 
 
 def no_prompt(video: str) -> UserError:
@@ -75,14 +75,34 @@ class PromptFolder:
 
         return prompt_of
 
-    def _prompt(self, path: Path, frame: Tensor) -> Prompt | None:
+    def starts_of(self, video: Video) -> dict[str, list[int]]:
+        """The frames of a video whose maps are the first of some ids, in order, and those ids."""
+        self.seen, starts = set(), {}
+        names = None if video.frame_names is None else set(video.frame_names)
+        for path in sorted((self.root / video.name).glob("*.png"), key=lambda path: natural_key(path.stem)):
+            new = [i for i in self._read(path).ids if i not in self.seen]
+            if new and (names is None or path.stem in names):
+                starts[path.stem] = new
+                self.seen |= set(new)
+        return starts
+
+    def prompt_for(self, video: str, name: str, ids: list[int], frame: Tensor) -> Prompt:
+        """What the map of one frame says of some ids; after `starts_of` of the same video."""
+        prompt = self._read(self.root / video / f"{name}.png", frame)
+        prompt.labels[~torch.isin(prompt.labels, torch.tensor(ids))] = 0
+        return prompt
+
+    def _read(self, path: Path, frame: Tensor | None = None) -> Prompt:
+        """All that a map says; the first of a video decides whether 255 is an object in it."""
         labels = read_label_map(path)
-        check_size(path, labels.shape, frame.shape[-2:])
+        if frame is not None:
+            check_size(path, labels.shape, frame.shape[-2:])
         if not self.seen:
             self.binary = set(np.unique(labels)) <= {0, IGNORE}
-        if self.binary:
-            labels = labels > 0
-        prompt = Prompt(torch.from_numpy(labels.astype(np.int64)))
+        return Prompt(torch.from_numpy((labels > 0 if self.binary else labels).astype(np.int64)))
+
+    def _prompt(self, path: Path, frame: Tensor) -> Prompt | None:
+        prompt = self._read(path, frame)
         if self.frames == "first":
             known = [i for i in prompt.ids if i in self.seen]
             prompt.labels[torch.isin(prompt.labels, torch.tensor(known, dtype=torch.int64))] = 0
@@ -113,16 +133,18 @@ def track_video(
 def track_rows(tracks: Tracks, mask_threshold: float, *, encode: bool) -> list[TrackRow]:
     """What results.json and tracks.json keep of one frame: every track with a pixel above the threshold.
 
+    A track that only the label map shows, the likeliest of several unlikely ones, has a score and no mask.
     tracks: their masks are probabilities, or bool: above the threshold or not
     encode: whether masks are run-length encoded, which needs pycocotools
     """
     masks = tracks.masks if tracks.masks.dtype == torch.bool else above(tracks.masks, mask_threshold)
-    masks = masks.cpu().numpy()
     classes = [0] * len(masks) if tracks.classes is None else tracks.classes.tolist()
-    return [
-        TrackRow(track, score, category + 1, encode_rle(mask) if encode else None)
-        for track, score, category, mask in zip(
-            tracks.ids.tolist(), tracks.scores.tolist(), classes, masks, strict=True
-        )
-        if mask.any()
-    ]
+    rows = []
+    for track, score, category, mask in zip(
+        tracks.ids.tolist(), tracks.scores.tolist(), classes, masks.cpu().numpy(), strict=True
+    ):
+        if mask.any():
+            rows.append(TrackRow(track, score, category + 1, encode_rle(mask) if encode else None))
+        elif (tracks.labels == track).any():
+            rows.append(TrackRow(track, score, category + 1, None))
+    return rows

@@ -98,6 +98,11 @@ class ImageSequence:
         """
         return _of_one_size(self.path, ((image.stem, read_frame(image)) for image in self.images))
 
+    def backwards(self, last: str) -> Iterator[tuple[str, Tensor]]:
+        """As `frames`, from the one of this name to the first."""
+        images = reversed(self.images[: self.frame_names.index(last) + 1])
+        return _of_one_size(self.path, ((image.stem, read_frame(image)) for image in images))
+
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:

@@ -25,7 +25,9 @@ from dataset import make_loader
 
 STCN = """--backbone narrow --backbone_weights none --value_weights none --key_dim 8 --value_dim 16
 --crop_size 32 --short_side -1""".split()
-SMALL = {"vita_tcovis": [*TINY, "--birth_score", "0.3"], "stcn": STCN, "fake": []}
+XMEM = [*STCN, *"--decoder_dim 16 --hidden_dim 8 --clip_length 4 --min_mid_term_frames 1".split()]
+XMEM += "--max_mid_term_frames 2 --mem_every 1 --num_prototypes 4 --max_long_term_elements 6".split()
+SMALL = {"vita_tcovis": [*TINY, "--birth_score", "0.3"], "stcn": STCN, "xmem": XMEM, "fake": []}
 
 
 class Built(NamedTuple):

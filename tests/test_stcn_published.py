@@ -94,9 +94,11 @@ def test_other_files_are_not_taken_for_stcn(path, weights):
         {"key_comp.": 1},
     ):
         assert recognise(content) is None
-    xmem = {name: x for name, x in weights.items() if not name.startswith(("key_comp.", "decoder.compress."))}
-    with pytest.raises(UserError, match="nor a published one of stcn"):
-        load(path, xmem | {"key_proj.d_proj.weight": torch.zeros(1, 1024, 3, 3)})
+    shared = {
+        name: x for name, x in weights.items() if not name.startswith(("key_comp.", "decoder.compress."))
+    }
+    with pytest.raises(UserError, match="nor a published one of stcn, xmem"):
+        load(path, shared)
 
 
 def test_another_system_is_refused(path, weights):

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as TF
 from common.transforms import draw, resize_frames
 
 GROUND = [124.0, 116.0, 104.0]  # the mean of ImageNet, which fills what an affine map uncovers
-BICUBIC, BILINEAR, NEAREST = (InterpolationMode(mode) for mode in ("bicubic", "bilinear", "nearest"))
+BILINEAR, NEAREST = InterpolationMode.BILINEAR, InterpolationMode.NEAREST
 CONTROL_POINTS, WARP_SIGMA, WARP_PROBABILITY = 12, 0.02, 0.33
 
 
@@ -40,12 +40,14 @@ def random_flip(frames: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def random_resized_crop(
-    frames: Tensor, masks: Tensor, size: int, scale: tuple[float, float]
+    frames: Tensor, masks: Tensor, size: int, scale: tuple[float, float], mode: str
 ) -> tuple[Tensor, Tensor]:
-    """A part with that share of the area and a ratio of 3:4 to 4:3, brought to a square."""
+    """A part with that share of the area and a ratio of 3:4 to 4:3, brought to a square; frames by `mode`."""
     window = v2.RandomResizedCrop(size, scale=scale).make_params([frames])
     box = [window[name] for name in ("top", "left", "height", "width")]
-    frames = TF.resized_crop(frames, *box, [size, size], interpolation=BICUBIC, antialias=True)
+    frames = TF.resized_crop(
+        frames, *box, [size, size], interpolation=InterpolationMode(mode), antialias=True
+    )
     return frames, TF.resized_crop(masks, *box, [size, size], interpolation=NEAREST)
 
 
@@ -89,14 +91,22 @@ def random_warp(frame: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def vary_video(
-    frames: Tensor, labels: Tensor, size: int, *, min_crop: float, degrees: float, shear: float
+    frames: Tensor,
+    labels: Tensor,
+    size: int,
+    *,
+    min_crop: float,
+    degrees: float,
+    shear: float,
+    mode: str = "bicubic",
 ) -> tuple[Tensor, Tensor]:
     """The published augmentation of videos: (T, 3, H, W) and labels (T, H, W) to squares of a size.
 
-    min_crop: least share of the area that is kept; degrees, shear: of each frame by itself
+    min_crop: least share of the area that is kept; degrees, shear: of each frame by itself; mode: by which
+    the crop is resized
     """
     frames, labels = random_flip(frames, labels.unsqueeze(1))
-    frames, labels = random_resized_crop(frames, labels, size, (min_crop, 1.0))
+    frames, labels = random_resized_crop(frames, labels, size, (min_crop, 1.0), mode)
     frames = v2.RandomGrayscale(0.05)(v2.ColorJitter(0.1, 0.03, 0.03)(frames))
     turn = {"degrees": degrees, "shear": shear, "scale": (1.0, 1.0), "mode": "nearest"}
     pairs = [random_affine(*pair, **turn) for pair in zip(frames, labels, strict=True)]

@@ -29,11 +29,11 @@ def resnet50_stages() -> Stages:
     return _stages_of(resnet50(weights=None), (256, 512, 1024))
 
 
-def resnet18_stages() -> Stages:
-    """ResNet-18 whose convolutions have biases, as those of the published value encoder."""
+def resnet18_stages(*, biases: bool = True) -> Stages:
+    """ResNet-18, whose convolutions have biases in the published value encoder of STCN."""
     net = resnet18(weights=None)
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        if biases and isinstance(module, nn.Conv2d):
             module.bias = nn.Parameter(torch.zeros(module.out_channels))
     return _stages_of(net, (64, 128, 256))
 

@@ -63,12 +63,12 @@ class ResBlock(nn.Module):
 
 
 class JoinedResBlock(nn.Module):
-    """The same residual block on objects and their frame, joined."""
+    """The same residual block on objects and their frame, joined in either order."""
 
-    def __init__(self, inputs: int, channels: int):
+    def __init__(self, inputs: int, channels: int, *, frame_first: bool = False):
         super().__init__()
-        self.downsample = JoinedConv2d(inputs, channels, 3, padding=1)
-        self.conv1 = JoinedConv2d(inputs, channels, 3, padding=1)
+        self.downsample = JoinedConv2d(inputs, channels, 3, padding=1, frame_first=frame_first)
+        self.conv1 = JoinedConv2d(inputs, channels, 3, padding=1, frame_first=frame_first)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, objects: Tensor, frame: Tensor) -> Tensor:
@@ -118,11 +118,11 @@ class CBAM(nn.Module):
 
 
 class FeatureFusionBlock(nn.Module):
-    """Joins an object's features with those of its frame, with attention."""
+    """Joins an object's features with those of its frame, in either order, with attention."""
 
-    def __init__(self, inputs: int, channels: int):
+    def __init__(self, inputs: int, channels: int, *, frame_first: bool = False):
         super().__init__()
-        self.block1 = JoinedResBlock(inputs, channels)
+        self.block1 = JoinedResBlock(inputs, channels, frame_first=frame_first)
         self.attention = CBAM(channels)
         self.block2 = ResBlock(channels, channels)
 

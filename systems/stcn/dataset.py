@@ -51,8 +51,8 @@ def random_places(length: int, max_jump: int) -> list[int]:
     return places[::-1] if draw(0, 1) < 0.5 else places
 
 
-def choose_targets(first: Tensor, instance: str, min_area: int) -> list[int]:
-    """At most two labels of the first frame's (H, W) label map: the target's, and the second one's.
+def choose_targets(first: Tensor, instance: str, min_area: int, most: int = 2) -> list[int]:
+    """At most so many labels of the first frame's (H, W) label map: the target's, and the second one's.
 
     instance: `random`, or `largest` for those that cover most pixels
     """
@@ -61,7 +61,7 @@ def choose_targets(first: Tensor, instance: str, min_area: int) -> list[int]:
     order = torch.randperm(len(seen)).tolist()
     if instance == "largest":
         order = sorted(range(len(seen)), key=lambda place: -int(areas[seen[place]]))
-    return [seen[place] for place in order[:2]]
+    return [seen[place] for place in order[:most]]
 
 
 def davis_videos(root: Path, *, skip_bad: bool) -> list[Video]:
@@ -94,6 +94,9 @@ class STCNDataset(Dataset[Clip]):
     Raises UserError where no video has three annotated frames.
     """
 
+    soft_stills = True  # whether the first masks of clips of still images are soft
+    crop_mode = "bicubic"  # by which a part of a frame is resized
+
     @dataclass(kw_only=True)
     class Config:
         epochs: int
@@ -122,9 +125,19 @@ class STCNDataset(Dataset[Clip]):
         self.stills: StillClips | None = None
         self.videos = folder.videos
         if training and config.static_root != "none":
-            self.stills = StillClips(Path(config.static_root), config.crop_size, NUM_FRAMES)
+            self.stills = StillClips(Path(config.static_root), config.crop_size, self.num_frames)
         elif training:
             self.videos = self._training_videos(folder)
+
+    @property
+    def num_frames(self) -> int:
+        """Of a clip."""
+        return NUM_FRAMES
+
+    @property
+    def num_targets(self) -> int:
+        """The most objects of a clip."""
+        return 2
 
     def _training_videos(self, folder: VOSFolder) -> list[Video]:
         """Each as often as it counts in an epoch, without those that are too short."""
@@ -133,10 +146,10 @@ class STCNDataset(Dataset[Clip]):
         if config.davis_root != "none":
             davis = davis_videos(Path(config.davis_root), skip_bad=self.skip_bad)
             videos += davis * config.davis_repeats * config.clips_per_video
-        videos = [video for video in videos if len(video.annotated) >= NUM_FRAMES]
+        videos = [video for video in videos if len(video.annotated) >= self.num_frames]
         if not videos:
             raise UserError(
-                f"{folder.root} has no video with {NUM_FRAMES} annotated frames: give longer ones"
+                f"{folder.root} has no video with {self.num_frames} annotated frames: give longer ones"
             )
         return videos
 
@@ -149,7 +162,10 @@ class STCNDataset(Dataset[Clip]):
 
     def __getitem__(self, key: tuple[int, int]) -> Clip:
         def drawn(index: int) -> Clip:
-            return self.stills.draw(index) if self.stills else self._draw(key[0], index)
+            if not self.stills:
+                return self._draw(key[0], index)
+            clip = self.stills.draw(index)
+            return clip if self.soft_stills else clip.hard
 
         return draw_good(drawn, key, len(self), seed=self.seed, skip_bad=self.skip_bad)
 
@@ -160,7 +176,10 @@ class STCNDataset(Dataset[Clip]):
             names = [video.annotated[place] for place in self._places(video, epoch)]
             frames, labels, ids = self._read(video, names)
             chosen = choose_targets(
-                labels[0], config.instance if self.training else "largest", config.min_area
+                labels[0],
+                config.instance if self.training else "largest",
+                config.min_area,
+                self.num_targets,
             )
             if chosen:
                 break
@@ -181,9 +200,13 @@ class STCNDataset(Dataset[Clip]):
         spacing = frame_spacing(video.annotated)
         if self.training:
             jump = jump_of_epoch(config.max_jump, config.jump_at, epoch, config.epochs)
-            return random_places(length, max(1, jump // spacing))
-        step = max(1, min(config.max_jump[0] // spacing, (length - 1) // (NUM_FRAMES - 1)))
-        return [min(place * step, length - 1) for place in range(NUM_FRAMES)]
+            return self._random_places(length, max(1, jump // spacing))
+        steps = max(1, self.num_frames - 1)
+        step = max(1, min(config.max_jump[0] // spacing, (length - 1) // steps))
+        return [min(place * step, length - 1) for place in range(self.num_frames)]
+
+    def _random_places(self, length: int, max_jump: int) -> list[int]:
+        return random_places(length, max_jump)
 
     def _read(self, video: Video, names: list[str]) -> tuple[Tensor, Tensor, list[int]]:
         """(T, 3, H, W) uint8 frames and (T, H, W) labels, augmented in training, and the id of each label."""
@@ -192,6 +215,6 @@ class STCNDataset(Dataset[Clip]):
         labels, ids = compact_labels([video.read_labels(name) for name in names])
         if self.training:
             turn = {"min_crop": config.min_crop, "degrees": config.degrees, "shear": config.shear}
-            return *vary_video(frames, labels, config.crop_size, **turn), ids
+            return *vary_video(frames, labels, config.crop_size, mode=self.crop_mode, **turn), ids
         size = fit_short_side(*frames.shape[-2:], config.crop_size, 2 * config.crop_size)
         return resize_frames(frames, size), resize_labels(labels, size), ids

@@ -72,15 +72,25 @@ class ValueEncoder(nn.Module):
     """ResNet-18 without its last stage, on a frame, an object's mask and the sum of the others' masks.
 
     single_object: without the channel of the others
+    frame_first: whether the frame's features come before the object's where they are joined
     """
 
-    def __init__(self, parts: Stages, key_channels: int, value_dim: int, *, single_object: bool):
+    def __init__(
+        self,
+        parts: Stages,
+        key_channels: int,
+        value_dim: int,
+        *,
+        single_object: bool,
+        frame_first: bool = False,
+    ):
         super().__init__()
         self.single_object = single_object
         self.conv1 = self._with_masks(parts.conv1, 1 if single_object else 2)
         self.bn1 = parts.bn1
         self.layer1, self.layer2, self.layer3 = parts.stages
-        self.fuser = FeatureFusionBlock(parts.channels[-1] + key_channels, value_dim)
+        joined = parts.channels[-1] + key_channels
+        self.fuser = FeatureFusionBlock(joined, value_dim, frame_first=frame_first)
 
     @staticmethod
     def _with_masks(conv: nn.Conv2d, number: int) -> JoinedConv2d:
@@ -119,13 +129,48 @@ class Decoder(nn.Module):
         return logits.unflatten(0, x.shape[:2]).squeeze(2)
 
 
-class STCN(nn.Module):
-    """Masks of the first frame in, masks of all others out, each frame read from the memory of those before.
+class MemoryNetwork(nn.Module):
+    """What all networks of this family share: where their weights come from, and frozen batch norms.
 
     Batch norm keeps the statistics that it was loaded with; its scales and shifts are trained.
     """
 
+    system: str
     stride = 16  # H and W of the frames are multiples of this
+
+    def _load_start(self) -> None:
+        """Begin from another network's weights, or from ImageNet's; UserError where they cannot be had."""
+        config = self.config
+        if config.load_network != "none":
+            self.load_state_dict(start_weights(config.load_network, self.state_dict(), self.system))
+            return
+        for flag, encoder, source, which in (
+            ("--backbone_weights", self.key_encoder, config.backbone_weights, KEY_WEIGHTS),
+            ("--value_weights", self.value_encoder, config.value_weights, VALUE_WEIGHTS),
+        ):
+            if source != "none" and config.backbone == "narrow":
+                raise UserError(f"--backbone narrow has no {source} weights: add {flag} none")
+            if source != "none":
+                load_resnet(encoder, source, which, flag)
+
+    def train(self, mode: bool = True) -> "MemoryNetwork":
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def check_size(self, frames: Tensor) -> None:
+        """Raise ValueError unless H and W of frames (..., H, W) are multiples of 16."""
+        H, W = frames.shape[-2:]
+        if H % self.stride or W % self.stride:
+            raise ValueError(f"frames of {H}x{W}: pad height and width to multiples of {self.stride}")
+
+
+class STCN(MemoryNetwork):
+    """Masks of the first frame in, masks of all others out, each read from the memory of those before."""
+
+    system = "stcn"
 
     @dataclass
     class Config:
@@ -139,7 +184,7 @@ class STCN(nn.Module):
             "imagenet", "of the value encoder: imagenet, none, or a file of torchvision ResNet-18 weights"
         )
         load_network: str = option(
-            "none", "start from the weights of an STCN checkpoint instead, ours or a published one"
+            "none", "start from the weights of a checkpoint of this system instead, ours or a published one"
         )
         key_dim: int = option(64, "channels of keys", least=1)
         value_dim: int = option(512, "channels of values and of the decoder, a multiple of 16", least=16)
@@ -165,33 +210,9 @@ class STCN(nn.Module):
         if pretrained:
             self._load_start()
 
-    def _load_start(self) -> None:
-        """Begin from another network's weights, or from ImageNet's; UserError where they cannot be had."""
-        config = self.config
-        if config.load_network != "none":
-            self.load_state_dict(start_weights(config.load_network, self.state_dict()))
-            return
-        for flag, encoder, source, which in (
-            ("--backbone_weights", self.key_encoder, config.backbone_weights, KEY_WEIGHTS),
-            ("--value_weights", self.value_encoder, config.value_weights, VALUE_WEIGHTS),
-        ):
-            if source != "none" and config.backbone == "narrow":
-                raise UserError(f"--backbone narrow has no {source} weights: add {flag} none")
-            if source != "none":
-                load_resnet(encoder, source, which, flag)
-
-    def train(self, mode: bool = True) -> "STCN":
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
-
     def encode_key(self, frames: Tensor) -> KeyFeatures:
         """Frames (M, 3, H, W), ImageNet-normalised; ValueError unless H and W are multiples of 16."""
-        H, W = frames.shape[-2:]
-        if H % self.stride or W % self.stride:
-            raise ValueError(f"frames of {H}x{W}: pad height and width to multiples of {self.stride}")
+        self.check_size(frames)
         f4, f8, f16 = self.key_encoder(frames)
         return KeyFeatures(self.key_proj(f16), self.key_comp(f16), f16, f8, f4)
 

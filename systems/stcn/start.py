@@ -38,7 +38,8 @@ def load_resnet(encoder: nn.Module, source: str, which: WeightsEnum, flag: str) 
         for key, x in weights.items()
     }
     own = encoder.state_dict()
-    needed = [key for key in own if key.endswith(("weight", "running_var")) and not key.startswith("fuser.")]
+    further = ("fuser.", "hidden_reinforce.")  # what follows the ResNet
+    needed = [key for key in own if key.endswith(("weight", "running_var")) and not key.startswith(further)]
     missing = [key for key in needed if key not in weights]
     found = {key: x for key, x in weights.items() if key in own}
     extra = own["conv1.weight"].shape[1] - 3
@@ -52,13 +53,13 @@ def load_resnet(encoder: nn.Module, source: str, which: WeightsEnum, flag: str) 
     encoder.load_state_dict(own | found)
 
 
-def start_weights(path: str, own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of an STCN checkpoint, to go on training with a network whose state dict is `own`.
+def start_weights(path: str, own: dict[str, Tensor], system: str) -> dict[str, Tensor]:
+    """The weights of a system's checkpoint, to go on training with a network whose state dict is `own`.
 
     A mask channel that was never trained, absent or zero, becomes orthogonal filters. Raises UserError for
     what `load_network` refuses, and where the shapes differ.
     """
-    network, _ = load_network(path, "stcn")
+    network, _ = load_network(path, system)
     weights = network.state_dict()
     filters = weights[MASK_FILTERS]
     if own[MASK_FILTERS].shape[1] == CHANNELS and not filters[:, CHANNELS - 1 :].any():

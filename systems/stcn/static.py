@@ -1,6 +1,6 @@
 """Still images with masks, from which STCN is pretrained: each becomes a clip of warped copies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -28,6 +28,11 @@ class SoftClip(Clip):
     @property
     def prompt(self) -> Tensor:
         return self.soft
+
+    @property
+    def hard(self) -> Clip:
+        """The same with masks of 0 and 1."""
+        return Clip(**{item.name: getattr(self, item.name) for item in fields(Clip)})
 
 
 def collate_soft(clips: list[SoftClip]) -> SoftClip:

@@ -1,5 +1,6 @@
 """STCNTracker: carries the masks of a prompt through a video, one frame at a time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,9 @@ class Group:
     bank: MemoryBank
 
 
+Newcomers = Callable[[Tracks], Prompt | None]  # what is new in a frame, given the tracks that go on in it
+
+
 class STCNTracker:
     """STCN on one video: every frame is read from the memory of frames before it.
 
@@ -72,6 +76,7 @@ class STCNTracker:
 
     needs_prompt = True
     mask_threshold = 0.5
+    frame_mode = "bicubic"  # by which frames are resized
 
     @dataclass(kw_only=True)
     class Config:
@@ -99,19 +104,32 @@ class STCNTracker:
         self.since = 0  # frames since the last that is remembered
 
     @torch.inference_mode()
-    def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
-        """Frame uint8 RGB (3, H, W) of any size, on any device; the tracks are where the network is."""
+    def step(self, frame: Tensor, prompt: Prompt | None = None, newcomers: Newcomers | None = None) -> Tracks:
+        """Frame uint8 RGB (3, H, W) of any size, on any device; the tracks are where the network is.
+
+        newcomers: is asked, once the known objects are found in the frame, for a further prompt
+        """
         size, device = tuple(frame.shape[-2:]), next(self.network.parameters()).device
         ids, masks = masks_of_prompt(prompt, size)
+        if not self.ids and not ids and newcomers:
+            ids, masks = masks_of_prompt(newcomers(Tracks.empty(*size, device=device)), size)
+            newcomers = None
         if not self.ids and not ids:
             return Tracks.empty(*size, device=device)
         image, window = self._image(frame.to(device))
         features = self.network.encode_key(image)
-        probs = self._propagate(features, image.shape[-2:])
+        if set(self.ids) <= set(ids):  # nothing is left to be found
+            probs = image.new_zeros(len(self.ids) + 1, *image.shape[-2:])
+        else:
+            probs = self._propagate(features, image.shape[-2:], prompted=bool(ids))
+        prompted = bool(ids)
         if ids:
             probs = self._admit(probs, ids, self._masks(masks.to(device)))
-        self._remember(image, features, probs, prompted=bool(ids))
-        return self._tracks(probs[..., window[0], window[1]], size)
+        if newcomers:
+            ids, masks = masks_of_prompt(newcomers(self._tracks(probs[(..., *window)], size)), size)
+            probs = self._admit(probs, ids, self._masks(masks.to(device))) if ids else probs
+        self._remember(image, features, probs, prompted=prompted or bool(ids))
+        return self._tracks(probs[(..., *window)], size)
 
     def _image(self, frame: Tensor) -> tuple[Tensor, tuple[slice, slice]]:
         """A frame (3, H, W) as the network sees it, (1, 3, h, w), and the window that is not padding."""
@@ -119,7 +137,7 @@ class STCNTracker:
         image = image.flip(-1) if self.config.flip else image
         size = scaled_size(tuple(image.shape[-2:]), self.config.short_side)
         if image.shape[-2:] != size:  # after normalisation and without anti-aliasing, as published
-            image = F.interpolate(image, size, mode="bicubic", align_corners=False)
+            image = F.interpolate(image, size, mode=self.frame_mode, align_corners=False)
         return pad_around(image, self.network.stride)
 
     def _masks(self, masks: Tensor) -> Tensor:
@@ -128,8 +146,14 @@ class STCNTracker:
         masks = resize_masks(masks, scaled_size(tuple(masks.shape[-2:]), self.config.short_side))
         return pad_around(masks, self.network.stride)[0]
 
-    def _propagate(self, features: KeyFeatures, size: tuple[int, int]) -> Tensor:
-        """(K + 1, h, w) probabilities of the background and of the objects known so far, read from memory."""
+    def _make_bank(self) -> MemoryBank:
+        return MemoryBank(self.config.max_memory_frames)
+
+    def _propagate(self, features: KeyFeatures, size: tuple[int, int], *, prompted: bool) -> Tensor:
+        """(K + 1, h, w) probabilities of the background and of the objects known so far, read from memory.
+
+        prompted: whether a prompt names some of them, or new ones
+        """
         query = query_terms(features.k16[0].flatten(1))
         probs = []
         for group in self.groups:
@@ -138,8 +162,7 @@ class STCNTracker:
             readout = readout.unflatten(-1, features.k16.shape[-2:])
             for few in readout.split(OBJECTS_AT_ONCE):
                 probs.append(self.network.decode(few[None], features)[0].float().sigmoid())
-        probs = torch.cat(probs) if probs else features.k16.new_zeros(0, *size)
-        return soft_aggregate(probs[None])[0].softmax(0)
+        return soft_aggregate(torch.cat(probs)[None])[0].softmax(0)
 
     def _admit(self, probs: Tensor, ids: list[int], masks: Tensor) -> Tensor:
         """Put the (K, h, w) masks of a prompt into the (K' + 1, h, w) probabilities; new ids join at the end.
@@ -149,8 +172,7 @@ class STCNTracker:
         known = len(self.ids)
         self.ids += [i for i in ids if i not in self.ids]
         if len(self.ids) > known:
-            bank = MemoryBank(self.config.max_memory_frames)
-            self.groups.append(Group(known, len(self.ids), bank))
+            self.groups.append(Group(known, len(self.ids), self._make_bank()))
         objects = F.pad(probs[1:], (0, 0, 0, 0, 0, len(self.ids) - known))
         objects = objects.masked_fill(masks.any(0), 0.0)
         objects[[self.ids.index(i) for i in ids]] = masks
@@ -162,27 +184,35 @@ class STCNTracker:
         due = prompted or self.since >= self.config.mem_every
         if not due and not self.config.include_last:
             return
-        masks = probs[1:][None]
-        both = zip(masks.split(OBJECTS_AT_ONCE, 1), others_of(masks).split(OBJECTS_AT_ONCE, 1), strict=True)
-        values = [self.network.encode_value(image, features.f16, *few)[0] for few in both]
-        values = torch.cat(values).flatten(2).permute(2, 0, 1)  # (L, K, value_dim)
+        values = self._values(image, features, probs).flatten(2).permute(2, 0, 1)  # (L, K, value_dim)
         terms = memory_terms(features.k16[0].flatten(1))
         for group in self.groups:
             own = values[:, group.start : group.stop].flatten(1)
             group.bank.add(terms, own, temporary=not due)
         self.since = 0 if due else self.since
 
+    def _values(self, image: Tensor, features: KeyFeatures, probs: Tensor) -> Tensor:
+        """(K, value_dim, h, w) of the objects in (K + 1, H, W) probabilities."""
+        masks = probs[1:][None]
+        both = zip(masks.split(OBJECTS_AT_ONCE, 1), others_of(masks).split(OBJECTS_AT_ONCE, 1), strict=True)
+        return torch.cat([self.network.encode_value(image, features.f16, *few)[0] for few in both])
+
     def _tracks(self, probs: Tensor, size: tuple[int, int]) -> Tracks:
-        """(K + 1, h, w) probabilities to the tracks at the frame's size (H, W)."""
+        """(K + 1, h, w) probabilities to the tracks at the frame's size (H, W).
+
+        The score of a track, its confidence in this frame, is its mean probability where the label map shows
+        it: 0 where it is lost.
+        """
         probs = probs.flip(-1) if self.config.flip else probs
         if probs.shape[-2:] != size:
             probs = F.interpolate(probs[None], size, mode="bilinear", align_corners=False)[0]
         ids = torch.tensor(self.ids, device=probs.device)
         masks = probs[1:].clamp(0, 1)
-        inside = masks > self.mask_threshold
+        labels = F.pad(ids, (1, 0))[probs.argmax(0)]
+        inside = labels == ids[:, None, None]
         return Tracks(
             ids=ids,
-            labels=F.pad(ids, (1, 0))[probs.argmax(0)],
+            labels=labels,
             masks=masks,
             scores=(masks * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1),
         )
@@ -195,6 +225,6 @@ class STCNTracker:
         self.ids, self.since = list(state["ids"]), state["since"]
         self.groups = []
         for group in state["groups"]:
-            bank = MemoryBank(self.config.max_memory_frames)
+            bank = self._make_bank()
             bank.load_state_dict(group["bank"])
             self.groups.append(Group(group["start"], group["stop"], bank))

@@ -1,0 +1,37 @@
+"""The loss of XMem: STCN's cross-entropy of the hardest pixels, and dice."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.types import IGNORE, Clip
+from systems.stcn.criterion import STCNCriterion
+
+
+def dice_loss(probs: Tensor, masks: Tensor) -> Tensor:
+    """(..., H, W) probabilities and masks to (...): 1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1)."""
+    probs, masks = probs.float().flatten(-2), masks.float().flatten(-2)
+    common = 2 * (probs * masks).sum(-1) + 1
+    return 1 - common / (probs.sum(-1) + masks.sum(-1) + 1)
+
+
+class XMemCriterion(STCNCriterion):
+    """STCN's loss and dice of every predicted frame, both summed over frames and averaged over clips.
+
+    Dice is the mean over `num_objects` slots, of which those that are empty cost next to nothing.
+    """
+
+    @dataclass(kw_only=True)
+    class Config(STCNCriterion.Config):
+        num_objects: int
+
+    def forward(self, outputs: dict[str, Tensor], clip: Clip) -> dict[str, Tensor]:
+        """Returns the scalars "ce" and "dice".
+
+        outputs: `logits` (B, T - 1, K + 1, H, W) of all frames but the first
+        """
+        counted = (clip.labels[:, 1:] != IGNORE).unsqueeze(2)
+        probs = outputs["logits"].float().softmax(2)[:, :, 1:] * counted
+        dice = dice_loss(probs, clip.masks[:, 1:]).sum((1, 2)) / self.config.num_objects
+        return super().forward(outputs, clip) | {"dice": torch.mean(dice)}

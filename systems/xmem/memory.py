@@ -1,0 +1,202 @@
+"""Working and long-term memory of objects that started together: bounded, preallocated, written in place.
+
+Cheng and Schwing 2022, section 3.3. Recent frames are whole in the working memory. Where that is full, the
+elements of all but its first and its latest frames are consolidated: those that were read most become
+prototypes, whose values are gathered from all of them (potentiation), and go to the long-term memory. Where
+that is full, what was read least is forgotten.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from common.affinity import (
+    anisotropic_memory_terms,
+    anisotropic_query_terms,
+    keys_of_terms,
+    read_sparse,
+    similarity,
+    top_k_affinity,
+)
+from common.config import option
+from common.errors import UserError
+from systems.stcn.memory import FIRST_ROOM
+
+NEW_LIFE = 1e-7  # of an element that was never read, so that its usage is 0, as published
+
+
+class Elements(NamedTuple):
+    """Rows of a memory.
+
+    terms: (S, 2 C + 1) the memory's side of the anisotropic similarity
+    selection: (S, C), not used in the long-term memory
+    values: (S, V)
+    use: (S,) the sum of the affinities of all cells that read it; life: (S,) how often it could be read
+    """
+
+    terms: Tensor
+    selection: Tensor
+    values: Tensor
+    use: Tensor
+    life: Tensor
+
+    @classmethod
+    def unread(cls, terms: Tensor, selection: Tensor, values: Tensor) -> "Elements":
+        use = terms.new_zeros(len(terms))
+        return cls(terms, selection, values, use, torch.full_like(use, NEW_LIFE))
+
+    @property
+    def usage(self) -> Tensor:
+        """(S,) how much each was read, on average over the frames since it came."""
+        return self.use / self.life
+
+    def rows(self, rows: slice | Tensor) -> "Elements":
+        return Elements(*(x[rows] for x in self))
+
+    def copied(self) -> "Elements":
+        return Elements(*(x.clone() for x in self))
+
+    def write(self, start: int, rows: "Elements") -> None:
+        for mine, its in zip(self, rows, strict=True):
+            mine[start : start + len(its)] = its
+
+    def room(self, size: int) -> "Elements":
+        """Space for so many rows like these."""
+        return Elements(*(x.new_zeros(size, *x.shape[1:]) for x in self))
+
+
+def prototypes_of(candidates: Elements, number: int) -> Elements:
+    """The `number` candidates that were read most, or all of fewer, with values and shrinkage gathered from
+    all candidates that are like them: each prototype asks as a query, in a softmax over the candidates.
+    """
+    usage = candidates.usage
+    chosen = usage.topk(min(number, len(usage))).indices
+    keys, shrinkage = keys_of_terms(candidates.terms)  # (C, S), (1, S)
+    keys, selection = keys[:, chosen], candidates.selection[chosen]
+    affinity = similarity(anisotropic_query_terms(keys, selection.T), candidates.terms).softmax(1)  # (P, S)
+    values = affinity.to(candidates.values.dtype) @ candidates.values
+    return Elements.unread(anisotropic_memory_terms(keys, shrinkage @ affinity.T), selection, values)
+
+
+class MemoryBank:
+    """The memory of a group of objects: prototypes, the newest first, then whole frames in their order.
+
+    All are rows of one buffer, `start` to `middle` and `middle` to `stop`, so that one product reads them.
+    """
+
+    @dataclass(kw_only=True)
+    class Config:
+        min_mid_term_frames: int = option(
+            5, "frames that consolidation leaves in the working memory", least=1
+        )
+        max_mid_term_frames: int = option(10, "whole frames at which it starts", least=2)
+        num_prototypes: int = option(128, "elements that a consolidation makes of the others", least=1)
+        max_long_term_elements: int = option(10_000, "most elements of the long-term memory", least=1)
+        enable_long_term_count_usage: bool = option(
+            True, "a full long-term memory forgets what was read least, as published; off: the oldest"
+        )
+        no_long_term: bool = option(False, "keep every remembered frame whole: the memory has no bound")
+
+    def __init__(self, config: Config):
+        if config.min_mid_term_frames >= config.max_mid_term_frames:
+            given = f"--min_mid_term_frames {config.min_mid_term_frames} must be less than"
+            raise UserError(f"{given} --max_mid_term_frames {config.max_mid_term_frames}")
+        if config.num_prototypes > config.max_long_term_elements:
+            given = f"--num_prototypes {config.num_prototypes} must be at most"
+            raise UserError(f"{given} --max_long_term_elements {config.max_long_term_elements}")
+        self.config = config
+        self.buffer: Elements | None = None
+        self.start = self.middle = self.stop = 0
+
+    @property
+    def num_working(self) -> int:
+        """Elements of the working memory."""
+        return self.stop - self.middle
+
+    @property
+    def num_long_term(self) -> int:
+        """Elements of the long-term memory."""
+        return self.middle - self.start
+
+    @property
+    def elements(self) -> Elements:
+        """A view of all elements."""
+        return self.buffer.rows(slice(self.start, self.stop))
+
+    def add(self, terms: Tensor, selection: Tensor, values: Tensor) -> None:
+        """Take a frame of L cells: terms (L, 2 C + 1), selection (L, C) and values (L, V)."""
+        frame, cells = Elements.unread(terms, selection, values), len(terms)
+        self._make_room(frame)
+        self.buffer.write(self.stop, frame)
+        self.stop += cells
+        if not self.config.no_long_term and self.num_working >= self.config.max_mid_term_frames * cells:
+            self._consolidate(cells)
+
+    def read(self, query: Tensor, top_k: int) -> Tensor:
+        """What L cells read, (L, V), with query terms (L, 2 C + 1): their `top_k` most similar elements."""
+        elements = self.elements
+        affinity = top_k_affinity(query, elements.terms, top_k)
+        if not self.config.no_long_term:
+            elements.use.add_(affinity.usage(len(elements.use)))
+            elements.life.add_(1)
+        return read_sparse(elements.values, affinity)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"long_term": self.num_long_term, "elements": self.elements.copied()._asdict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.buffer = Elements(**state["elements"]).copied()
+        self.start, self.middle, self.stop = 0, state["long_term"], len(self.buffer.use)
+
+    def _make_room(self, frame: Elements) -> None:
+        """See to it that a further frame fits: a bounded working memory has all its room from the start."""
+        cells = len(frame.use)
+        if self.buffer is not None and self.stop + cells <= len(self.buffer.use):
+            return
+        if self.config.no_long_term:
+            working = max(FIRST_ROOM * cells, 2 * self.num_working)
+        else:
+            working = self.config.max_mid_term_frames * cells
+        self._move(frame.room(self.middle + working), self.middle)
+
+    def _move(self, room: Elements, middle: int) -> None:
+        """Bring all elements into a new buffer, in which the working memory starts at `middle`."""
+        start, stop = middle - self.num_long_term, middle + self.num_working
+        if self.buffer is not None:
+            room.write(start, self.elements)
+        self.buffer, self.start, self.middle, self.stop = room, start, middle, stop
+
+    def _consolidate(self, cells: int) -> None:
+        """Replace all frames but the first and the last min_mid_term_frames - 1 by prototypes."""
+        most = self.config.max_long_term_elements
+        if self.middle < most:  # the first time: room for the whole long-term memory
+            working = self.config.max_mid_term_frames * cells
+            self._move(self.buffer.room(most + working), most)
+        self._forget(most - self.config.num_prototypes)
+        first = self.middle + cells
+        last = self.stop - (self.config.min_mid_term_frames - 1) * cells
+        prototypes = prototypes_of(self.buffer.rows(slice(first, last)), self.config.num_prototypes)
+        kept = self.buffer.rows(slice(last, self.stop)).copied()  # what it is moved over may be itself
+        self.buffer.write(first, kept)
+        self.stop = first + len(kept.use)
+        self.start -= len(prototypes.use)
+        self.buffer.write(self.start, prototypes)
+
+    def _forget(self, target: int) -> None:
+        """Leave at most `target` elements in the long-term memory.
+
+        Of several that were read as little as the last that must go, all go, as published.
+        """
+        surplus = self.num_long_term - target
+        if surplus <= 0:
+            return
+        long_term = self.buffer.rows(slice(self.start, self.middle))
+        if self.config.enable_long_term_count_usage:
+            usage = long_term.usage
+            kept = long_term.rows(usage > usage.kthvalue(surplus).values)
+        else:
+            kept = long_term.rows(slice(0, target)).copied()
+        self.start = self.middle - len(kept.use)
+        self.buffer.write(self.start, kept)

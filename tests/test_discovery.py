@@ -1,0 +1,148 @@
+"""Discovery: what a finder sees where nothing is tracked starts tracks, by the command too."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from commands import Outcome, assert_refused, files_in, run_here
+from stcn_networks import small_tracker as small_stcn
+from test_stcn_tracker import BLUE, RED, SIZE, make_video, prompt_of
+from torch import Tensor
+from xmem_networks import FLAGS
+from xmem_networks import small_tracker as small_xmem
+
+import inference
+import main
+from common.discovery import DiscoveringTracker
+from common.types import Prompt, Tracker, Tracks
+
+GREEN = (slice(24, 34), slice(4, 20))
+
+
+class Finder:
+    """Finds what it is told, whatever the frame: {id: window} for each look."""
+
+    needs_prompt, mask_threshold = False, 0.5
+
+    def __init__(self, *looks: dict[int, tuple[slice, slice]]):
+        self.looks, self.seen = list(looks), 0
+
+    def reset(self) -> None:
+        pass
+
+    def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
+        self.seen += 1
+        labels = prompt_of(self.looks.pop(0) if self.looks else {}).labels
+        ids = labels.unique()[1:]
+        return Tracks(ids, labels, (labels == ids[:, None, None]).float(), torch.full((len(ids),), 0.9))
+
+
+@pytest.mark.parametrize("make", [small_stcn, small_xmem], ids=["stcn", "xmem"])
+def test_what_is_found_in_the_first_frame_is_tracked_as_if_it_had_been_given(make):
+    frames, finder = make_video(8), Finder({4: RED, 9: BLUE})
+    found = DiscoveringTracker(make(mem_every=2), finder, 0)
+    assert isinstance(found, Tracker) and not found.needs_prompt
+    given = make(mem_every=2)
+    for t, frame in enumerate(frames):
+        mine, its = found.step(frame), given.step(frame, prompt_of({1: RED, 2: BLUE}) if t == 0 else None)
+        assert mine.ids.tolist() == its.ids.tolist() == [1, 2] and mine.labels.equal(its.labels)
+    assert finder.seen == 1
+
+
+@pytest.mark.parametrize("make", [small_stcn, small_xmem], ids=["stcn", "xmem"])
+def test_a_newcomer_starts_where_it_is_found_as_if_it_had_been_given_there(make):
+    frames = make_video(9)
+    options = {"mem_every": 2}
+    found, given = DiscoveringTracker(make(**options), Finder({1: RED}, {}, {1: GREEN}), 3), make(**options)
+    for t, frame in enumerate(frames):
+        tracks = found.step(frame)
+        prompt = prompt_of({1: RED}) if t == 0 else None
+        if t == 6:  # what is left of it beside the tracked object, as the finder's look at frame 6 has it
+            new = prompt_of({2: GREEN}).labels
+            state = given.state_dict()
+            taken = given.step(frame).labels > 0
+            given.load_state_dict(state)
+            prompt = Prompt(torch.where(taken, 0, new))
+        wanted = given.step(frame, prompt)
+        assert tracks.ids.tolist() == wanted.ids.tolist() == ([1] if t < 6 else [1, 2])
+        torch.testing.assert_close(tracks.masks, wanted.masks, atol=1e-5, rtol=0)
+
+
+def test_what_is_tracked_already_or_too_small_is_no_newcomer():
+    tracker = DiscoveringTracker(small_xmem(), Finder(), 1)
+    labels = prompt_of({1: RED}).labels
+    tracks = Tracks(torch.tensor([1]), labels, (labels == 1).float()[None], torch.ones(1))
+    inner, dot = (slice(6, 15), slice(3, 15)), (slice(30, 31), slice(30, 31))
+    wide, wider = (slice(4, 20), slice(2, 30)), (slice(4, 20), slice(2, 50))
+    tracker.finder = Finder({1: inner}, {1: dot}, {1: wide}, {1: wider})
+    assert [tracker._newcomers(torch.zeros(3, *SIZE), tracks) for _ in range(3)] == [None] * 3
+    prompt = tracker._newcomers(torch.zeros(3, *SIZE), tracks)  # two thirds of it are free: they are new
+    assert not prompt.labels[RED].any() and (prompt.labels[4:20, 18:50] == 1).all()
+
+
+def test_ids_are_never_used_twice_and_never_255():
+    tracker = DiscoveringTracker(small_xmem(), Finder({1: RED, 2: BLUE}), 0)
+    tracker.next_id = 254
+    assert tracker.step(make_video(1)[0]).ids.tolist() == [254, 256]
+    tracker.reset()
+    tracker.finder = Finder({1: GREEN})
+    assert tracker.step(make_video(1)[0], prompt_of({7: RED})).ids.tolist() == [7, 8]
+
+
+def test_nothing_found_is_background_until_the_next_look():
+    tracker = DiscoveringTracker(small_stcn(), Finder({}, {1: RED}), 2)
+    seen = [tracker.step(frame).ids.tolist() for frame in make_video(4)]
+    assert seen == [[], [], [1], [1]]
+
+
+def test_it_goes_on_from_its_state():
+    frames = make_video(6)
+    one = DiscoveringTracker(small_xmem(), Finder({1: RED}, {1: GREEN}), 4)
+    other = DiscoveringTracker(small_xmem(), Finder({1: GREEN}), 4)
+    for frame in frames[:3]:
+        one.step(frame)
+    other.load_state_dict(one.state_dict())
+    for frame in frames[3:]:
+        mine, its = one.step(frame), other.step(frame)
+        assert mine.ids.equal(its.ids) and mine.masks.equal(its.masks)
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+@pytest.fixture(scope="module")
+def xmem_run(small_data, tmp_path_factory) -> Outcome:
+    """A finished run of one epoch; nobody may change it."""
+    flags = [*FLAGS, "--dataset_root", small_data, "--run_dir", tmp_path_factory.mktemp("xmem")]
+    outcome = run_here(main.main, *flags, "--epochs", 1)
+    assert outcome.status == 0, outcome.err
+    return outcome
+
+
+@pytest.fixture
+def infer(xmem_run, small_data, tmp_path):
+    """A function of further flags that tracks the held-out videos into tmp_path/output."""
+    flags = ["--system", "xmem", "--checkpoint", xmem_run.run / "best.pth", "--device", "cpu"]
+    flags += ["--video_root", small_data / "valid", "--output", tmp_path / "output"]
+    return lambda *further: run_here(inference.main, *flags, *further)
+
+
+def test_the_command_needs_no_prompts(infer, trained, small_data, tmp_path):
+    """The untrained finder sees something, or nothing: every frame has a map in either case."""
+    outcome = infer("--discover", trained.run / "best.pth", "--discover_every", 2)
+    assert outcome.run == tmp_path / "output"
+    assert files_in(outcome.run / "Annotations") == files_in(small_data / "valid" / "Annotations")
+    assert len(json.loads((outcome.run / "tracks.json").read_text())) == 2
+
+
+def test_what_cannot_be_discovered_is_refused(infer, trained, xmem_run, small_data, tmp_path):
+    prompts = small_data / "valid" / "Annotations"
+    finder = trained.run / "best.pth"
+    assert_refused(infer("--discover", finder, "--prompt_root", prompts), "--discover", "--prompt_root")
+    assert_refused(infer("--discover", xmem_run.run / "best.pth"), "xmem", "vita_tcovis")
+    assert_refused(infer("--discover", tmp_path / "nowhere.pth"), "nowhere.pth", "does not exist")
+    assert_refused(infer("--discover", finder, "--discover_every", -1), "--discover_every -1")
+    flags = ["--checkpoint", finder, "--video_root", small_data / "valid", "--output", tmp_path / "output"]
+    assert_refused(run_here(inference.main, *flags, "--discover", finder), "--discover", "another system")
+    assert not Path(tmp_path / "output").exists()
