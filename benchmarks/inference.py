@@ -38,14 +38,15 @@ from benchmarks.tracker import (
     print_parts,
     set_up,
 )
-from common import results
+from common import process, results
 from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args
 from common.errors import UserError, available, run_command
 from common.precision import AMP, autocast
+from common.process import process_video
 from common.results import OverlayWriter, ResultsSpool
 from common.video import Video, find_videos
-from inference import VITATracker, process_video
+from inference import VITATracker
 from modules import VITA_TCOVIS
 
 Item = TypeVar("Item")
@@ -141,8 +142,8 @@ def parts_of(tracker: VITATracker, network: nn.Module, phases: Phases) -> Iterat
             yield item
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(inference, "prefetch", read))
-        stack.enter_context(patch.object(inference, "BackgroundWriter", Immediate))
+        stack.enter_context(patch.object(process, "prefetch", read))
+        stack.enter_context(patch.object(process, "BackgroundWriter", Immediate))
         for owner, attribute, name in (
             (inference, "resize_frames", "resize, normalise"),
             (inference, "normalise", "resize, normalise"),
@@ -151,11 +152,11 @@ def parts_of(tracker: VITATracker, network: nn.Module, phases: Phases) -> Iterat
             (tracker.global_tracker, "update", "suppress, GlobalTracker"),
             (tracker, "_full_size", "masks to full size"),
             (tracker, "_tracks", "label map"),
-            (inference, "above", "masks above the threshold"),
+            (process, "above", "masks above the threshold"),
             (results, "write_label_map", "write label map"),
             (results, "draw_overlay", "draw overlay"),
             (OverlayWriter, "add", "encode overlay"),
-            (inference, "track_rows", "encode masks"),
+            (process, "track_rows", "encode masks"),
             (ResultsSpool, "add_frame", "spool"),
         ):
             stack.enter_context(phases.inside(owner, attribute, name))
@@ -235,7 +236,7 @@ def parse_args() -> argparse.Namespace:
             raise UserError(f"--{name} {getattr(args, name)} is too small: at least 1")
     if not args.checkpoint and args.objects > args.num_tokens:
         raise UserError(f"--objects {args.objects} is too large: at most --num_tokens {args.num_tokens}")
-    args.overlays = available("av")
+    args.overlays, args.reverse = available("av"), False
     return args
 
 
