@@ -222,21 +222,21 @@ class VITA_TCOVIS(nn.Module):
             x.flatten(2).transpose(1, 2) + e for x, e in zip(levels, self.level_embedding, strict=True)
         ]
         positions = [sine_positions(*x.shape[-2:], x.shape[1], like=x) for x in levels]
-        seen = [reduced(mask_features.detach(), x.shape[-1]) for x in levels]
+        seen = []  # what tells a token where its mask is on
+        if self.config.masked_attention:
+            seen = [reduced(mask_features.detach(), x.shape[-1]) for x in levels]
         states = [tokens]
         for index, layer in enumerate(self.layers):
             level = index % len(levels)
-            allowed = self._allowed(tokens, seen[level])
+            allowed = self._allowed(tokens, seen[level]) if seen else None
             tokens = layer(tokens, self.token_positions, features[level], positions[level], allowed)
             states.append(tokens)
         predictions = self._predict(states if self.training else states[-1:], mask_features)
         return self.token_norm(tokens), predictions
 
     @torch.no_grad()
-    def _allowed(self, tokens: Tensor, mask_features: Tensor) -> Tensor | None:
+    def _allowed(self, tokens: Tensor, mask_features: Tensor) -> Tensor:
         """(B*T, N, S) bool: where the mask that a token has so far is on; everywhere where it is empty."""
-        if not self.config.masked_attention:
-            return None
         inside = self.mask_head(self.token_norm(tokens)) @ mask_features.flatten(2) >= 0
         return inside | ~inside.any(-1, keepdim=True)
 

@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
+import main
 from common.errors import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,13 +32,13 @@ class Outcome(NamedTuple):
         return Path(self.out[-1])
 
 
-def run_here(main: Callable[[], None], *argv: object) -> Outcome:
+def run_here(command: Callable[[], None], *argv: object) -> Outcome:
     """Run the main function of a command in this process."""
     out, err, former, status = io.StringIO(), io.StringIO(), sys.argv, 0
     sys.argv = ["command", *map(str, argv)]
     try:
         with redirect_stdout(out), redirect_stderr(err):
-            run_command(main)
+            run_command(command)
     except SystemExit as end:
         status = end.code or 0
     finally:
@@ -68,3 +69,10 @@ def assert_refused(outcome: Outcome, *parts: object) -> None:
 def files_in(folder: Path) -> list[str]:
     """The files below a folder, hidden ones too; none where there is no such folder."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def train_here(flags: list[str], data: Path, runs: Path, *, epochs: int) -> Outcome:
+    """A finished run of main.py in this process."""
+    outcome = run_here(main.main, *flags, "--dataset_root", data, "--run_dir", runs, "--epochs", epochs)
+    assert outcome.status == 0, outcome.err
+    return outcome

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import Outcome, assert_refused, files_in, run_here
+from commands import Outcome, assert_refused, files_in, run_here, train_here
 from stcn_networks import small_tracker as small_stcn
 from test_stcn_tracker import BLUE, RED, SIZE, make_video, prompt_of
 from torch import Tensor
@@ -13,7 +13,6 @@ from xmem_networks import FLAGS
 from xmem_networks import small_tracker as small_xmem
 
 import inference
-import main
 from common.discovery import DiscoveringTracker
 from common.types import Prompt, Tracker, Tracks
 
@@ -114,10 +113,7 @@ def test_it_goes_on_from_its_state():
 @pytest.fixture(scope="module")
 def xmem_run(small_data, tmp_path_factory) -> Outcome:
     """A finished run of one epoch; nobody may change it."""
-    flags = [*FLAGS, "--dataset_root", small_data, "--run_dir", tmp_path_factory.mktemp("xmem")]
-    outcome = run_here(main.main, *flags, "--epochs", 1)
-    assert outcome.status == 0, outcome.err
-    return outcome
+    return train_here(FLAGS, small_data, tmp_path_factory.mktemp("xmem"), epochs=1)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import Outcome, assert_refused, files_in, run_here
+from commands import Outcome, assert_refused, files_in, run_here, train_here
 from PIL import Image
 from stcn_networks import FLAGS
 
@@ -22,10 +22,7 @@ SIZE = (37, 53)
 @pytest.fixture(scope="module")
 def stcn_run(small_data, tmp_path_factory) -> Outcome:
     """A finished run of two epochs; nobody may change it."""
-    flags = [*FLAGS, "--dataset_root", small_data, "--run_dir", tmp_path_factory.mktemp("stcn")]
-    outcome = run_here(main.main, *flags, "--epochs", 2)
-    assert outcome.status == 0, outcome.err
-    return outcome
+    return train_here(FLAGS, small_data, tmp_path_factory.mktemp("stcn"), epochs=2)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import Outcome, assert_refused, files_in, run_here
+from commands import Outcome, assert_refused, files_in, run_here, train_here
 from PIL import Image
 from test_stcn_command import maps, write_frames, write_prompt
 from xmem_networks import FLAGS
@@ -17,10 +17,7 @@ from common.checkpoint import read_checkpoint
 @pytest.fixture(scope="module")
 def xmem_run(small_data, tmp_path_factory) -> Outcome:
     """A finished run of two epochs; nobody may change it."""
-    flags = [*FLAGS, "--dataset_root", small_data, "--run_dir", tmp_path_factory.mktemp("xmem")]
-    outcome = run_here(main.main, *flags, "--epochs", 2)
-    assert outcome.status == 0, outcome.err
-    return outcome
+    return train_here(FLAGS, small_data, tmp_path_factory.mktemp("xmem"), epochs=2)
 
 
 @pytest.fixture
