@@ -9,7 +9,7 @@ import argparse
 import colorsys
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from common.progress import progress
 from common.visualize import PALETTE
 
 SPLITS = ("train", "valid")  # the index of a split enters the seeds of its videos
+MOST_OCCLUDERS = 6  # with which a video is still quickly found
 UNIT = 64.0  # the picture size at which lengths are stated
 
 
@@ -290,24 +291,40 @@ def write_split(
 
 
 def generate(
-    out: Path, profile: str, *, seed: int, train_videos: int, valid_videos: int, frames: int, size: int
+    out: Path,
+    profile: str,
+    *,
+    seed: int,
+    train_videos: int,
+    valid_videos: int,
+    frames: int,
+    size: int,
+    occluders: int | None = None,
 ) -> None:
     """Write a data set as out/train and out/valid; the same arguments write the same files.
+
+    occluders: still bars before everything in each video; None: as the profile has it
 
     The folder appears under its name only when it is whole.
     Raises UserError where `out` exists or a number is out of range.
     """
-    least = {"seed": 0, "train_videos": 0, "valid_videos": 0, "frames": 1, "size": 16}
+    least = {"seed": 0, "train_videos": 0, "valid_videos": 0, "frames": 1, "size": 16, "occluders": 0}
+    chosen = PROFILES[profile]
     given = {"seed": seed, "train_videos": train_videos, "valid_videos": valid_videos}
+    if occluders is not None:
+        chosen = replace(chosen, occluders=(occluders, occluders))
+        given["occluders"] = occluders
     for name, value in (given | {"frames": frames, "size": size}).items():
         if value < least[name]:
             raise UserError(f"--{name} {value} is too small: at least {least[name]}")
+    if occluders is not None and occluders > MOST_OCCLUDERS:
+        raise UserError(f"--occluders {occluders} would hide every object: at most {MOST_OCCLUDERS}")
     if out.exists():
         raise UserError(f"{out} already exists: remove it, or choose another folder with --out")
     settings = {"seed": seed, "frames": frames, "size": size}
     with atomic_folder(out) as folder:
-        write_split(folder / "train", "train", PROFILES[profile], videos=train_videos, **settings)
-        write_split(folder / "valid", "valid", PROFILES[profile], videos=valid_videos, **settings)
+        write_split(folder / "train", "train", chosen, videos=train_videos, **settings)
+        write_split(folder / "valid", "valid", chosen, videos=valid_videos, **settings)
 
 
 def main() -> None:
@@ -321,6 +338,9 @@ def main() -> None:
     parser.add_argument("--valid_videos", type=int, default=25)
     parser.add_argument("--frames", type=int, default=20, help="frames of each video")
     parser.add_argument("--size", type=int, default=64, help="height and width of the pictures, pixels")
+    parser.add_argument(
+        "--occluders", type=int, help="still bars before the objects of each video (default: as the profile)"
+    )
     generate(**vars(parser.parse_args()))
 
 

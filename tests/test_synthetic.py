@@ -184,11 +184,25 @@ def test_a_failure_half_way_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name, value", [("seed", -1), ("frames", 0), ("size", 8), ("train_videos", -2)])
+OUT_OF_RANGE = [("seed", -1), ("frames", 0), ("size", 8), ("train_videos", -2), ("occluders", -1)]
+
+
+@pytest.mark.parametrize("name, value", OUT_OF_RANGE)
 def test_a_number_out_of_range_is_named_with_its_flag(tmp_path, name, value):
     with pytest.raises(UserError, match=f"--{name} {value} is too small"):
         generate(tmp_path / "data", "easy", **(SMALL | {name: value}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_occluders_hide_parts_of_objects_of_any_profile(tmp_path):
+    counts = {}
+    for occluders in (None, 0, 3):
+        generate(tmp_path / str(occluders), "easy", **SMALL, occluders=occluders)
+        folder = VOSFolder(tmp_path / str(occluders) / "valid")
+        counts[occluders] = sum((v.read_labels(f) > 0).sum() for v in folder.videos for f in v.frames)
+    assert counts[None] == counts[0] > counts[3] > 0
+    with pytest.raises(UserError, match="--occluders 7 would hide every object: at most 6"):
+        generate(tmp_path / "data", "easy", **SMALL, occluders=7)
 
 
 def test_no_noise_paints_the_flat_colour():
