@@ -419,7 +419,11 @@ def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracke
         raise UserError("--discover finds objects for stcn and xmem: --checkpoint is of another system")
     if args.prompt_root:
         raise UserError("--discover takes the place of --prompt_root: give one of the two")
-    network, config = load_network(args.discover, "vita_tcovis")
+    network, config = load_network(args.discover)
+    if config["system"] != "vita_tcovis":
+        raise UserError(
+            f"--discover {args.discover} is of the system {config['system']}: give one of vita_tcovis"
+        )
     options = config_from_dict(VITATracker.Config, config["tracker"], args.discover)
     finder = VITATracker(network.to(pick_device(args.device)), options)
     return DiscoveringTracker(tracker, finder, args.discover_every)
@@ -437,6 +441,8 @@ def main() -> None:
         raise UserError("--reverse follows prompts backwards: give label maps with --prompt_root")
     if prompts and not any((prompts.root / video.name).is_dir() for video in videos):
         raise UserError(f"--prompt_root {prompts.root} has no folder of a video, such as {videos[0].name}/")
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output} is a file: give a folder")
     if not args.overwrite and any((args.output / "Annotations").glob("[!.]*")):
         raise UserError(
             f"--output {args.output} holds results already: choose another folder, or add --overwrite"

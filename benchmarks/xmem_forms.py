@@ -1,7 +1,7 @@
 """Each of the exact rewritings of XMem's inference against the plain form, in turns: part of benchmarks.vos.
 
-The forms: the anisotropic similarity as one product, and in passes; a running top-k with a readout of the few
-rows that count, and a dense product with all rows; the frame's share of a fusion block computed once, and
+The forms: the anisotropic similarity as one product, and in passes; top-k with a readout of the few rows
+that count, and a dense product with all rows; the frame's share of a fusion block computed once, and
 with every object; memory written in place, and concatenated anew for every frame. Then the whole frame with
 all of them, and with none.
 """

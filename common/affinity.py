@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_SIMILARITIES = 2**23  # that are in memory at a time while the largest are sought: 32 MiB
+LEAST_CELLS = 32  # that are compared at a time, though they may be more: a product of few rows is slow
 
 
 def memory_terms(key: Tensor) -> Tensor:
@@ -93,17 +94,12 @@ class SparseAffinity(NamedTuple):
 def top_k_affinity(query: Tensor, memory: Tensor, top_k: int) -> SparseAffinity:
     """A softmax over each cell's `top_k` most similar memory elements, or over all where there are fewer.
 
-    query (L, D) and memory (S, D) are terms. The largest are kept block by block, so that the L x S
-    similarities are never in memory together.
+    query (L, D) and memory (S, D) are terms. Some cells at a time are compared with the whole memory, so that
+    the L x S similarities are never in memory together.
     """
-    S = len(memory)
-    block = max(top_k, MOST_SIMILARITIES // len(query))
-    best, elements = query.new_zeros(len(query), 0), memory.new_zeros(len(query), 0, dtype=torch.int64)
-    for start in range(0, S, block):
-        found = similarity(query, memory[start : start + block])
-        found, index = found.topk(min(top_k, found.shape[1]))
-        best, place = torch.cat([best, found], 1).topk(min(top_k, best.shape[1] + found.shape[1]))
-        elements = torch.cat([elements, index + start], 1).gather(1, place)
+    together = max(LEAST_CELLS, MOST_SIMILARITIES // len(memory))
+    found = [similarity(cells, memory).topk(min(top_k, len(memory))) for cells in query.split(together)]
+    best, elements = (torch.cat(parts) for parts in zip(*found, strict=True))
     return SparseAffinity(best.softmax(1), elements)
 
 

@@ -182,12 +182,13 @@ def _build(path: Path, system: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _check_weights(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    """Raise UserError, with counts and the first few names, unless names and shapes agree exactly."""
+    """Raise UserError, with counts and first names, unless names and shapes agree and all is finite."""
     common = expected.keys() & found.keys()
     parts = {
         "missing": sorted(expected.keys() - common),
         "unexpected": sorted(found.keys() - common),
         "of another shape": sorted(key for key in common if expected[key].shape != found[key].shape),
+        "not finite": sorted(key for key in common if not found[key].isfinite().all()),
     }
     told = [
         f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
@@ -216,7 +217,7 @@ def load_network(path: str | Path, system: str | None = None) -> tuple[nn.Module
     network, on the CPU in `eval` mode, and the checkpoint's config: its system, and the options of each part
     as plain types, {"system": str, "network": {...}, "criterion": {...}, "tracker": {...}, "data": {...}}.
     Raises UserError for what `read_checkpoint` refuses, a system other than `system`, an unknown one, options
-    that differ in name from the network's own, and weights that do not fit exactly.
+    that differ in name from the network's own, and weights that do not fit exactly or are not finite.
     """
     path = Path(path)
     content = _read_file(path, "cpu")

@@ -44,6 +44,7 @@ def test_the_affinity_is_the_softmax_of_the_nearest(seed, size, cells, top_k, bl
     memory, query = random_keys(seed, size, cells)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "MOST_SIMILARITIES", block)
+        patch.setattr(subject, "LEAST_CELLS", 1)
         found = top_k_affinity(query_terms(query), memory_terms(memory), top_k)
     assert found.weights.shape == found.elements.shape == (cells, min(top_k, size))
     wanted = plain_top_k(memory, query, top_k)

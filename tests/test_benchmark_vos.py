@@ -26,6 +26,7 @@ def test_a_prompt_of_bands_has_every_object_and_some_background():
 def test_the_benchmark_prints_three_tables(monkeypatch):
     monkeypatch.setattr(vos, "SPEED_AIM", 0.0)  # of such sizes nothing is to be learned
     monkeypatch.setattr(vos, "GROWTH_AIM", 9.0)
+    monkeypatch.setattr(vos, "SLOWING_AIM", 99.0)
     network = [word for name, value in NARROW.items() for word in (f"--{name}", value)]
     outcome = run_here(vos.main, "--system", "stcn", "--short_side", -1, *TINY.split(), *network)
     assert (outcome.status, outcome.err) == (0, [])

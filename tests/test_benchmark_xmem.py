@@ -32,6 +32,7 @@ def test_the_benchmark_prints_its_tables(monkeypatch):
     monkeypatch.setattr(xmem_forms, "READ_AIM", 0.0)  # of such sizes nothing is to be learned
     monkeypatch.setattr(xmem_forms, "FRAME_AIM", 99.0)
     monkeypatch.setattr(vos, "GROWTH_AIM", 9.0)
+    monkeypatch.setattr(vos, "SLOWING_AIM", 99.0)
     network = [word for name, value in NARROW.items() for word in (f"--{name}", value)]
     outcome = run_here(vos.main, "--system", "xmem", *TINY.split(), *network)
     assert (outcome.status, outcome.err) == (0, [])

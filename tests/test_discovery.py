@@ -136,7 +136,7 @@ def test_what_cannot_be_discovered_is_refused(infer, trained, xmem_run, small_da
     prompts = small_data / "valid" / "Annotations"
     finder = trained.run / "best.pth"
     assert_refused(infer("--discover", finder, "--prompt_root", prompts), "--discover", "--prompt_root")
-    assert_refused(infer("--discover", xmem_run.run / "best.pth"), "xmem", "vita_tcovis")
+    assert_refused(infer("--discover", xmem_run.run / "best.pth"), "--discover", "xmem", "vita_tcovis")
     assert_refused(infer("--discover", tmp_path / "nowhere.pth"), "nowhere.pth", "does not exist")
     assert_refused(infer("--discover", finder, "--discover_every", -1), "--discover_every -1")
     flags = ["--checkpoint", finder, "--video_root", small_data / "valid", "--output", tmp_path / "output"]

@@ -136,3 +136,9 @@ def test_a_prompt_of_another_size_and_a_broken_one_are_refused(infer, video, tmp
     Image.new("RGB", (53, 37)).save(video / "00003.png")
     assert_refused(infer(), video / "00003.png", "RGB")
     assert files_in(tmp_path / "output") == []
+
+
+def test_an_output_that_is_a_file_is_refused(infer, video, tmp_path):
+    (tmp_path / "output").write_text("mine")
+    assert_refused(infer(), "--output", tmp_path / "output", "is a file")
+    assert (tmp_path / "output").read_text() == "mine"

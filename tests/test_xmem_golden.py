@@ -121,7 +121,7 @@ def test_blocks_are_official():
         {
             "value_fuser/out": network.value_encoder.fuser(x["value_fuser_g"], frame),
             "decoder_fuser/out": network.decoder.fuser(x["decoder_fuser_g"], frame),
-            "hidden_update/out": updater(x["g16"], x["g8"], x["g4"], x["h"]),
+            "hidden_update/out": updater(x["g16"], x["g8"], x["g4"][:, :, :-1], x["g4"][:, :, -1:], x["h"]),
             "hidden_reinforce/out": reinforcer(x["g16"], x["h"]),
             "resample/area_half": F.avg_pool2d(x["g8"][0], 2)[None],
             "resample/area_quarter": F.avg_pool2d(x["g4"][0], 4)[None],
@@ -158,7 +158,7 @@ def test_readout_decoder_and_sensory_update_are_official(features, elements):
     hidden, decode = hidden_of(features, 2), official_network().decode
     logits, renewed = decode(readout, hidden, at(features, 3))
     shallow, same = decode(readout, hidden, at(features, 3), update=False)
-    assert same is hidden and shallow.equal(logits)
+    assert same.equal(hidden) and shallow.equal(logits)
     arrays = {"read_memory/softmax_all": readout, "decoder/logits": logits}
     for name, selector in (("plain", (1, 1)), ("no_h", (1, 1)), ("selector", (1, 0))):
         there = torch.tensor(selector)[None, :, None, None]

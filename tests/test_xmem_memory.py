@@ -90,11 +90,26 @@ def test_a_memory_that_is_just_full_is_left_alone():
     assert bank.num_long_term == 3
 
 
-def test_the_oldest_is_forgotten_where_use_is_not_counted():
-    bank = bank_of(4, enable_long_term_count_usage=False)
-    newest = bank.elements.values[:1].clone()
-    bank._forget(1)
-    assert bank.num_long_term == 1 and bank.elements.values[:1].equal(newest)
+def test_the_oldest_are_forgotten_where_use_is_not_counted():
+    bank = bank_of(6, enable_long_term_count_usage=False)
+    assert bank.num_long_term == 6  # of two consolidations
+    newest = bank.elements.values[:3].clone()
+    bank._forget(5)
+    assert bank.num_long_term == 3 and bank.elements.values[:3].equal(newest)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_kept_keeps_all_of_its_parts(seed):
+    bank = bank_of(12, num_prototypes=4)
+    torch.manual_seed(seed)
+    bank.elements.use[: bank.num_long_term] = torch.rand(bank.num_long_term)
+    former, working = bank.elements.rows(slice(0, bank.num_long_term)).copied(), bank.num_working
+    bank._forget(5)
+    kept = former.usage.argsort(descending=True)[:5]
+    now = bank.elements.rows(slice(0, bank.num_long_term)).copied()
+    order = now.usage.argsort(descending=True)
+    assert bank.num_working == working
+    assert all(mine[order].equal(its[kept]) for mine, its in zip(now, former, strict=True))
 
 
 @pytest.mark.parametrize("most", [3, 4, 6, 10, 11, 50])

@@ -30,6 +30,7 @@ CASES = {
     "corrected": (LONG_TERM, {0: {5: RED, 2: BLUE}, 4: {2: RED}, 9: {5: BLUE, 2: GREEN}}),
     "one frame stays": (LONG_TERM | {"min_mid_term_frames": 1, "mem_every": 1}, {0: {5: RED}}),
     "few candidates": (LONG_TERM | {"num_prototypes": 13}, {0: {5: RED}, 3: {2: BLUE}}),
+    "the oldest are forgotten": (LONG_TERM | {"enable_long_term_count_usage": False}, {0: {5: RED}}),
     "all is forgotten": (LONG_TERM | {"max_long_term_elements": 5}, {0: {5: RED}}),
 }
 

@@ -67,8 +67,9 @@ class PlainMemory:
             return
         surplus = len(self.long_term) - (config.max_long_term_elements - config.num_prototypes)
         if surplus > 0:
-            threshold = sorted(e.usage for e in self.long_term)[surplus - 1]
-            self.long_term = [e for e in self.long_term if e.usage > threshold]
+            worth = [e.usage if config.enable_long_term_count_usage else -e.life for e in self.long_term]
+            threshold = sorted(worth)[surplus - 1]
+            self.long_term = [e for e, w in zip(self.long_term, worth, strict=True) if w > threshold]
         last = len(self.working) - (config.min_mid_term_frames - 1) * cells
         candidates = self.working[cells:last]
         self.working = self.working[:cells] + self.working[last:]

@@ -5,7 +5,7 @@ Tensors are (B, K, C, h, w): each of K objects has features of its own, and what
 part is computed once, whatever the number of objects.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,14 @@ from torch import Tensor, nn
 def over_objects(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a function of (M, C, h, w) to (B, K, C, h, w)."""
     return function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def parts_of_objects(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors (B, K, ...) in parts of a few objects: on a CPU of one each, because large features that do not
+    fit its caches, or the memory that its allocator keeps at hand, cost more than many small ones.
+    """
+    together = 1 if tensors[0].device.type == "cpu" else max(1, tensors[0].shape[1])
+    return zip(*(x.split(together, 1) for x in tensors), strict=True)
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:
@@ -59,7 +67,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(M, C1, h, w) to (M, C2, h, w)."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        return shortcut + self.conv2(F.relu(self.conv1(F.relu(x))))
+        return shortcut + self.conv2(self.conv1(F.relu(x)).relu_())
 
 
 class JoinedResBlock(nn.Module):
@@ -73,7 +81,7 @@ class JoinedResBlock(nn.Module):
 
     def forward(self, objects: Tensor, frame: Tensor) -> Tensor:
         """(B, K, C1, h, w) and (B, 1, C2, h, w) to (B, K, C3, h, w)."""
-        residual = F.relu(self.conv1(F.relu(objects), F.relu(frame)))
+        residual = self.conv1(F.relu(objects), F.relu(frame)).relu_()
         return self.downsample(objects, frame) + over_objects(self.conv2, residual)
 
 
@@ -133,7 +141,10 @@ class FeatureFusionBlock(nn.Module):
 
 
 class UpsampleBlock(nn.Module):
-    """Brings objects to twice the size, with the finer features of their frame."""
+    """Brings objects to twice the size, with the finer features of their frame.
+
+    `skip_conv` brings those to the objects' channels, once for all objects.
+    """
 
     def __init__(self, skip_channels: int, inputs: int, channels: int):
         super().__init__()
@@ -141,6 +152,6 @@ class UpsampleBlock(nn.Module):
         self.out_conv = ResBlock(inputs, channels)
 
     def forward(self, objects: Tensor, skip: Tensor) -> Tensor:
-        """(B, K, C1, h, w) and the frame's (B, C2, 2h, 2w) to (B, K, C3, 2h, 2w)."""
+        """(B, K, C1, h, w) and `skip_conv` of the frame's, (B, C1, 2h, 2w), to (B, K, C2, 2h, 2w)."""
         finer = over_objects(lambda x: upsample(x, 2), objects)
-        return over_objects(self.out_conv, finer + self.skip_conv(skip).unsqueeze(1))
+        return over_objects(self.out_conv, finer + skip.unsqueeze(1))

@@ -16,7 +16,15 @@ from common.config import option
 from common.errors import UserError
 from common.masks import soft_aggregate
 from systems.stcn.backbones import Stages, narrow_stages, resnet18_stages, resnet50_stages
-from systems.stcn.blocks import FeatureFusionBlock, JoinedConv2d, JoinedResBlock, UpsampleBlock, upsample
+from systems.stcn.blocks import (
+    FeatureFusionBlock,
+    JoinedConv2d,
+    JoinedResBlock,
+    UpsampleBlock,
+    over_objects,
+    parts_of_objects,
+    upsample,
+)
 from systems.stcn.start import KEY_WEIGHTS, VALUE_WEIGHTS, load_resnet, start_weights
 
 
@@ -123,10 +131,12 @@ class Decoder(nn.Module):
     def forward(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """(B, K, value_dim, h, w) to the logits (B, K, H, W) of each object by itself."""
         x = self.compress(readout, features.f16_thin.unsqueeze(1))
-        x = self.up_16_8(x, features.f8)
-        x = self.up_8_4(x, features.f4)
-        logits = upsample(self.pred(F.relu(x.flatten(0, 1))), 4)
-        return logits.unflatten(0, x.shape[:2]).squeeze(2)
+        skip8, skip4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
+        logits = []
+        for (few,) in parts_of_objects(x):
+            few = self.up_8_4(self.up_16_8(few, skip8), skip4)
+            logits.append(over_objects(lambda x: upsample(self.pred(F.relu(x)), 4), few))
+        return torch.cat(logits, 1).squeeze(2)
 
 
 class MemoryNetwork(nn.Module):

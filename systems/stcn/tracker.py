@@ -208,7 +208,7 @@ class STCNTracker:
             probs = F.interpolate(probs[None], size, mode="bilinear", align_corners=False)[0]
         ids = torch.tensor(self.ids, device=probs.device)
         masks = probs[1:].clamp(0, 1)
-        labels = F.pad(ids, (1, 0))[probs.argmax(0)]
+        labels = F.pad(ids, (1, 0))[probs.max(0).indices]  # on a CPU several times as fast as argmax
         inside = labels == ids[:, None, None]
         return Tracks(
             ids=ids,

@@ -43,9 +43,12 @@ class HiddenUpdater(HiddenGate):
         super().__init__(width, hidden_dim)
         self.g16_conv, self.g8_conv, self.g4_conv = (nn.Conv2d(number, width, 1) for number in channels)
 
-    def forward(self, g16: Tensor, g8: Tensor, g4: Tensor, hidden: Tensor) -> Tensor:
-        """(B, K, C, h, w), (B, K, C', 2h, 2w), (B, K, C'', 4h, 4w) and (B, K, D, h, w) to (B, K, D, h, w)."""
+    def forward(self, g16: Tensor, g8: Tensor, g4: Tensor, logits: Tensor, hidden: Tensor) -> Tensor:
+        """(B, K, C, h, w), (B, K, C', 2h, 2w), (B, K, C'', 4h, 4w) with logits (B, K, 1, 4h, 4w), and
+        (B, K, D, h, w) to (B, K, D, h, w).
+        """
+        small = torch.cat([over_objects(lambda x: F.avg_pool2d(x, 4), x) for x in (g4, logits)], 2)
         features = over_objects(self.g16_conv, g16)
         features = features + over_objects(lambda x: self.g8_conv(F.avg_pool2d(x, 2)), g8)
-        features = features + over_objects(lambda x: self.g4_conv(F.avg_pool2d(x, 4)), g4)
+        features = features + over_objects(self.g4_conv, small)
         return self.renewed(features, hidden)

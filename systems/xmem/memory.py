@@ -81,7 +81,7 @@ def prototypes_of(candidates: Elements, number: int) -> Elements:
 
 
 class MemoryBank:
-    """The memory of a group of objects: prototypes, the newest first, then whole frames in their order.
+    """The memory of a group of objects: prototypes in any order, then whole frames in theirs.
 
     All are rows of one buffer, `start` to `middle` and `middle` to `stop`, so that one product reads them.
     """
@@ -187,16 +187,18 @@ class MemoryBank:
     def _forget(self, target: int) -> None:
         """Leave at most `target` elements in the long-term memory.
 
-        Of several that were read as little as the last that must go, all go, as published.
+        Of several that are equal to the last that must go, all go, as published. The front of the buffer is
+        given up: only what stays of it is moved, into the gaps behind, however large the memory is.
         """
         surplus = self.num_long_term - target
         if surplus <= 0:
             return
         long_term = self.buffer.rows(slice(self.start, self.middle))
-        if self.config.enable_long_term_count_usage:
-            usage = long_term.usage
-            kept = long_term.rows(usage > usage.kthvalue(surplus).values)
-        else:
-            kept = long_term.rows(slice(0, target)).copied()
-        self.start = self.middle - len(kept.use)
-        self.buffer.write(self.start, kept)
+        worth = long_term.usage if self.config.enable_long_term_count_usage else -long_term.life
+        leaving = ~(worth > worth.kthvalue(surplus).values)
+        number = int(leaving.sum())
+        staying = (~leaving[:number]).nonzero()[:, 0]
+        gaps = leaving[number:].nonzero()[:, 0] + number
+        for rows in long_term:
+            rows[gaps] = rows[staying]
+        self.start += number

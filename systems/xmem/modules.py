@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.masks import soft_aggregate
 from systems.stcn import modules as stcn
 from systems.stcn.backbones import Stages, narrow_stages, resnet18_stages, resnet50_stages
-from systems.stcn.blocks import FeatureFusionBlock, UpsampleBlock, over_objects, upsample
+from systems.stcn.blocks import FeatureFusionBlock, UpsampleBlock, over_objects, parts_of_objects, upsample
 from systems.stcn.modules import KeyEncoder, MemoryNetwork, others_of
 from systems.xmem.blocks import HiddenReinforcer, HiddenUpdater
 
@@ -82,12 +82,17 @@ class Decoder(nn.Module):
         """
         objects = torch.cat([readout, hidden.to(readout.dtype)], 2)
         g16 = self.fuser(objects, features.f16.unsqueeze(1))
-        g8 = self.up_16_8(g16, features.f8)
-        g4 = self.up_8_4(g8, features.f4)
-        logits = over_objects(lambda x: self.pred(F.relu(x)), g4)
-        if update and hidden.shape[2]:
-            hidden = self.hidden_update(g16, g8, torch.cat([g4, logits], 2), hidden)
-        return over_objects(lambda x: upsample(x, 4), logits).squeeze(2), hidden
+        skip8, skip4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
+        outputs, renewed = [], []
+        for few, state in parts_of_objects(g16, hidden):
+            g8 = self.up_16_8(few, skip8)
+            g4 = self.up_8_4(g8, skip4)
+            logits = over_objects(lambda x: self.pred(F.relu(x)), g4)
+            if update and hidden.shape[2]:
+                state = self.hidden_update(few, g8, g4, logits, state)
+            outputs.append(over_objects(lambda x: upsample(x, 4), logits))
+            renewed.append(state)
+        return torch.cat(outputs, 1).squeeze(2), torch.cat(renewed, 1)
 
 
 class XMem(MemoryNetwork):
