@@ -370,6 +370,9 @@ class RunConfig:
     prompt_frames: str = option(
         "first", "take each id's first map in --prompt_root, or all", ("first", "all")
     )
+    max_discovered: int = option(
+        20, "most objects followed with --discover; of more, the one lost for longest is let go", least=1
+    )
     overlays: bool = option(True, "write overlays/<video>.mp4")
     fps: float = option(DEFAULT_FPS, "frames per second of the overlays of image folders", least=0.1)
     reverse: bool = option(False, "follow objects backwards too, from the prompts that start them")
@@ -426,7 +429,7 @@ def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracke
         )
     options = config_from_dict(VITATracker.Config, config["tracker"], args.discover)
     finder = VITATracker(network.to(pick_device(args.device)), options)
-    return DiscoveringTracker(tracker, finder, args.discover_every)
+    return DiscoveringTracker(tracker, finder, args.discover_every, args.max_discovered)
 
 
 def main() -> None:

@@ -95,6 +95,79 @@ def test_nothing_found_is_background_until_the_next_look():
     assert seen == [[], [], [1], [1]]
 
 
+class Follower:
+    """Follows what it is given where it was given, except in the frames in which an id is said to be away."""
+
+    mask_threshold = 0.5
+
+    def __init__(self, away: dict[int, set[int]]):
+        self.away, self.objects, self.frame, self.forgotten = away, {}, -1, []
+
+    def reset(self) -> None:
+        pass
+
+    def step(self, frame: Tensor, prompt: Prompt | None = None, newcomers=None) -> Tracks:
+        self.frame += 1
+        new = newcomers(self._tracks()) if newcomers else None
+        for track in new.ids if new else []:
+            self.objects[track] = new.labels == track
+        return self._tracks()
+
+    def _tracks(self) -> Tracks:
+        labels, ids = (
+            torch.zeros(SIZE, dtype=torch.int64),
+            torch.tensor(list(self.objects), dtype=torch.int64),
+        )
+        for track, mask in self.objects.items():
+            labels[mask] = 0 if self.frame in self.away.get(track, ()) else track
+        inside = labels == ids[:, None, None]
+        return Tracks(ids, labels, inside.float(), inside.flatten(1).any(1).float())
+
+    def forget(self, ids: list[int]) -> None:
+        self.forgotten += [(self.frame, track) for track in ids]
+        for track in ids:
+            del self.objects[track]
+
+
+def test_where_there_are_too_many_the_one_that_is_lost_for_longest_is_forgotten():
+    strips = [(slice(8 * k, 8 * k + 6), slice(4, 40)) for k in range(4)]
+    looks = [{1: strips[0], 2: strips[1], 3: strips[2]}, {}, {}, {4: strips[3]}]
+    follower = Follower({1: {2, 3}, 2: {1, 2, 3}})
+    tracker = DiscoveringTracker(follower, Finder(*looks), 1, most=3)
+    seen = [tracker.step(torch.zeros(3, *SIZE)).ids.tolist() for _ in range(5)]
+    assert seen == [[1, 2, 3]] * 3 + [[1, 2, 3, 4], [1, 3, 4]] and follower.forgotten == [(3, 2)]
+
+
+def test_where_none_is_lost_a_newcomer_waits_and_the_surest_come_first():
+    strips = {k + 1: (slice(8 * k, 8 * k + 6), slice(4, 40)) for k in range(4)}
+    follower = Follower({})
+    tracker = DiscoveringTracker(follower, Finder(strips, strips), 1, most=2)
+    seen = [tracker.step(torch.zeros(3, *SIZE)).ids.tolist() for _ in range(2)]
+    assert seen == [[1, 2], [1, 2]] and tracker.next_id == 3 and not follower.forgotten
+
+
+@pytest.mark.parametrize("make", [small_stcn, small_xmem], ids=["stcn", "xmem"])
+def test_who_stays_is_read_as_before_when_others_are_forgotten(make):
+    """One object of each of two groups goes: the odds between those that stay are what they were."""
+    frames, tracker = make_video(8), make(mem_every=1)
+    prompts = {0: prompt_of({1: RED, 2: BLUE}), 2: prompt_of({3: GREEN, 4: (slice(0, 4), slice(40, 60))})}
+    for t, frame in enumerate(frames[:4]):
+        tracker.step(frame, prompts.get(t))
+    state = tracker.state_dict()
+    before = tracker.step(frames[4]).masks
+    tracker.load_state_dict(state)
+    tracker.forget([1, 3])
+    tracks = tracker.step(frames[4])
+    assert tracks.ids.tolist() == tracker.ids == [2, 4]
+    torch.testing.assert_close(tracks.masks[0] / tracks.masks[1], before[1] / before[3], atol=0, rtol=1e-4)
+    tracker.forget([2])  # the whole of a group
+    assert [(group.start, group.stop) for group in tracker.groups] == [(0, 1)]
+    assert tracker.step(frames[5], prompt_of({5: RED})).ids.tolist() == [4, 5]
+    tracker.forget([4, 5])
+    assert tracker.step(frames[6]).ids.tolist() == []
+    assert tracker.step(frames[7], prompt_of({6: RED})).ids.tolist() == [6]
+
+
 def test_it_goes_on_from_its_state():
     frames = make_video(6)
     one = DiscoveringTracker(small_xmem(), Finder({1: RED}, {1: GREEN}), 4)

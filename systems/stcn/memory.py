@@ -9,6 +9,13 @@ from common.affinity import read_sparse, top_k_affinity
 FIRST_ROOM = 8  # frames; a full memory without a bound, or below it, doubles
 
 
+def chosen_values(values: Tensor, objects: list[int], among: int) -> Tensor:
+    """Values (..., K * V) of K = `among` objects to those of some of them."""
+    if len(objects) == among:
+        return values
+    return values.unflatten(-1, (among, -1))[..., objects, :].flatten(-2)
+
+
 class MemoryBank:
     """Keys (as terms of `common.affinity`) and values of the frames that a group of objects remembers.
 
@@ -42,6 +49,10 @@ class MemoryBank:
         number = self.num_frames + self.has_temporary
         affinity = top_k_affinity(query, self.terms[:number].flatten(0, 1), top_k)
         return read_sparse(self.values[:number].flatten(0, 1), affinity)
+
+    def keep(self, objects: list[int], among: int) -> None:
+        """Keep the values of these objects, by their places among so many, and no other's."""
+        self.values = chosen_values(self.values, objects, among)
 
     def state_dict(self) -> dict[str, Any]:
         number = self.num_frames + self.has_temporary

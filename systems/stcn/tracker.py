@@ -1,6 +1,6 @@
 """STCNTracker: carries the masks of a prompt through a video, one frame at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +130,21 @@ class STCNTracker:
             probs = self._admit(probs, ids, self._masks(masks.to(device))) if ids else probs
         self._remember(image, features, probs, prompted=prompted or bool(ids))
         return self._tracks(probs[(..., *window)], size)
+
+    def forget(self, ids: Collection[int]) -> None:
+        """Let these objects go, with all that is remembered of them."""
+        self._keep([slot for slot, track in enumerate(self.ids) if track not in ids])
+
+    def _keep(self, slots: list[int]) -> None:
+        """Keep these slots, in their order, and no other."""
+        groups, self.groups = self.groups, []
+        for group in groups:
+            own = [slot - group.start for slot in slots if group.start <= slot < group.stop]
+            if own:
+                group.bank.keep(own, group.stop - group.start)
+                start = self.groups[-1].stop if self.groups else 0
+                self.groups.append(Group(start, start + len(own), group.bank))
+        self.ids = [self.ids[slot] for slot in slots]
 
     def _image(self, frame: Tensor) -> tuple[Tensor, tuple[slice, slice]]:
         """A frame (3, H, W) as the network sees it, (1, 3, h, w), and the window that is not padding."""

@@ -22,7 +22,7 @@ from common.affinity import (
 )
 from common.config import option
 from common.errors import UserError
-from systems.stcn.memory import FIRST_ROOM
+from systems.stcn.memory import FIRST_ROOM, chosen_values
 
 NEW_LIFE = 1e-7  # of an element that was never read, so that its usage is 0, as published
 
@@ -142,6 +142,10 @@ class MemoryBank:
             elements.use.add_(affinity.usage(len(elements.use)))
             elements.life.add_(1)
         return read_sparse(elements.values, affinity)
+
+    def keep(self, objects: list[int], among: int) -> None:
+        """Keep the values of these objects, by their places among so many, and no other's."""
+        self.buffer = self.buffer._replace(values=chosen_values(self.buffer.values, objects, among))
 
     def state_dict(self) -> dict[str, Any]:
         return {"long_term": self.num_long_term, "elements": self.elements.copied()._asdict()}

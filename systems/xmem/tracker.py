@@ -93,6 +93,10 @@ class XMemTracker(STCNTracker):
                 self.since_deep = 0
         self.since_deep += 1
 
+    def _keep(self, slots: list[int]) -> None:
+        super()._keep(slots)
+        self.hidden = self.hidden[:, slots]
+
     def _add(self, features: KeyFeatures, values: Tensor) -> None:
         """Add a frame to the memory of every group, values (K, value_dim, h, w)."""
         key, shrinkage, selection = (x[0].flatten(1) for x in features[:3])
