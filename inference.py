@@ -39,6 +39,7 @@ from common.tracking import PromptFolder
 from common.transforms import LONGEST, fit_short_side, normalise, resize_frames
 from common.types import IGNORE, Prompt, Tracker, Tracks
 from common.video import DEFAULT_FPS, find_videos
+from systems.sam_track.tracker import SAMTracker
 from systems.stcn.tracker import STCNTracker
 from systems.xmem.tracker import XMemTracker
 
@@ -355,7 +356,12 @@ class VITATracker:
         self.global_tracker.load_state_dict(state)
 
 
-TRACKERS: dict[str, type] = {"vita_tcovis": VITATracker, "stcn": STCNTracker, "xmem": XMemTracker}
+TRACKERS: dict[str, type] = {
+    "vita_tcovis": VITATracker,
+    "stcn": STCNTracker,
+    "xmem": XMemTracker,
+    "sam_track": SAMTracker,
+}
 
 
 # ------------------------------------------------------------------------------------------------ the command

@@ -44,6 +44,10 @@ from dataset import EpochSampler, YouTubeVOSDataset, loaded, make_loader, split_
 from evaluate import Gallery, evaluate_tracker
 from inference import VITATracker
 from modules import VITA_TCOVIS
+from systems.sam_track.criterion import SAMTrackCriterion
+from systems.sam_track.dataset import SAMTrackDataset
+from systems.sam_track.modules import SAMTrack
+from systems.sam_track.tracker import SAMTracker
 from systems.stcn.criterion import STCNCriterion
 from systems.stcn.dataset import STCNDataset
 from systems.stcn.modules import STCN
@@ -68,6 +72,7 @@ SYSTEMS: dict[str, System] = {
     "vita_tcovis": System(VITA_TCOVIS, TCOVISCriterion, VITATracker, YouTubeVOSDataset),
     "stcn": System(STCN, STCNCriterion, STCNTracker, STCNDataset),
     "xmem": System(XMem, XMemCriterion, XMemTracker, XMemDataset),
+    "sam_track": System(SAMTrack, SAMTrackCriterion, SAMTracker, SAMTrackDataset),
 }
 
 

@@ -29,6 +29,7 @@ NETWORKS: dict[str, tuple[str, str]] = {
     "vita_tcovis": ("modules", "VITA_TCOVIS"),
     "stcn": ("systems.stcn.modules", "STCN"),
     "xmem": ("systems.xmem.modules", "XMem"),
+    "sam_track": ("systems.sam_track.modules", "SAMTrack"),
 }
 
 
@@ -49,6 +50,7 @@ class Published(NamedTuple):
 PUBLISHED: dict[str, tuple[str, str]] = {
     "stcn": ("systems.stcn.published", "recognise"),
     "xmem": ("systems.xmem.published", "recognise"),
+    "sam_track": ("systems.sam_track.published", "recognise"),
 }
 
 

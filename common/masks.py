@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.errors import require
+from common.errors import UserError, require
+from common.types import Prompt
 
 RLE = dict[str, Any]  # {"size": [H, W], "counts": str}, the compressed encoding of COCO and YouTube-VIS
 
@@ -15,6 +16,23 @@ RLE = dict[str, Any]  # {"size": [H, W], "counts": str}, the compressed encoding
 def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
     """(..., H, W) label maps and (K,) ids to (..., K, H, W) bool masks."""
     return labels.unsqueeze(-3) == ids.to(labels)[:, None, None]
+
+
+def masks_of_prompt(prompt: Prompt | None, size: tuple[int, int]) -> tuple[list[int], Tensor]:
+    """The ids that a prompt names and their (K, H, W) bool masks; a box counts as the mask that fills it."""
+    H, W = size
+    if prompt is None or not prompt.ids:
+        return [], torch.zeros(0, H, W, dtype=torch.bool)
+    ids = prompt.ids
+    labels = torch.zeros(size, dtype=torch.int64) if prompt.labels is None else prompt.labels.cpu()
+    masks = masks_from_labels(labels, torch.tensor(ids))
+    for track, (x, y, width, height) in prompt.boxes.items():
+        rows = slice(max(0, round(y)), max(0, round(y + height)))
+        columns = slice(max(0, round(x)), max(0, round(x + width)))
+        masks[ids.index(track), rows, columns] = True
+        if not masks[ids.index(track)].any():
+            raise UserError(f"the box of id {track}, {x} {y} {width} {height}, holds no pixel of {W}x{H}")
+    return ids, masks
 
 
 def above(masks: Tensor, threshold: float) -> Tensor:

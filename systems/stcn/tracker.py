@@ -11,7 +11,7 @@ from torch import Tensor
 from common.affinity import memory_terms, query_terms
 from common.config import option
 from common.errors import UserError
-from common.masks import masks_from_labels, pad_around, soft_aggregate
+from common.masks import masks_of_prompt, pad_around, soft_aggregate
 from common.transforms import normalise
 from common.types import Prompt, Tracks
 from systems.stcn.memory import MemoryBank
@@ -35,23 +35,6 @@ def resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     nearest = F.interpolate(masks[:, None].float(), size, mode="nearest")[:, 0]
     touched = F.adaptive_max_pool2d(masks.float(), size)
     return torch.where(nearest.flatten(1).any(1)[:, None, None], nearest, touched)
-
-
-def masks_of_prompt(prompt: Prompt | None, size: tuple[int, int]) -> tuple[list[int], Tensor]:
-    """The ids that a prompt names and their (K, H, W) bool masks; a box counts as the mask that fills it."""
-    H, W = size
-    if prompt is None or not prompt.ids:
-        return [], torch.zeros(0, H, W, dtype=torch.bool)
-    ids = prompt.ids
-    labels = torch.zeros(size, dtype=torch.int64) if prompt.labels is None else prompt.labels.cpu()
-    masks = masks_from_labels(labels, torch.tensor(ids))
-    for track, (x, y, width, height) in prompt.boxes.items():
-        rows = slice(max(0, round(y)), max(0, round(y + height)))
-        columns = slice(max(0, round(x)), max(0, round(x + width)))
-        masks[ids.index(track), rows, columns] = True
-        if not masks[ids.index(track)].any():
-            raise UserError(f"the box of id {track}, {x} {y} {width} {height}, holds no pixel of {W}x{H}")
-    return ids, masks
 
 
 @dataclass

@@ -1,0 +1,137 @@
+"""SAMTrackDataset: a frame and the one before it, its template, with one object that both show."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from common.config import option
+from common.transforms import draw, normalise
+from common.types import IGNORE, Clip
+from common.vos_dataset import VOSFolder
+from dataset import compact_labels, draw_good, join
+from systems.sam_track.embedding_cache import file_key
+from systems.sam_track.modules import Templates
+
+RETRIES = 5  # draws of a pair that shows no object twice
+
+
+@dataclass(kw_only=True)
+class PairClip(Clip):
+    """A batch of pairs at their own sizes, padded at the right and the bottom with pixels to ignore.
+
+    sizes: of each pair the (H, W) that its frames fill
+    files: files[b][t] says where a frame comes from, as the cache of embeddings knows it
+    """
+
+    sizes: list[tuple[int, int]]
+    files: list[list[str]]
+
+    @property
+    def prompt(self) -> Templates:
+        return Templates(super().prompt, self.sizes, self.files)
+
+
+def collate(clips: list[PairClip]) -> PairClip:
+    """One batch of single pairs of any sizes."""
+    labels = join([clip.labels for clip in clips])
+    sizes = [size for clip in clips for size in clip.sizes]
+    for padded, (h, w) in zip(labels, sizes, strict=True):
+        padded[:, h:], padded[:, :, w:] = IGNORE, IGNORE
+    return PairClip(
+        frames=join([clip.frames for clip in clips]),
+        labels=labels,
+        ids=join([clip.ids for clip in clips]),
+        classes=join([clip.classes for clip in clips]),
+        names=[names for clip in clips for names in clip.names],
+        skipped=[path for clip in clips for path in clip.skipped],
+        sizes=sizes,
+        files=[files for clip in clips for files in clip.files],
+    )
+
+
+def choose_instance(labels: Tensor, instance: str, min_area: int) -> int:
+    """The label of an object that both of (2, H, W) label maps show; 0 where there is none.
+
+    instance: `largest`, by its pixels in the template (the first map), or `random`
+    """
+    areas, later = (torch.bincount(x.flatten().long(), minlength=IGNORE + 1)[:IGNORE] for x in labels)
+    seen = [label for label in range(1, IGNORE) if areas[label] >= min_area and later[label]]
+    if not seen:
+        return 0
+    if instance == "largest":
+        return max(seen, key=lambda label: int(areas[label]))
+    return seen[int(draw(0, len(seen)))]
+
+
+class SAMTrackDataset(Dataset[PairClip]):
+    """Pairs of annotated frames of a video, each a `PairClip` of B = 1 with one slot: template, then image.
+
+    All other objects are background. An item is asked for as (epoch, index), and everything random in it
+    depends on (seed, epoch, index) alone. Without `training`, a pair is in the middle of each video and has
+    its largest object. A video of one frame is paired with itself; where no object is in both frames after
+    some draws, the pair has no slot.
+    """
+
+    @dataclass(kw_only=True)
+    class Config:
+        instance: str = option("largest", "which object of a pair is tracked", ("largest", "random"))
+        max_gap: int = option(1, "most annotated frames from the template to the image", least=1)
+        clips_per_video: int = option(1, "pairs drawn from each video in an epoch", least=1)
+        min_area: int = option(1, "pixels of the template that an object must cover", least=1)
+        flip_probability: float = option(0.0, "probability of a horizontal flip of a pair", least=0, most=1)
+
+    collate = staticmethod(collate)
+
+    def __init__(
+        self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
+    ):
+        self.videos, self.config, self.training = folder.videos, config, training
+        self.seed, self.skip_bad = seed, skip_bad
+
+    def __len__(self) -> int:
+        return len(self.videos) * (self.config.clips_per_video if self.training else 1)
+
+    def __getitem__(self, key: tuple[int, int]) -> PairClip:
+        return draw_good(self._draw, key, len(self), seed=self.seed, skip_bad=self.skip_bad)
+
+    def _draw(self, index: int) -> PairClip:
+        video = self.videos[index % len(self.videos)]
+        instance = self.config.instance if self.training else "largest"
+        for _ in range(RETRIES if self.training else 1):
+            names = [video.annotated[place] for place in self._places(len(video.annotated))]
+            labels, ids = compact_labels([video.read_labels(name) for name in names])
+            chosen = choose_instance(labels, instance, self.config.min_area)
+            if chosen:
+                break
+        table = torch.zeros(IGNORE + 1, dtype=torch.uint8)
+        table[IGNORE] = IGNORE
+        table[chosen] = bool(chosen)
+        labels = table[labels.long()]
+        frames = torch.from_numpy(np.stack([video.read_frame(name) for name in names])).permute(0, 3, 1, 2)
+        files = [file_key(video.frame_path(name)) for name in names]
+        if self.training and draw(0, 1) < self.config.flip_probability:
+            frames, labels = frames.flip(-1), labels.flip(-1)
+            files = [f"{name}|flipped" for name in files]
+        slots = torch.tensor([[ids[chosen - 1]] if chosen else []], dtype=torch.int64)
+        return PairClip(
+            frames=normalise(frames)[None],
+            labels=labels[None],
+            ids=slots,
+            classes=torch.zeros_like(slots),
+            names=[[(video.name, name) for name in names]],
+            sizes=[tuple(frames.shape[-2:])],
+            files=[files],
+        )
+
+    def _places(self, length: int) -> tuple[int, int]:
+        """The places of template and image among the annotated frames of a video."""
+        if length == 1:
+            return 0, 0
+        if not self.training:
+            return (length - 1) // 2, (length - 1) // 2 + 1
+        gap = int(draw(1, min(self.config.max_gap, length - 1) + 1))
+        template = int(draw(0, length - gap))
+        return template, template + gap

@@ -1,0 +1,279 @@
+"""SAMTrack: SAM whose mask decoder is told by a template frame and its mask what to cut out.
+
+Kirillov et al., "Segment Anything", ICCV 2023, arXiv 2304.02643, extended by seed 004. The state dict has the
+names of the published weights, of whose prompt encoder only the matrix of the positions is there.
+"""
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from common.config import option
+from common.errors import UserError
+from systems.sam_track.embedding_cache import EmbeddingCache
+from systems.sam_track.image_encoder import ImageEncoder
+from systems.sam_track.images import Size, batch_on_grid, pad_to, padding_on_grid, prepare_frames, restore
+from systems.sam_track.mask_decoder import MaskDecoder
+from systems.sam_track.start import start_weights
+
+NOWHERE = -30.0  # the logit of an object that is told to be nowhere
+
+
+class Templates(NamedTuple):
+    """The prompt of a batch whose frames may have different sizes, and which may have been seen before.
+
+    masks: (B, K, H, W) of the first frame
+    sizes: of each clip the (H, W) that its frames fill; the rest is padding
+    files: files[b][t] says where a frame comes from, as a key of the cache of embeddings; None: not known
+    """
+
+    masks: Tensor
+    sizes: list[Size]
+    files: list[list[str]] | None
+
+
+class RandomPositions(nn.Module):
+    """Positions as sines and cosines of random frequencies (Tancik et al. 2020)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, dim // 2))
+
+    def forward(self, height: int, width: int) -> Tensor:
+        """(1, dim, height, width)."""
+        matrix = self.positional_encoding_gaussian_matrix
+        y = (torch.arange(height, device=matrix.device) + 0.5) / height
+        x = (torch.arange(width, device=matrix.device) + 0.5) / width
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        angles = 2 * math.pi * ((2 * torch.stack([columns, rows], -1) - 1) @ matrix)
+        return torch.cat([angles.sin(), angles.cos()], -1).permute(2, 0, 1)[None]
+
+
+class PromptEncoder(nn.Module):
+    """What is left of SAM's: the positions that its decoder was trained with."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.pe_layer = RandomPositions(dim)
+
+
+def parse_blocks(text: str, depth: int) -> list[int]:
+    """The places in a list such as `2,5,8,11`; UserError where one is not a block."""
+    try:
+        places = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        places = [-1]
+    if any(not 0 <= place < depth for place in places):
+        raise UserError(f"--global_blocks {text}: give places of the {depth} blocks, such as 1,{depth - 1}")
+    return places
+
+
+def _check(config: "SAMTrack.Config") -> None:
+    """Raise UserError where sizes do not go together."""
+    for name, value, of, divisor in (
+        ("image_size", config.image_size, "patch_size", config.patch_size),
+        ("embed_dim", config.embed_dim, "num_heads", config.num_heads),
+        ("out_dim", config.out_dim, "decoder_heads", 2 * config.decoder_heads),
+    ):
+        if value % divisor:
+            raise UserError(f"--{name} {value} must be a multiple of {divisor}, because of --{of}")
+    if config.out_dim % 8:
+        raise UserError(f"--out_dim {config.out_dim} must be a multiple of 8")
+
+
+class SAMTrack(nn.Module):
+    """Masks of the first frame in, masks of all others out, each told by the frame before it and its mask.
+
+    Unless `train_encoder`, the image encoder is frozen, and what it makes of a known file is kept on disk.
+    """
+
+    @dataclass
+    class Config:
+        load_network: str = option(
+            "none", "start from a checkpoint of this system, ours or a published one of SAM (sam_vit_b, ...)"
+        )
+        train_encoder: bool = option(False, "train the image encoder too, and keep no embeddings")
+        image_size: int = option(1024, "side of the square that frames are fitted into, pixels", least=8)
+        patch_size: int = option(16, "side of a patch, pixels", least=1)
+        embed_dim: int = option(768, "channels of the encoder's tokens", least=1)
+        depth: int = option(12, "blocks of the encoder", least=1)
+        num_heads: int = option(12, "attention heads of the encoder", least=1)
+        mlp_ratio: float = option(4.0, "width of the encoder's MLPs, relative to --embed_dim", least=0.01)
+        window_size: int = option(
+            14, "cells a side of an attention window; 0: every block is global", least=0
+        )
+        global_blocks: str = option("2,5,8,11", "places of the blocks that attend to the whole grid")
+        out_dim: int = option(256, "channels of the embedding and of the decoder", least=8)
+        decoder_heads: int = option(8, "attention heads of decoder and template attention", least=1)
+        decoder_depth: int = option(2, "blocks of the decoder", least=1)
+        decoder_mlp_dim: int = option(2048, "width of the decoder's MLPs", least=1)
+        num_multimask: int = option(3, "masks of SAM's decoder beside the one that is used", least=0)
+        iou_hidden: int = option(256, "width of SAM's estimate of the IoU", least=1)
+        iou_depth: int = option(3, "layers of SAM's estimate of the IoU", least=1)
+        attn_pe: bool = option(False, "positions are added to queries and keys of the template attention")
+        attn_norm: bool = option(False, "a layer norm follows the template attention")
+        attn_padding: bool = option(True, "the cells of a template's padding are read too, as background")
+        interpolate: str = option(
+            "probs",
+            "what is brought to the frame's size: probabilities, or SAM's logits",
+            ("probs", "logits"),
+        )
+        embedding_cache: str = option(
+            "embeddings", "folder for embeddings of the frozen encoder, which are made once; `none`: none"
+        )
+        cache_gb: float = option(50.0, "most gigabytes in --embedding_cache", least=0)
+        cache_type: str = option("float16", "how embeddings are stored", ("float16", "float32"))
+
+    def __init__(self, config: Config, *, pretrained: bool = True):
+        super().__init__()
+        self.config = config
+        _check(config)
+        self.image_encoder = ImageEncoder(
+            config.image_size,
+            config.patch_size,
+            config.embed_dim,
+            config.depth,
+            config.num_heads,
+            config.window_size,
+            parse_blocks(config.global_blocks, config.depth),
+            config.out_dim,
+            round(config.mlp_ratio * config.embed_dim),
+        )
+        self.prompt_encoder = PromptEncoder(config.out_dim)
+        self.mask_decoder = MaskDecoder(
+            config.out_dim,
+            config.decoder_heads,
+            config.decoder_mlp_dim,
+            config.decoder_depth,
+            config.num_multimask,
+            config.iou_hidden,
+            config.iou_depth,
+            attn_norm=config.attn_norm,
+        )
+        self.image_encoder.requires_grad_(config.train_encoder)
+        # Only the single mask is asked for: what makes the others, and the estimates, has no gradient.
+        self.mask_decoder.iou_prediction_head.requires_grad_(False)
+        self.mask_decoder.output_hypernetworks_mlps[1:].requires_grad_(False)
+        kept = not config.train_encoder and config.embedding_cache != "none"
+        self.cache = (
+            EmbeddingCache(config.embedding_cache, config.cache_gb, config.cache_type) if kept else None
+        )
+        if pretrained:
+            self._start()
+
+    def _start(self) -> None:
+        """Take the weights to begin with, and open the cache; UserError where one cannot be had."""
+        config = self.config
+        if self.cache:
+            self.cache.check()
+        if config.load_network != "none":
+            self.load_state_dict(start_weights(config.load_network, self.state_dict(), config))
+        elif not config.train_encoder:
+            raise UserError(
+                "--system sam_track keeps its image encoder as it is: give one by --load_network "
+                "sam_vit_b.pth, or train it by --train_encoder"
+            )
+
+    def train(self, mode: bool = True) -> "SAMTrack":
+        super().train(mode)
+        self.image_encoder.train(mode and self.config.train_encoder)
+        return self
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Prepared images (B, 3, I, I) to embeddings (B, C, g, g); without gradients where it is frozen."""
+        with nullcontext() if self.config.train_encoder else torch.no_grad():
+            return self.image_encoder(images)
+
+    def track(
+        self, image: Tensor, templates: Tensor, masks: Tensor, padding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mask logits (N, 1, 4g, 4g) of N objects and their estimated IoU (N, 1).
+
+        image: the embedding (1 or N, C, g, g); templates: (N, R, C, g, g), R for each object
+        masks: of the templates, (N, R, g, g), the share of each cell that is the object's
+        padding: (N, R, g, g) bool, the templates' cells that are not read; None: all are
+        """
+        return self.mask_decoder.track(
+            image,
+            self.prompt_encoder.pe_layer(*image.shape[-2:]),
+            templates,
+            masks,
+            attn_positions=self.config.attn_pe,
+            padding=padding,
+        )
+
+    def padding(self, sizes: list[Size], image_size: int, grid: int, objects: int) -> Tensor | None:
+        """(B * objects, 1, grid, grid) bool: the cells of templates that are not read; None: all are.
+
+        sizes: (H, W) of the B frames in squares of `image_size`
+        """
+        if self.config.attn_padding:
+            return None
+        device = self.mask_decoder.track_token.weight.device
+        padding = torch.stack([padding_on_grid(size, image_size, grid) for size in sizes]).to(device)
+        return padding.repeat_interleave(objects, 0)[:, None]
+
+    def to_frame(self, logits: Tensor, size: Size, image_size: int) -> Tensor:
+        """Mask logits (N, M, 4g, 4g) to probabilities (N, M, H, W) of a frame of that size."""
+        if self.config.interpolate == "logits":
+            return restore(logits.float(), size, image_size).sigmoid()
+        return restore(logits.float().sigmoid(), size, image_size)
+
+    def forward(self, frames: Tensor, prompt: Tensor | Templates | None = None) -> dict[str, Tensor]:
+        """frames (B, T, 3, H, W), normalised, and the masks (B, K, H, W) of the first, hard or soft.
+
+        Returns, of all frames but the first, `logits` (B, T - 1, K, 4g, 4g) of SAM's square and the
+        probabilities `probs` (B, T - 1, K, H, W). Each frame's template is the frame before it, with the
+        probabilities that were found there. An object whose mask is empty is nowhere.
+        """
+        B, T, _, H, W = frames.shape
+        if prompt is None:
+            prompt = frames.new_zeros(B, 0, H, W)
+        if isinstance(prompt, Tensor):
+            prompt = Templates(prompt, [(H, W)] * B, None)
+        masks, sizes = prompt.masks.to(frames.dtype), prompt.sizes
+        K, side = masks.shape[1], self.config.image_size
+        there = masks.flatten(2).any(-1)[..., None, None]  # (B, K, 1, 1)
+        embeddings = self._embed(frames, prompt)
+        grid = embeddings.shape[-1]
+        padding = self.padding(sizes, side, grid, K)
+        logits = [frames.new_zeros(B, 0, K, 4 * grid, 4 * grid)]
+        probs = [frames.new_zeros(B, 0, K, H, W)]
+        for t in range(1, T):
+            image, template = (
+                embeddings[:, at, None].expand(B, K, -1, grid, grid).flatten(0, 1) for at in (t, t - 1)
+            )
+            shares = batch_on_grid(masks, sizes, side, grid)
+            found, _ = self.track(image, template[:, None], shares.flatten(0, 1)[:, None], padding)
+            found = found[:, 0].float().unflatten(0, (B, K))
+            large = [
+                self.to_frame(x[:, None], size, side)[:, 0] for x, size in zip(found, sizes, strict=True)
+            ]
+            masks = torch.stack([pad_to(x, (H, W)) for x in large]) * there
+            logits.append(found.masked_fill(~there, NOWHERE)[:, None])
+            probs.append(masks[:, None])
+        return {"logits": torch.cat(logits, 1), "probs": torch.cat(probs, 1)}
+
+    def _embed(self, frames: Tensor, prompt: Templates) -> Tensor:
+        """(B, T, 3, H, W) frames to embeddings (B, T, C, g, g), those of known files through the cache."""
+        B, T = frames.shape[:2]
+
+        def encode(places: list[tuple[int, int]]) -> Tensor:
+            images = []
+            for b, t in places:
+                h, w = prompt.sizes[b]
+                images.append(prepare_frames(frames[b, t, None, :, :h, :w], self.config.image_size))
+            return self.encode(torch.cat(images))
+
+        places = [(b, t) for b in range(B) for t in range(T)]
+        if self.cache is None or prompt.files is None:
+            return encode(places).unflatten(0, (B, T))
+        names = [prompt.files[b][t] for b, t in places]
+        found = self.cache.through(
+            self.image_encoder, names, lambda missing: encode([places[i] for i in missing])
+        )
+        return found.unflatten(0, (B, T))

@@ -1,0 +1,102 @@
+"""The published checkpoints of SAM, recognised by their keys; sizes are those of the weights."""
+
+import re
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from common.checkpoint import Published
+from systems.sam_track.mask_decoder import MaskDecoder
+from systems.sam_track.modules import SAMTrack
+from systems.sam_track.tracker import SAMTracker
+
+OWN_PARTS = ("image_encoder.patch_embed.", "image_encoder.blocks.")
+PREFIX = "mask_decoder."
+ADDED = ("template_attn.", "template_mask_conv.", "track_token.")  # by tracking, in the mask decoder
+# What the prompt encoder has beside its positions, for which there is no use.
+LEFT_OUT = re.compile(
+    r"prompt_encoder\.(point_embeddings\.[0-3]\.weight|not_a_point_embed\.weight|no_mask_embed\.weight"
+    r"|mask_downscaling\.[01346]\.(weight|bias))"
+)
+NAMES = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+
+
+def _count(weights: dict[str, Tensor], pattern: str) -> int:
+    """How many numbers in a row, from 0, names have at the place of the only group."""
+    found = {int(match[1]) for name in weights if (match := re.match(pattern, name))}
+    return next(i for i in range(len(found) + 1) if i not in found)
+
+
+def sizes_of(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """The options of the network that its weights tell.
+
+    Raises KeyError or ValueError where a weight that tells is absent or misshapen.
+    """
+    _, grid, _, embed_dim = weights["image_encoder.pos_embed"].shape
+    patch_size = weights["image_encoder.patch_embed.proj.weight"].shape[-1]
+    depth = _count(weights, r"image_encoder\.blocks\.(\d+)\.")
+    rows = [len(weights[f"image_encoder.blocks.{i}.attn.rel_pos_h"]) for i in range(depth)]
+    head_dim = weights["image_encoder.blocks.0.attn.rel_pos_h"].shape[1]
+    windowed = {(count + 1) // 2 for count in rows if count != 2 * grid - 1}
+    window_size = windowed.pop() if windowed else 0
+    block = "mask_decoder.transformer.layers.0.mlp.lin1.weight"
+    head = "mask_decoder.iou_prediction_head.layers"
+    return {
+        "image_size": grid * patch_size,
+        "patch_size": patch_size,
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": embed_dim // head_dim,
+        "mlp_ratio": len(weights["image_encoder.blocks.0.mlp.lin1.weight"]) / embed_dim,
+        "window_size": window_size,
+        "global_blocks": ",".join(str(i) for i, count in enumerate(rows) if count == 2 * grid - 1),
+        "out_dim": len(weights["image_encoder.neck.0.weight"]),
+        "decoder_depth": _count(weights, r"mask_decoder\.transformer\.layers\.(\d+)\."),
+        "decoder_mlp_dim": len(weights[block]),
+        "num_multimask": len(weights["mask_decoder.mask_tokens.weight"]) - 1,
+        "iou_hidden": len(weights[f"{head}.0.weight"]),
+        "iou_depth": _count(weights, r"mask_decoder\.iou_prediction_head\.layers\.(\d+)\."),
+        "attn_norm": "mask_decoder.template_norm.weight" in weights,
+    }
+
+
+def drawn_extension(config: SAMTrack.Config) -> dict[str, Tensor]:
+    """Random weights of what tracking adds."""
+    decoder = MaskDecoder(
+        config.out_dim,
+        config.decoder_heads,
+        config.decoder_mlp_dim,
+        config.decoder_depth,
+        config.num_multimask,
+        config.iou_hidden,
+        config.iou_depth,
+    )
+    return {PREFIX + name: value for name, value in decoder.state_dict().items() if name.startswith(ADDED)}
+
+
+def recognise(content: Any) -> Published | None:
+    """What a file holds where it is a published SAM: a state dict, of any size.
+
+    Its prompt encoder is left out but for the positions, and what tracking adds is drawn at random where the
+    file has none of it; both are told.
+    """
+    if not isinstance(content, dict) or not any(str(key).startswith(OWN_PARTS) for key in content):
+        return None
+    if not all(isinstance(x, Tensor) for x in content.values()):
+        return None
+    try:
+        config = SAMTrack.Config(**sizes_of(content))
+    except (KeyError, ValueError, IndexError, ZeroDivisionError):
+        config = SAMTrack.Config()  # in whose terms the caller says what is missing or misshapen
+    weights = {name: x for name, x in content.items() if not LEFT_OUT.fullmatch(name)}
+    dropped = len(content) - len(weights)
+    name = NAMES.get(config.embed_dim, f"{config.embed_dim} channels")
+    told = f"the published SAM {name}, {config.image_size} pixels, {len(content)} entries"
+    if dropped:
+        told += f"; {dropped} of the prompt encoder are left out, its positions are used"
+    if not any(key.startswith(tuple(PREFIX + part for part in ADDED)) for key in weights):
+        weights |= drawn_extension(config)
+        told += "; what tracking adds is not in it and is drawn at random: train it with main.py"
+    options = {"network": asdict(config), "tracker": asdict(SAMTracker.Config())}
+    return Published(options, weights, told)
