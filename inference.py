@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from common.box_prompts import boxes_for
 from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.device import pick_device
@@ -40,6 +41,7 @@ from common.transforms import LONGEST, fit_short_side, normalise, resize_frames
 from common.types import IGNORE, Prompt, Tracker, Tracks
 from common.video import DEFAULT_FPS, find_videos
 from systems.sam_track.tracker import SAMTracker
+from systems.siammask.tracker import SiamMaskTracker
 from systems.stcn.tracker import STCNTracker
 from systems.xmem.tracker import XMemTracker
 
@@ -360,6 +362,7 @@ TRACKERS: dict[str, type] = {
     "vita_tcovis": VITATracker,
     "stcn": STCNTracker,
     "xmem": XMemTracker,
+    "siammask": SiamMaskTracker,
     "sam_track": SAMTracker,
 }
 
@@ -376,6 +379,10 @@ class RunConfig:
     prompt_frames: str = option(
         "first", "take each id's first map in --prompt_root, or all", ("first", "all")
     )
+    box: str | None = option(
+        None, "x,y,width,height of an object on the first frame, in place of a label map"
+    )
+    boxes: str | None = option(None, "JSON file with such boxes, {video: {id: [x, y, width, height]}}")
     max_discovered: int = option(
         20, "most objects followed with --discover; of more, the one lost for longest is let go", least=1
     )
@@ -426,8 +433,8 @@ def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracke
     """The tracker with the VITA-TCOVIS of --discover, which finds its objects."""
     if not isinstance(tracker, STCNTracker):
         raise UserError("--discover finds objects for stcn and xmem: --checkpoint is of another system")
-    if args.prompt_root:
-        raise UserError("--discover takes the place of --prompt_root: give one of the two")
+    if args.prompt_root or args.box or args.boxes:
+        raise UserError("--discover takes the place of --prompt_root and of boxes: give one of them")
     network, config = load_network(args.discover)
     if config["system"] != "vita_tcovis":
         raise UserError(
@@ -443,13 +450,18 @@ def main() -> None:
     warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
     tracker, args, categories = load_tracker(sys.argv[1:])
     videos = find_videos(args.video_root, args.fps)
-    prompts = PromptFolder(args.prompt_root, args.prompt_frames) if args.prompt_root else None
+    maps = PromptFolder(args.prompt_root, args.prompt_frames) if args.prompt_root else None
+    boxes = boxes_for(videos, args.box, args.boxes)
+    if maps and boxes:
+        raise UserError("--prompt_root and boxes: give one of the two")
+    prompts = maps or boxes
     if tracker.needs_prompt and prompts is None:
-        raise UserError("this system follows what a prompt names: give label maps with --prompt_root")
-    if args.reverse and not (tracker.needs_prompt and prompts):
+        told = "give label maps with --prompt_root, or boxes with --box or --boxes"
+        raise UserError(f"this system follows what a prompt names: {told}")
+    if args.reverse and not (tracker.needs_prompt and maps):
         raise UserError("--reverse follows prompts backwards: give label maps with --prompt_root")
-    if prompts and not any((prompts.root / video.name).is_dir() for video in videos):
-        raise UserError(f"--prompt_root {prompts.root} has no folder of a video, such as {videos[0].name}/")
+    if maps and not any((maps.root / video.name).is_dir() for video in videos):
+        raise UserError(f"--prompt_root {maps.root} has no folder of a video, such as {videos[0].name}/")
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f"--output {args.output} is a file: give a folder")
     if not args.overwrite and any((args.output / "Annotations").glob("[!.]*")):

@@ -29,7 +29,7 @@ from common.distributed import say
 from common.errors import UserError, run_command
 from common.experiment import Experiment, add_experiment_flags, open_experiment
 from common.files import atomic_write
-from common.history import History, Means, columns_of
+from common.history import History, Means, columns_of, with_margin
 from common.interrupt import interruptible
 from common.optim import OPTIMIZERS, MovingAverage, gradient_norm, learning_rate, parameter_groups
 from common.precision import autocast
@@ -48,6 +48,10 @@ from systems.sam_track.criterion import SAMTrackCriterion
 from systems.sam_track.dataset import SAMTrackDataset
 from systems.sam_track.modules import SAMTrack
 from systems.sam_track.tracker import SAMTracker
+from systems.siammask.criterion import SiamMaskCriterion
+from systems.siammask.dataset import SiamMaskDataset
+from systems.siammask.modules import SiamMask
+from systems.siammask.tracker import SiamMaskTracker
 from systems.stcn.criterion import STCNCriterion
 from systems.stcn.dataset import STCNDataset
 from systems.stcn.modules import STCN
@@ -72,6 +76,7 @@ SYSTEMS: dict[str, System] = {
     "vita_tcovis": System(VITA_TCOVIS, TCOVISCriterion, VITATracker, YouTubeVOSDataset),
     "stcn": System(STCN, STCNCriterion, STCNTracker, STCNDataset),
     "xmem": System(XMem, XMemCriterion, XMemTracker, XMemDataset),
+    "siammask": System(SiamMask, SiamMaskCriterion, SiamMaskTracker, SiamMaskDataset),
     "sam_track": System(SAMTrack, SAMTrackCriterion, SAMTracker, SAMTrackDataset),
 }
 
@@ -97,13 +102,6 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Parser]:
 
 # ----------------------------------------------------------------------------------------------------
 # training
-
-
-def with_margin(means: dict[str, float]) -> dict[str, float]:
-    """Add `cosine_margin`: how much more alike the same object is than different ones."""
-    if "cosine_positive" in means and "cosine_negative" in means:
-        means["cosine_margin"] = means["cosine_positive"] - means["cosine_negative"]
-    return means
 
 
 class Objective(nn.Module):
@@ -138,10 +136,7 @@ class Trainer:
         self.device = pick_device(args.device)
         self.network = network.to(self.device)
         self.criterion = system.criterion(configs["criterion"]).to(self.device)
-        self.objective: nn.Module = Objective(self.network, self.criterion)
-        if distributed.world_size() > 1:
-            devices = [self.device] if self.device.type == "cuda" else None
-            self.objective = DistributedDataParallel(self.objective, device_ids=devices)
+        self.objective = self._make_objective()
         self.tracker = system.tracker(self.network, configs["tracker"])
         self._make_loaders(system.make_dataset, train)
         self._make_optimizer()
@@ -150,6 +145,13 @@ class Trainer:
         self.best: dict[str, float] | None = None
         self.skipped: list[str] = []
         self.use_classes = getattr(args, "num_classes", 1) > 1
+
+    def _make_objective(self) -> nn.Module:
+        objective = Objective(self.network, self.criterion)
+        if distributed.world_size() == 1:
+            return objective
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(objective, device_ids=devices)
 
     def _make_loaders(self, make_dataset: Callable[..., Dataset], train: VOSFolder) -> None:
         args, data = self.args, self.configs["data"]
@@ -168,10 +170,10 @@ class Trainer:
         rates = {name: getattr(args, name) for name in ("lr_head", "lr_backbone", "weight_decay")}
         groups = parameter_groups(self.network, self.criterion, **rates)
         self.optimizer = OPTIMIZERS[args.optimizer](groups, fused=True)
-        total = args.epochs * self.steps_per_epoch
-        self.scheduler = learning_rate(
-            self.optimizer, args.schedule, total, warmup_steps=args.warmup_steps, drop_at=args.drop_at
-        )
+        names = ("warmup_steps", "drop_at", "warmup_epochs", "warmup_from", "final_lr")
+        options = {name: getattr(args, name) for name in names}
+        schedule = args.schedule, args.epochs, self.steps_per_epoch
+        self.scheduler = learning_rate(self.optimizer, *schedule, **options)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.amp == "fp16")
         self.ema = MovingAverage(self.network, args.ema) if args.ema > 0 else None
 
@@ -191,6 +193,8 @@ class Trainer:
         begun, means = time.monotonic(), Means()
         done = self.step - self.epoch * self.steps_per_epoch  # steps of this epoch before an interruption
         self.sampler.set_epoch(self.epoch, start=done * self.args.accumulate)
+        if hasattr(self.network, "set_epoch") and self.network.set_epoch(self.epoch, self.args.epochs):
+            self.objective = self._make_objective()  # other parameters are trained than before
         self.objective.train()
         steps = every(loaded(self.loader), self.args.accumulate)
         title = f"epoch {self.epoch + 1}/{self.args.epochs}"

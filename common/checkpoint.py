@@ -20,7 +20,7 @@ from common.errors import UserError
 FORMAT = 1
 # Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
 RUN_FLAGS = """seed batch_size accumulate optimizer lr_head lr_backbone weight_decay schedule drop_at
-warmup_steps clip_grad ema amp holdout skip_bad synthetic""".split()
+final_lr warmup_epochs warmup_from warmup_steps clip_grad ema amp holdout skip_bad synthetic""".split()
 NEEDED = ("format", "system", "config", "model")  # without these a file is not one of our checkpoints
 
 # {system: (module, class)}. Names, not imports: common lies below the systems, and a script that loads one
@@ -29,6 +29,7 @@ NETWORKS: dict[str, tuple[str, str]] = {
     "vita_tcovis": ("modules", "VITA_TCOVIS"),
     "stcn": ("systems.stcn.modules", "STCN"),
     "xmem": ("systems.xmem.modules", "XMem"),
+    "siammask": ("systems.siammask.modules", "SiamMask"),
     "sam_track": ("systems.sam_track.modules", "SAMTrack"),
 }
 
@@ -50,6 +51,7 @@ class Published(NamedTuple):
 PUBLISHED: dict[str, tuple[str, str]] = {
     "stcn": ("systems.stcn.published", "recognise"),
     "xmem": ("systems.xmem.published", "recognise"),
+    "siammask": ("systems.siammask.published", "recognise"),
     "sam_track": ("systems.sam_track.published", "recognise"),
 }
 

@@ -30,6 +30,13 @@ def columns_of(figures: dict[str, float], split: str) -> dict[str, float]:
     return columns
 
 
+def with_margin(means: dict[str, float]) -> dict[str, float]:
+    """Add `cosine_margin`: how much more alike the same object is than different ones."""
+    if "cosine_positive" in means and "cosine_negative" in means:
+        means["cosine_margin"] = means["cosine_positive"] - means["cosine_negative"]
+    return means
+
+
 class History:
     """Rows of {column: number}; `results.csv` is written whole at every change, so columns may join later."""
 

@@ -40,6 +40,26 @@ def above(masks: Tensor, threshold: float) -> Tensor:
     return torch.from_numpy(masks.numpy() > threshold) if masks.device.type == "cpu" else masks > threshold
 
 
+def extreme_points(mask: np.ndarray) -> list[list[int]]:
+    """The left, top, right and bottom pixel (x, y) of an (H, W) bool mask that is not empty.
+
+    Of several pixels that are as far out, the middle one.
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+
+    def middle(line: np.ndarray) -> int:
+        places = np.flatnonzero(line)
+        return int(places[len(places) // 2])
+
+    left, right, top, bottom = (int(x) for x in (columns[0], columns[-1], rows[0], rows[-1]))
+    return [
+        [left, middle(mask[:, left])],
+        [middle(mask[top]), top],
+        [right, middle(mask[:, right])],
+        [middle(mask[bottom]), bottom],
+    ]
+
+
 def _span(there: np.ndarray) -> slice:
     """From the first to the last True; empty where there is none."""
     places = np.flatnonzero(there)

@@ -3,11 +3,16 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+OPTIMIZERS = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
 
 
@@ -17,8 +22,10 @@ def parameter_groups(
     """The groups backbone and heads, each with and without weight decay; frozen parameters are in none.
 
     Norms, biases, embeddings (parameters held by a module itself rather than by a layer) and the criterion's
-    own parameters do not decay. Each group has a `name`, for the log.
+    own parameters do not decay. Each group has a `name`, for the log. The backbone is what the network's
+    `backbone_parts` name, or its module `backbone`.
     """
+    backbone = tuple(f"{name}." for name in getattr(network, "backbone_parts", ("backbone",)))
     groups = {
         (part, decay): {
             "name": part,
@@ -30,7 +37,7 @@ def parameter_groups(
         for decay in (True, False)
     }
     for module_name, module in network.named_modules():
-        part = "backbone" if module_name.split(".")[0] == "backbone" else "heads"
+        part = "backbone" if f"{module_name}.".startswith(backbone) else "heads"
         for name, parameter in module.named_parameters(recurse=False):
             decays = name == "weight" and not isinstance(module, NORMS)
             if parameter.requires_grad:
@@ -60,13 +67,32 @@ def warmup_drop(step: int, warmup_steps: int, total_steps: int, drop_at: float) 
     return after_warmup(step, warmup_steps, total_steps, lambda done: 1.0 if done < drop_at else 0.1)
 
 
+def log_by_epoch(epoch: int, epochs: int, *, warmup_epochs: int, warmup_from: float, final: float) -> float:
+    """In even ratios by epoch: from `warmup_from` to 1 at `warmup_epochs`, then to `final` in the last."""
+    if epoch < warmup_epochs:
+        return warmup_from ** (1 - epoch / warmup_epochs)
+    return final ** (min(1.0, (epoch - warmup_epochs) / max(1, epochs - 1 - warmup_epochs)))
+
+
 def learning_rate(
-    optimizer: torch.optim.Optimizer, schedule: str, total_steps: int, *, warmup_steps: int, drop_at: float
+    optimizer: torch.optim.Optimizer,
+    schedule: str,
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    warmup_steps: int,
+    drop_at: float,
+    warmup_epochs: int,
+    warmup_from: float,
+    final_lr: float,
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """The scheduler by the name of the flag `--schedule`."""
+    total = epochs * steps_per_epoch
+    log = {"warmup_epochs": warmup_epochs, "warmup_from": warmup_from, "final": final_lr}
     factors = {
-        "cosine": lambda step: warmup_cosine(step, warmup_steps, total_steps),
-        "drop": lambda step: warmup_drop(step, warmup_steps, total_steps, drop_at),
+        "cosine": lambda step: warmup_cosine(step, warmup_steps, total),
+        "drop": lambda step: warmup_drop(step, warmup_steps, total, drop_at),
+        "log": lambda step: log_by_epoch(step // steps_per_epoch, epochs, **log),
     }
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factors[schedule])
 

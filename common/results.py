@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -160,12 +160,16 @@ class TrackRow(NamedTuple):
     score: in [0, 1]
     category: 1 where there are no classes
     rle: the run-length encoding of the mask; None where nothing can encode it and only tracks.json is wanted
+    box: the 4 corners (x, y) of a rotated box; None where the system has none
+    extremes: beside a box, the mask's extreme points (x, y): left, top, right, bottom; None where it is empty
     """
 
     track: int
     score: float
     category: int
     rle: RLE | None
+    box: list[list[float]] | None = None
+    extremes: list[list[int]] | None = None
 
 
 SCHEMA = """
@@ -178,6 +182,7 @@ CREATE TABLE frames (
 CREATE TABLE rows (
     video INTEGER, track INTEGER, frame INTEGER,
     score REAL NOT NULL, category INTEGER NOT NULL, rle TEXT NOT NULL,
+    box TEXT NOT NULL, extremes TEXT NOT NULL,
     PRIMARY KEY (video, track, frame)
 ) WITHOUT ROWID;
 """
@@ -188,9 +193,9 @@ SELECT track, AVG(score), (
     GROUP BY category ORDER BY COUNT(*) DESC, category LIMIT 1
 ), MIN(frame), MAX(frame) FROM rows WHERE video = ? GROUP BY track ORDER BY track
 """
-TRACK_SCORES = """
-SELECT frames.name, rows.score FROM rows JOIN frames USING (video, frame)
-WHERE video = ? AND track = ? ORDER BY frame
+TRACK_VALUES = """
+SELECT frames.name, {column} FROM rows JOIN frames USING (video, frame)
+WHERE video = ? AND track = ? AND {column} != 'null' ORDER BY frame
 """
 
 
@@ -231,10 +236,12 @@ class ResultsSpool:
     def add_frame(self, name: str, rows: Iterable[TrackRow]) -> None:
         """Append a frame of the video started last, with the tracks that are present in it (maybe none)."""
         video, frame = len(self._names) - 1, self._lengths[-1]
-        texts = ((video, row.track, frame, row.score, row.category, json.dumps(row.rle)) for row in rows)
+        texts = (
+            (video, row.track, frame, row.score, row.category, *map(json.dumps, row[3:])) for row in rows
+        )
         with self._disk_errors():
             self._database.execute("INSERT INTO frames VALUES (?, ?, ?)", (video, frame, name))
-            self._database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", texts)
+            self._database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", texts)
         self._lengths[video] += 1
 
     def write_results(self, path: Path) -> None:
@@ -249,6 +256,8 @@ class ResultsSpool:
 
         {video: {"video_id", "frames", "tracks": {id: {"category", "score", "first", "last", "scores"}}}}:
         "first" and "last" are names of frames, "scores" holds those of the frames where the track is present.
+        Where a system has boxes, beside them "boxes", 4 corners (x, y) for each frame, and "extreme_points",
+        the left, top, right and bottom pixel of each mask that is not empty.
         """
         self._write(path, joined("{\n", self._video_entries(), ",\n", "\n}\n"))
 
@@ -295,12 +304,18 @@ class ResultsSpool:
         for track, score, category, first, last in self._database.execute(TRACK_SUMMARY, (video,)):
             ends = {"first": self._frame_name(video, first), "last": self._frame_name(video, last)}
             entry = json.dumps({"category": category, "score": score, **ends})
-            scores = (
-                [f"{json.dumps(name)}: {json.dumps(score)}"]
-                for name, score in self._database.execute(TRACK_SCORES, (video, track))
-            )
-            opening = f'\n  "{track}": {entry[:-1]}, "scores": {{'
-            yield joined(opening, scores, ", ", "}}")
+            yield joined(f'\n  "{track}": {entry[:-1]}, ', self._track_values(video, track), ", ", "}")
+
+    def _track_values(self, video: int, track: int) -> Iterator[Iterator[str]]:
+        """What a track has for each frame, by its name: scores; boxes and points where there are boxes."""
+        for title, column in (("scores", "score"), ("boxes", "box"), ("extreme_points", "extremes")):
+            query = TRACK_VALUES.format(column=column)
+            found = self._database.execute(query, (video, track))
+            first = found.fetchone()
+            if first is None:
+                continue
+            texts = ([f"{json.dumps(name)}: {value}"] for name, value in chain([first], found))
+            yield joined(f'"{title}": {{', texts, ", ", "}")
 
     def _frame_name(self, video: int, frame: int) -> str:
         query = "SELECT name FROM frames WHERE video = ? AND frame = ?"

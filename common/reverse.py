@@ -83,14 +83,18 @@ class EarlierFrames:
         with np.load(self._path(name)) as kept:
             ids, scores, labels = (torch.from_numpy(kept[part]) for part in ("ids", "scores", "labels"))
             masks = np.unpackbits(kept["masks"], axis=-1, count=labels.shape[1])
+            earlier_boxes = torch.from_numpy(kept["boxes"]) if "boxes" in kept else None
         masks = torch.from_numpy(masks).bool() & (tracks.labels == 0).cpu()
-        device = tracks.ids.device
+        device, boxes = tracks.ids.device, tracks.boxes
+        if earlier_boxes is not None:
+            boxes = earlier_boxes if boxes is None else torch.cat([boxes, earlier_boxes.to(boxes)])
         return replace(
             tracks,
             ids=torch.cat([tracks.ids, ids.to(device)]),
             scores=torch.cat([tracks.scores, scores.to(device)]),
             masks=torch.cat([tracks.masks, masks.to(tracks.masks.device)]),
             labels=torch.where(tracks.labels == 0, labels.to(device), tracks.labels),
+            boxes=boxes,
         )
 
     def _path(self, name: str) -> Path:
@@ -103,8 +107,10 @@ class EarlierFrames:
         chosen = chosen.to(tracks.ids.device)
         ids, masks = tracks.ids[chosen], above(tracks.masks[chosen], threshold)
         labels = tracks.labels * torch.isin(tracks.labels, ids)
+        boxes = {} if tracks.boxes is None else {"boxes": tracks.boxes[chosen].cpu().numpy()}
         np.savez_compressed(
             self._path(name),
+            **boxes,
             ids=ids.cpu().numpy(),
             scores=tracks.scores[chosen].cpu().numpy(),
             labels=labels.cpu().numpy(),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from common.masks import above, encode_rle
+from common.masks import above, encode_rle, extreme_points
 from common.results import TrackRow
 from common.types import IGNORE, Prompt, Tracker, Tracks
 from common.video import Video
@@ -133,18 +133,21 @@ def track_video(
 def track_rows(tracks: Tracks, mask_threshold: float, *, encode: bool) -> list[TrackRow]:
     """What results.json and tracks.json keep of one frame: every track with a pixel above the threshold.
 
-    A track that only the label map shows, the likeliest of several unlikely ones, has a score and no mask.
+    A track that only the label map shows, the likeliest of several unlikely ones, has a score and no mask,
+    and so has one of which there is a box alone.
     tracks: their masks are probabilities, or bool: above the threshold or not
     encode: whether masks are run-length encoded, which needs pycocotools
     """
     masks = tracks.masks if tracks.masks.dtype == torch.bool else above(tracks.masks, mask_threshold)
     classes = [0] * len(masks) if tracks.classes is None else tracks.classes.tolist()
+    boxes = [None] * len(masks) if tracks.boxes is None else tracks.boxes.tolist()
     rows = []
-    for track, score, category, mask in zip(
-        tracks.ids.tolist(), tracks.scores.tolist(), classes, masks.cpu().numpy(), strict=True
+    for track, score, category, mask, box in zip(
+        tracks.ids.tolist(), tracks.scores.tolist(), classes, masks.cpu().numpy(), boxes, strict=True
     ):
         if mask.any():
-            rows.append(TrackRow(track, score, category + 1, encode_rle(mask) if encode else None))
-        elif (tracks.labels == track).any():
-            rows.append(TrackRow(track, score, category + 1, None))
+            rle, extremes = encode_rle(mask) if encode else None, extreme_points(mask) if box else None
+            rows.append(TrackRow(track, score, category + 1, rle, box, extremes))
+        elif box or (tracks.labels == track).any():
+            rows.append(TrackRow(track, score, category + 1, None, box))
     return rows

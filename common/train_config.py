@@ -23,14 +23,27 @@ class TrainConfig:
     lr_head: float = option(1e-4, "learning rate of everything but the backbone", least=0)
     lr_backbone: float = option(1e-5, "learning rate of the backbone", least=0)
     optimizer: str = option(
-        "adamw", "AdamW, or Adam with its weight decay in the gradient", tuple(OPTIMIZERS)
+        "adamw",
+        "AdamW; Adam with its weight decay in the gradient; SGD with a momentum of 0.9",
+        tuple(OPTIMIZERS),
     )
     weight_decay: float = option(0.05, "norms, biases and embeddings have none", least=0)
-    schedule: str = option("cosine", "learning rate after the warm-up", ("cosine", "drop"))
+    schedule: str = option(
+        "cosine", "learning rate after the warm-up; log: in even ratios by epoch", ("cosine", "drop", "log")
+    )
     drop_at: float = option(
         5 / 6, "share of the steps after the warm-up at which --schedule drop divides by 10", least=0, most=1
     )
-    warmup_steps: int = option(100, "steps of linear warm-up, at most a tenth of all", least=0)
+    final_lr: float = option(
+        0.5, "share of the learning rate that --schedule log ends with", least=1e-6, most=1
+    )
+    warmup_epochs: int = option(0, "epochs of the warm-up of --schedule log", least=0)
+    warmup_from: float = option(
+        0.2, "share of the learning rate that --schedule log begins with in a warm-up", least=1e-6, most=1
+    )
+    warmup_steps: int = option(
+        100, "steps of linear warm-up, at most a tenth of all; none of --schedule log", least=0
+    )
     clip_grad: float = option(1.0, "largest gradient norm; 0: any", least=0)
     ema: float = option(0.999, "decay of the average of weights that is evaluated; 0: none", least=0, most=1)
     amp: str = option("off", "mixed precision", tuple(AMP))

@@ -1,28 +1,15 @@
 """The official numbers of SAM and of its extension, weights made from names, pictures from seeds."""
 
 import json
-import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
+from siammask_sam_golden import FOLDER, golden
 from torch import Tensor
 
 from systems.sam_track.modules import SAMTrack
-
-FOLDER = Path(__file__).resolve().parents[2] / "shared" / "golden" / "siammask_sam"
-needs_golden = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the official numbers are not at {FOLDER}")
-
-if FOLDER.is_dir():
-    sys.path.insert(0, str(FOLDER))
-
-
-def golden(module: str) -> Any:
-    """A module of the golden set: make_inputs, fill_by_name, gains, golden_io."""
-    return __import__(module)
 
 
 class Numbers:

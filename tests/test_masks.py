@@ -5,6 +5,7 @@ import torch
 from common.masks import (
     decode_rle,
     encode_rle,
+    extreme_points,
     labels_at_once,
     labels_from_masks,
     labels_in_turn,
@@ -127,3 +128,13 @@ def test_soft_aggregation_of_certainty_and_of_nothing_is_finite():
     nobody = soft_aggregate(torch.zeros(1, 0, 4, 5))
     assert nobody.shape == (1, 1, 4, 5) and nobody.softmax(1).eq(1).all()
     assert soft_aggregate(torch.rand(1, 2, 4, 5).half()).dtype == torch.float32
+
+
+def test_extreme_points_are_the_middles_of_the_outermost_rows_and_columns():
+    mask = np.zeros((8, 9), dtype=bool)
+    mask[2:5, 3:8] = True
+    mask[6, 5] = True
+    assert extreme_points(mask) == [[3, 3], [5, 2], [7, 3], [5, 6]]
+    single = np.zeros((3, 3), dtype=bool)
+    single[1, 2] = True
+    assert extreme_points(single) == [[2, 1]] * 4

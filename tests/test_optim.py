@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from common.optim import MovingAverage, gradient_norm, parameter_groups, warmup_cosine, warmup_drop
+from common.optim import (
+    OPTIMIZERS,
+    MovingAverage,
+    gradient_norm,
+    log_by_epoch,
+    parameter_groups,
+    warmup_cosine,
+    warmup_drop,
+)
 from modules import VITA_TCOVIS
 from utils import TCOVISCriterion
 
@@ -123,3 +131,27 @@ def test_gradients_are_clipped_to_the_norm_and_not_at_all_at_zero(max_norm, kept
     parameter.grad = torch.tensor([3.0, 4.0])
     assert gradient_norm([parameter], max_norm).item() == pytest.approx(5)
     assert parameter.grad.norm().item() == pytest.approx(kept, rel=1e-4)
+
+
+def test_the_rate_of_the_schedule_log_changes_in_even_ratios_from_epoch_to_epoch():
+    options = {"warmup_epochs": 2, "warmup_from": 0.25, "final": 0.01}
+    factors = [log_by_epoch(epoch, 5, **options) for epoch in range(6)]
+    assert factors == pytest.approx([0.25, 0.5, 1.0, 0.1, 0.01, 0.01])
+    assert log_by_epoch(0, 1, warmup_epochs=0, warmup_from=0.2, final=0.5) == 1.0
+
+
+def test_stochastic_gradient_descent_has_momentum():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = OPTIMIZERS["sgd"]([parameter], lr=1.0)
+    for step in (1.0, 2.9):
+        parameter.grad = torch.ones(1)
+        optimizer.step()
+        assert parameter.item() == pytest.approx(-step)
+
+
+def test_a_network_says_what_its_backbone_is():
+    network = nn.ModuleDict({"stem": nn.Linear(2, 2), "stems": nn.Linear(2, 2)})
+    network.backbone_parts = ("stem",)
+    place = {id(p): group["name"] for group in groups_of(network, nn.Module()) for p in group["params"]}
+    assert {place[id(p)] for p in network["stem"].parameters()} == {"backbone"}
+    assert {place[id(p)] for p in network["stems"].parameters()} == {"heads"}

@@ -143,6 +143,22 @@ def test_tracks_json_says_who_is_when_and_how_sure(tmp_path: Path):
     assert list(written["ant"]["tracks"]["2"]["scores"]) == ["00010", "00015"]
 
 
+def test_boxes_and_extreme_points_stand_beside_the_scores_where_there_are_any(tmp_path: Path):
+    box, points = [[0.5, 1.0], [4.0, 1.0], [4.0, 3.0], [0.5, 3.0]], [[1, 2], [2, 1], [4, 2], [3, 3]]
+    with ResultsSpool(tmp_path) as spool:
+        spool.start_video("a")
+        spool.add_frame("0", [TrackRow(1, 0.5, 1, RLES[0], box, points), TrackRow(2, 0.5, 1, None)])
+        spool.add_frame("1", [TrackRow(1, 0.25, 1, None, box)])
+        spool.write_tracks(tmp_path / "tracks.json")
+        spool.write_results(tmp_path / "results.json")
+    tracks = json.loads((tmp_path / "tracks.json").read_text())["a"]["tracks"]
+    assert tracks["1"]["boxes"] == {"0": box, "1": box} and tracks["1"]["extreme_points"] == {"0": points}
+    assert tracks["1"]["scores"] == {"0": 0.5, "1": 0.25}
+    assert "boxes" not in tracks["2"] and "extreme_points" not in tracks["2"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results[0]["segmentations"] == [RLES[0], None]
+
+
 def test_a_track_has_the_category_of_most_frames(tmp_path: Path):
     with ResultsSpool(tmp_path) as spool:
         spool.start_video("a")

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from sam_golden import FOLDER, Numbers, clip, filled, frame_of, gauss, golden, needs_golden, small_network
+from sam_golden import Numbers, clip, filled, frame_of, gauss, small_network
+from siammask_sam_golden import FOLDER, golden, needs_golden
 from torch import Tensor
 
 from common.transforms import normalise

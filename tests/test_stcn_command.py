@@ -156,6 +156,20 @@ def test_a_mask_of_0_and_255_is_one_object(infer, video, tmp_path):
     assert maps(infer("--overwrite").run)[0] == {1}
 
 
+def test_a_box_is_followed_as_the_mask_that_fills_it(stcn_run, video, tmp_path):
+    flags = [
+        "--checkpoint",
+        stcn_run.run / "best.pth",
+        "--video_root",
+        tmp_path / "videos",
+        "--device",
+        "cpu",
+    ]
+    output = run_here(inference.main, *flags, "--output", tmp_path / "output", "--box", "7,5,20,18").run
+    first = read_label_map(output / "Annotations" / "walk" / "00000.png")
+    assert first[5:23, 7:27].all() and first.sum() == 18 * 20
+
+
 def refused_without_a_trace(outcome: Outcome, output: Path, *parts: object) -> None:
     assert_refused(outcome, *parts)
     assert files_in(output) == []

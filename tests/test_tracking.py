@@ -133,6 +133,16 @@ def test_a_frame_keeps_the_tracks_that_have_a_pixel_above_the_threshold():
     assert track_rows(Tracks.empty(2, 3), 0.5, encode=True) == []
 
 
+def test_a_track_with_a_box_is_kept_without_a_mask_too_and_a_mask_has_extreme_points():
+    tracks = make_tracks()
+    tracks.boxes = torch.arange(24.0).view(3, 4, 2)
+    rows = track_rows(tracks, 0.5, encode=False)
+    assert [row.track for row in rows] == tracks.ids.tolist()
+    assert [row.box for row in rows] == tracks.boxes.tolist()
+    seen = [bool((mask > 0.5).any()) for mask in tracks.masks]
+    assert [row.extremes is not None for row in rows] == seen and not all(seen)
+
+
 def test_categories_count_from_one_and_masks_are_encoded():
     pytest.importorskip("pycocotools")
     tracks = make_tracks()

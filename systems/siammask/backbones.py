@@ -1,0 +1,142 @@
+"""The dilated ResNet of SiamMask: three stages, the last two at stride 8; of full width, or narrow.
+
+The names are those of the published weights.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.backbone import group_norm, imagenet_weights, read_backbone_weights
+from common.errors import UserError
+
+EXPANSION = 4  # of a bottleneck's width to its channels
+# Of each backbone: channels of conv1, width and number of the blocks of each stage, channels of the features.
+SIZES = {
+    "resnet50": (64, (64, 128, 256), (3, 4, 6), 256),
+    "narrow": (16, (8, 16, 24), (1, 1, 2), 64),
+}
+FROZEN = ("conv1", "bn1", "layer1")  # are never trained where there are weights of ImageNet
+
+Norm = Callable[[int], nn.Module]
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 and a shortcut; the stride is that of the 3x3, which then does not pad."""
+
+    def __init__(self, inputs: int, width: int, norm: Norm, *, stride: int, dilation: int, shortcut: int):
+        """shortcut: kernel size of the convolution beside the block; 0: there is none"""
+        super().__init__()
+        outputs, padding = EXPANSION * width, dilation if dilation > 1 else 2 - stride
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "bias": False}
+        self.conv1, self.bn1 = nn.Conv2d(inputs, width, 1, bias=False), norm(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, **options), norm(width)
+        self.conv3, self.bn3 = nn.Conv2d(width, outputs, 1, bias=False), norm(outputs)
+        self.downsample = None
+        if shortcut:
+            padding = 0 if shortcut == 1 or stride > 1 else 1
+            beside = nn.Conv2d(inputs, outputs, shortcut, stride=stride, padding=padding, bias=False)
+            self.downsample = nn.Sequential(beside, norm(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return F.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+class DilatedResNet(nn.Module):
+    """Crops (M, 3, S, S) to p0, p1, p2, p3: for S = 255 of 125, 63, 31 and 31 cells, for 127 of 61, 31, 15,
+    15.
+
+    channels: of p0 to p3
+    """
+
+    def __init__(self, name: str):
+        super().__init__()
+        first, widths, blocks, _ = SIZES[name]
+        norm = nn.BatchNorm2d if name == "resnet50" else group_norm
+        self.channels = (first, *(EXPANSION * width for width in widths))
+        self.conv1 = nn.Conv2d(3, first, 7, stride=2, bias=False)
+        self.bn1 = norm(first)
+        geometry = ({"stride": 1, "shortcut": 1}, {"stride": 2, "shortcut": 3}, {"stride": 1, "shortcut": 3})
+        stages = []
+        for place, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            inputs, outputs = self.channels[place : place + 2]
+            stage = [Bottleneck(inputs, width, norm, dilation=1, **geometry[place])]
+            dilation = 2 if place == 2 else 1
+            for _ in range(count - 1):
+                stage.append(Bottleneck(outputs, width, norm, stride=1, dilation=dilation, shortcut=0))
+            stages.append(nn.Sequential(*stage))
+        self.layer1, self.layer2, self.layer3 = stages
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        p0 = F.relu(self.bn1(self.conv1(x)))
+        p1 = self.layer1(F.max_pool2d(p0, 3, stride=2, padding=1))
+        p2 = self.layer2(p1)
+        return p0, p1, p2, self.layer3(p2)
+
+
+def centred(kernel: Tensor, side: int) -> Tensor:
+    """A 1x1 kernel (C, D, 1, 1) in the middle of a larger one."""
+    return F.pad(kernel, [(side - 1) // 2] * 4)
+
+
+def load_imagenet(backbone: DilatedResNet, source: str) -> None:
+    """Fill the backbone from ImageNet's weights of a ResNet-50.
+
+    source: `imagenet`, or a file with a state dict of torchvision's ResNet-50 or of the published
+        `resnet.model`, whose names may begin with `features.`; the shortcuts of layer2 and layer3 are 3x3
+        here, and one of 1x1 becomes the middle of it
+    Raises UserError where the weights cannot be had or do not fit.
+    """
+    weights = imagenet_weights() if source == "imagenet" else read_backbone_weights(Path(source))
+    weights = {key.removeprefix("features."): value for key, value in weights.items()}
+    own = backbone.state_dict()
+    for key, value in own.items():
+        found = weights.get(key)
+        if found is not None and found.ndim == 4 and found.shape[2:] == (1, 1) != value.shape[2:]:
+            weights[key] = centred(found, value.shape[-1])
+    needed = [key for key in own if not key.endswith("num_batches_tracked")]
+    unfit = [key for key in needed if key not in weights or weights[key].shape != own[key].shape]
+    if unfit:
+        raise UserError(f"--backbone_weights {source}: not a ResNet-50: it has no fitting {unfit[0]}")
+    backbone.load_state_dict({key: weights.get(key, value) for key, value in own.items()})
+
+
+def init_convolutions(module: nn.Module) -> None:
+    """Convolutions of features and branches from N(0, 2 / (k * k * outputs)), as published."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            fan_out = part.kernel_size[0] * part.kernel_size[1] * part.out_channels
+            nn.init.normal_(part.weight, 0, (2 / fan_out) ** 0.5)
+
+
+def freeze(module: nn.Module, frozen: bool) -> None:
+    """Train the parameters of a module, or leave them alone and its batch norms as they are."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(not frozen)
+
+
+def hold_statistics(module: nn.Module) -> None:
+    """Batch norms without a trained parameter keep their statistics: after `train`, put them into `eval`."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d) and not part.weight.requires_grad:
+            part.eval()
+
+
+def crop_middle(features: Tensor, side: int) -> Tensor:
+    """The middle side x side of (..., S, S), S - side even."""
+    margin = (features.shape[-1] - side) // 2
+    return features[..., margin : margin + side, margin : margin + side]
+
+
+def depthwise_correlation(search: Tensor, kernel: Tensor) -> Tensor:
+    """Correlate each channel of (B, C, S, S) with the same one of (B, C, k, k): (B, C, S - k + 1, ...)."""
+    B, C = kernel.shape[:2]
+    result = F.conv2d(
+        search.reshape(1, B * C, *search.shape[2:]), kernel.reshape(B * C, 1, *kernel.shape[2:]), groups=B * C
+    )
+    return result.unflatten(1, (B, C))[0]

@@ -1,0 +1,211 @@
+"""SiamMaskDataset: pairs of a template and a search crop of one object, cut from annotated videos."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from common.config import option
+from common.transforms import draw
+from common.types import IGNORE, Clip
+from common.vos_dataset import Video, VOSFolder
+from dataset import draw_good
+from systems.siammask.augmentation import (
+    Box,
+    Part,
+    box_in_wide,
+    cut,
+    draw_variation,
+    greyed,
+    mask_box,
+    vary,
+    wide_crop,
+)
+from systems.siammask.crops import SEARCH, TEMPLATE
+
+SMALL_SEARCH = 143  # side of the search crops that train the refinement, pixels
+TEMPLATE_SHIFT, TEMPLATE_SCALE = 4.0, 0.05
+RETRIES = 10  # draws of a pair in which the object is not seen
+
+
+@dataclass(kw_only=True)
+class Pairs(Clip):
+    """Clips of two crops: a template, in the middle 127x127 of the first, and where it is searched for.
+
+    Frames are raw BGR pixels; the slot is the object, empty where the search shows another one.
+    boxes: (B, 4) of the object in the search crop, (x1, y1, x2, y2) in pixels
+    """
+
+    boxes: Tensor
+
+
+class Seen(NamedTuple):
+    """An object in a frame of a video."""
+
+    video: Video
+    frame: str
+    track: int
+    mask: np.ndarray
+
+
+def as_tensor(image: np.ndarray) -> Tensor:
+    """(S, S, 3) to float32 (3, S, S)."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))
+
+
+def centred(image: Tensor, side: int) -> Tensor:
+    """(..., S, S) in the middle of (..., side, side), zeros around it."""
+    return torch.nn.functional.pad(image, [(side - image.shape[-1]) // 2] * 4)
+
+
+class SiamMaskDataset(Dataset[Pairs]):
+    """Pairs of crops, each a `Pairs` of B = 1.
+
+    A template is an object in any annotated frame of a video; the search is the same object in a frame near
+    it, or with probability `negative` any object of any video, which is none of the template's. An item is
+    asked for as (epoch, index), and everything random in it depends on (seed, epoch, index) alone. Without
+    `training`, a pair is the largest object of the first frames of a video, unchanged.
+    """
+
+    @dataclass(kw_only=True)
+    class Config:
+        refine: bool
+        clips_per_video: int = option(1, "pairs drawn from each video in an epoch", least=1)
+        frame_range: int = option(20, "most annotated frames from template to search", least=1)
+        min_area: int = option(1000, "pixels above which an object is trained on", least=0)
+        negative: float | None = option(None, "share of pairs of different objects: 0.2, with --refine 0")
+        gray: float = option(0.25, "share of pairs without colour", least=0, most=1)
+        shift: float | None = option(None, "largest shift of the search, pixels: 64, with --refine 8")
+        scale: float = option(0.18, "largest change of the search's size, relative", least=0, most=0.9)
+        blur: float = option(0.18, "share of search crops that may be blurred", least=0, most=1)
+
+    def __init__(
+        self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
+    ):
+        self.config, self.training, self.seed, self.skip_bad = config, training, seed, skip_bad
+        self.videos = folder.videos
+        self.search = SMALL_SEARCH if config.refine else SEARCH
+        published = {"negative": 0.0 if config.refine else 0.2, "shift": 8.0 if config.refine else 64.0}
+        self.negative, self.shift = (
+            value if getattr(config, name) is None else getattr(config, name)
+            for name, value in published.items()
+        )
+
+    def __len__(self) -> int:
+        return len(self.videos) * (self.config.clips_per_video if self.training else 1)
+
+    def __getitem__(self, key: tuple[int, int]) -> Pairs:
+        return draw_good(self._draw, key, len(self), seed=self.seed, skip_bad=self.skip_bad)
+
+    @staticmethod
+    def collate(clips: list[Pairs]) -> Pairs:
+        tensors = {
+            name: torch.cat([getattr(clip, name) for clip in clips])
+            for name in ("frames", "labels", "ids", "classes", "boxes")
+        }
+        return Pairs(
+            names=[names for clip in clips for names in clip.names],
+            skipped=[path for clip in clips for path in clip.skipped],
+            **tensors,
+        )
+
+    def _draw(self, index: int) -> Pairs:
+        video = self.videos[index % len(self.videos)]
+        if not self.training:
+            return self._pair(*self._first_pair(video), same=True)
+        if draw(0, 1) < self.negative:
+            other = self.videos[int(draw(0, len(self.videos)))]
+            return self._pair(self._any_object(video), self._any_object(other), same=False)
+        return self._pair(*self._near_pair(video), same=True)
+
+    def _objects(self, video: Video, frame: str) -> dict[int, np.ndarray]:
+        """{id: (H, W) bool} of the objects of a frame that are large enough, the largest first."""
+        labels = video.read_labels(frame)
+        ids, areas = np.unique(labels, return_counts=True)
+        order = np.argsort(-areas, kind="stable")
+        ignored = (0, IGNORE) if labels.dtype == np.uint8 else (0,)
+        kept = [int(ids[i]) for i in order if areas[i] > self.config.min_area and ids[i] not in ignored]
+        return {track: labels == track for track in kept}
+
+    def _any_object(self, video: Video) -> Seen | None:
+        """An object in any frame of a video; None where none was met."""
+        for _ in range(RETRIES):
+            frame = video.annotated[int(draw(0, len(video.annotated)))]
+            found = list(self._objects(video, frame).items())
+            if found:
+                return Seen(video, frame, *found[int(draw(0, len(found)))])
+        return None
+
+    def _near_pair(self, video: Video) -> tuple[Seen | None, Seen | None]:
+        """An object in any frame, and in one near it."""
+        template = self._any_object(video)
+        if template is None:
+            return None, None
+        place, reach = video.annotated.index(template.frame), self.config.frame_range
+        for _ in range(RETRIES):
+            low, high = max(0, place - reach), min(len(video.annotated), place + reach + 1)
+            frame = video.annotated[int(draw(low, high))]
+            mask = self._objects(video, frame).get(template.track)
+            if mask is not None:
+                return template, Seen(video, frame, template.track, mask)
+        return template, template
+
+    def _first_pair(self, video: Video) -> tuple[Seen | None, Seen | None]:
+        """The largest object of the first frame with one, and the last frame in reach that shows it."""
+        for place, frame in enumerate(video.annotated):
+            for track, mask in self._objects(video, frame).items():
+                template = Seen(video, frame, track, mask)
+                for later in video.annotated[place + 1 : place + 1 + self.config.frame_range][::-1]:
+                    there = self._objects(video, later).get(track)
+                    if there is not None:
+                        return template, Seen(video, later, track, there)
+                return template, template
+        return None, None
+
+    def _pair(self, template: Seen | None, search: Seen | None, *, same: bool) -> Pairs:
+        """The crops of two objects; where there is none, the middle of a frame that shows nobody."""
+        known = template is not None and search is not None
+        parts = self._parts([template or self._nobody(), search or self._nobody()])
+        same = same and known
+        images = [centred(as_tensor(parts[0].image), self.search), as_tensor(parts[1].image)]
+        masks = [torch.from_numpy(part.mask).to(torch.uint8) for part in parts]
+        labels = torch.stack([centred(masks[0], self.search) * known, masks[1] * same])
+        ids = torch.tensor([[template.track if same else 0]])
+        return Pairs(
+            frames=torch.stack(images)[None],
+            labels=labels[None],
+            ids=ids,
+            classes=torch.zeros_like(ids),
+            names=[[(one.video.name, one.frame) if one else ("", "") for one in (template, search)]],
+            boxes=torch.tensor([parts[1].box], dtype=torch.float32),
+        )
+
+    def _nobody(self) -> Seen:
+        """The middle of a frame of any video, as if it were an object."""
+        video = self.videos[int(draw(0, len(self.videos)))]
+        frame = video.annotated[0]
+        mask = np.zeros(video.read_labels(frame).shape, bool)
+        H, W = mask.shape
+        mask[H // 4 : H // 4 + max(1, H // 2), W // 4 : W // 4 + max(1, W // 2)] = True
+        return Seen(video, frame, 0, mask)
+
+    def _parts(self, pair: list[Seen]) -> list[Part]:
+        """Template and search crop, varied in training."""
+        grey = self.training and draw(0, 1) < self.config.gray
+        strengths = (
+            (TEMPLATE, TEMPLATE_SHIFT, TEMPLATE_SCALE, 0.0),
+            (self.search, self.shift, self.config.scale, self.config.blur),
+        )
+        parts = []
+        for one, (size, shift, scale, blur) in zip(pair, strengths, strict=True):
+            frame = one.video.read_frame(one.frame)[..., ::-1]
+            box: Box = mask_box(one.mask)
+            image, mask = wide_crop(np.ascontiguousarray(frame), one.mask, box)
+            image = greyed(image) if grey else image
+            variation = draw_variation(shift, scale) if self.training else draw_variation(0.0, 0.0)
+            part = cut(image, mask, box_in_wide(box), size, variation)
+            parts.append(vary(part, blur) if self.training else part)
+        return parts
