@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +23,11 @@ from torch.utils.data import Dataset
 
 from common import distributed, synthetic
 from common.checkpoint import read_checkpoint, read_resumable, save_checkpoint
-from common.config import Parser, add_config_flags, config_from_args
+from common.config import Parser, config_from_args
 from common.device import pick_device
 from common.distributed import say
 from common.errors import UserError, run_command
-from common.experiment import Experiment, add_experiment_flags, open_experiment
+from common.experiment import Experiment, open_experiment
 from common.files import atomic_write
 from common.history import History, Means, columns_of, with_margin
 from common.interrupt import interruptible
@@ -36,6 +36,7 @@ from common.precision import autocast
 from common.progress import every, plain_lines, progress
 from common.run_folder import find_checkpoint, new_run_folder, write_json
 from common.seeding import mix
+from common.system import System
 from common.train_config import TrainConfig
 from common.types import Clip
 from common.visualize import plot_curves
@@ -44,6 +45,7 @@ from dataset import EpochSampler, YouTubeVOSDataset, loaded, make_loader, split_
 from evaluate import Gallery, evaluate_tracker
 from inference import VITATracker
 from modules import VITA_TCOVIS
+from systems.sam_track import TRAINING as SAM_TRACK_TRAINING
 from systems.sam_track.criterion import SAMTrackCriterion
 from systems.sam_track.dataset import SAMTrackDataset
 from systems.sam_track.modules import SAMTrack
@@ -62,22 +64,12 @@ from systems.xmem.modules import XMem
 from systems.xmem.tracker import XMemTracker
 from utils import TCOVISCriterion
 
-
-class System(NamedTuple):
-    """The parts of one system; each has a dataclass `Config`, whose fields are the system's flags."""
-
-    network: type
-    criterion: type
-    tracker: type
-    make_dataset: type
-
-
 SYSTEMS: dict[str, System] = {
     "vita_tcovis": System(VITA_TCOVIS, TCOVISCriterion, VITATracker, YouTubeVOSDataset),
     "stcn": System(STCN, STCNCriterion, STCNTracker, STCNDataset),
     "xmem": System(XMem, XMemCriterion, XMemTracker, XMemDataset),
     "siammask": System(SiamMask, SiamMaskCriterion, SiamMaskTracker, SiamMaskDataset),
-    "sam_track": System(SAMTrack, SAMTrackCriterion, SAMTracker, SAMTrackDataset),
+    "sam_track": System(SAMTrack, SAMTrackCriterion, SAMTracker, SAMTrackDataset, SAM_TRACK_TRAINING),
 }
 
 
@@ -85,10 +77,7 @@ def make_parser(name: str) -> Parser:
     """The flags of the training loop, of the experiment, and of one system's parts."""
     parser = Parser(prog="main.py", description=__doc__.splitlines()[0])
     parser.add_argument("--system", default=name, choices=sorted(SYSTEMS), help="what is trained")
-    add_config_flags(parser, TrainConfig, "training")
-    add_experiment_flags(parser)
-    for part in SYSTEMS[name]:
-        add_config_flags(parser, part.Config, f"{name}: {part.__name__}")
+    SYSTEMS[name].add_flags(parser, name)
     return parser
 
 
@@ -446,10 +435,7 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
         torch.set_num_threads(args.threads)
     checkpoint = find_checkpoint(args.resume, Path(args.run_dir))
     system = SYSTEMS[args.system]
-    configs = {
-        role: config_from_args(part.Config, args)
-        for role, part in zip(("network", "criterion", "tracker", "data"), system, strict=True)
-    }
+    configs = system.configs(args)
     pick_device(args.device)  # what cannot be used is told before anything is written
     state = read_resumable(checkpoint, args.system, configs, vars(args)) if checkpoint else None
     torch.manual_seed(mix(args.seed))

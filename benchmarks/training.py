@@ -30,7 +30,6 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.tracker import Aim, Phases, counted, judge, peak_memory, print_parts, set_up
 from common import synthetic
-from common.config import config_from_args
 from common.errors import UserError, run_command
 from common.experiment import Experiment
 from common.masks import pad_to_stride
@@ -115,8 +114,7 @@ def draw_clip(args: argparse.Namespace, height: int, width: int) -> Clip:
 def make_trainer(args: argparse.Namespace, folder: Path) -> Trainer:
     """The trainer of main.py, on a network without anybody's weights and a data set that it never reads."""
     system = SYSTEMS[SYSTEM]
-    roles = ("network", "criterion", "tracker", "data")
-    configs = {role: config_from_args(part.Config, args) for role, part in zip(roles, system, strict=True)}
+    configs = system.configs(args)
     counts = {"train_videos": args.batch_size, "valid_videos": 1, "frames": 1, "size": 16}
     synthetic.generate(folder / "data", "easy", seed=0, **counts)
     train, valid = (VOSFolder(folder / "data" / split) for split in synthetic.SPLITS)

@@ -92,6 +92,7 @@ def learning_rate(
     factors = {
         "cosine": lambda step: warmup_cosine(step, warmup_steps, total),
         "drop": lambda step: warmup_drop(step, warmup_steps, total, drop_at),
+        "constant": lambda step: after_warmup(step, warmup_steps, total, lambda done: 1.0),
         "log": lambda step: log_by_epoch(step // steps_per_epoch, epochs, **log),
     }
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factors[schedule])

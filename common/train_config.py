@@ -29,7 +29,9 @@ class TrainConfig:
     )
     weight_decay: float = option(0.05, "norms, biases and embeddings have none", least=0)
     schedule: str = option(
-        "cosine", "learning rate after the warm-up; log: in even ratios by epoch", ("cosine", "drop", "log")
+        "cosine",
+        "learning rate after the warm-up; log: in even ratios by epoch",
+        ("cosine", "drop", "constant", "log"),
     )
     drop_at: float = option(
         5 / 6, "share of the steps after the warm-up at which --schedule drop divides by 10", least=0, most=1

@@ -27,6 +27,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(former)
 
 
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """What a test draws does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 4 training and 2 validation videos of 5 frames, 32x32; nobody may change it."""

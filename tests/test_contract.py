@@ -17,7 +17,6 @@ from torch import Tensor, nn
 import inference
 import main
 from common.checkpoint import load_network, save_checkpoint
-from common.config import config_from_args
 from common.tracking import track_video
 from common.types import Clip, Prompt, Tracker, Tracks
 from common.vos_dataset import VOSFolder, read_label_map
@@ -55,8 +54,7 @@ class Built(NamedTuple):
 def system(request, fake_system, small_data) -> Built:
     parts, name = main.SYSTEMS[request.param], request.param
     args, _ = main.parse_args(["--system", name, *SMALL.get(name, [])])
-    roles = ("network", "criterion", "tracker", "data")
-    configs = {role: config_from_args(part.Config, args) for role, part in zip(roles, parts, strict=True)}
+    configs = parts.configs(args)
     torch.manual_seed(0)
     network, criterion = parts.network(configs["network"]), parts.criterion(configs["criterion"])
     tracker = parts.tracker(network.eval(), configs["tracker"])

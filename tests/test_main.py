@@ -119,9 +119,19 @@ def test_a_foreign_or_abbreviated_flag_or_value_is_refused_in_one_line(flag, tmp
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_system_may_have_defaults_of_its_own_for_the_flags_of_training(monkeypatch, tmp_path):
+    row = main.SYSTEMS["stcn"]._replace(training={"ema": 0.5, "epochs": 3})
+    monkeypatch.setitem(main.SYSTEMS, "stcn", row)
+    (tmp_path / "preset.txt").write_text("--system stcn\n--epochs 4\n")
+    args, parser = main.parse_args([f"@{tmp_path / 'preset.txt'}"])
+    assert (args.ema, args.epochs) == (0.5, 4)
+    assert "none (default: 0.5)" in " ".join(parser.format_help().split())
+    assert main.parse_args([])[0].ema == TrainConfig().ema
+
+
 def test_no_two_parts_own_the_same_flag():
     for name, parts in main.SYSTEMS.items():
-        configs = [TrainConfig, *(part.Config for part in parts)]
+        configs = [TrainConfig, *(part.Config for part in parts.parts.values())]
         flags = [item.name for config in configs for item in fields(config) if has_default(item)]
         assert len(flags) == len(set(flags)), name
 

@@ -8,6 +8,7 @@ from common.optim import (
     OPTIMIZERS,
     MovingAverage,
     gradient_norm,
+    learning_rate,
     log_by_epoch,
     parameter_groups,
     warmup_cosine,
@@ -72,6 +73,18 @@ def test_the_warm_up_takes_a_tenth_of_a_short_run_at_most():
 def test_the_rate_drops_once_after_its_warm_up():
     assert [warmup_drop(step, 0, 10, 0.8) for step in range(12)] == [1.0] * 8 + [0.1] * 4
     assert [warmup_drop(step, 2, 20, 0.5) for step in (0, 1, 2, 10, 11)] == [1 / 3, 2 / 3, 1.0, 1.0, 0.1]
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("cosine", 0.0), ("drop", 0.1), ("constant", 1.0)])
+def test_the_rate_ends_as_its_schedule_says(schedule, last):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
+    by_epoch = {"warmup_epochs": 0, "warmup_from": 1.0, "final_lr": 1.0}
+    scheduler = learning_rate(optimizer, schedule, 5, 4, warmup_steps=2, drop_at=0.5, **by_epoch)
+    rates = []
+    for _ in range(21):
+        rates += scheduler.get_last_lr()
+        optimizer.step(), scheduler.step()
+    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0]) and rates[-1] == pytest.approx(last)
 
 
 @pytest.mark.parametrize("warmup, total", [(0, 0), (5, 5), (10, 3)])

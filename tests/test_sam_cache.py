@@ -1,6 +1,9 @@
 """Embeddings on disk: found again, and never those of another file, size, network or type, nor torn ones."""
 
 import errno
+import multiprocessing
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -28,8 +31,8 @@ class Counted:
     def __call__(self, *names: str) -> torch.Tensor:
         def encode(missing: list[int]) -> torch.Tensor:
             self.encoded += len(missing)
-            images = [self.image(names[i]) for i in missing]
-            return self.encoder(torch.stack(images))
+            # One by one: what an image is encoded with changes the rounding.
+            return torch.cat([self.encoder(self.image(names[i])[None]) for i in missing])
 
         return self.cache.through(self.encoder, list(names), encode)
 
@@ -38,8 +41,15 @@ class Counted:
         generator = torch.Generator().manual_seed(sum(map(ord, name)))
         return torch.randn(3, 32, 32, generator=generator)
 
+    @property
+    def open(self) -> bool:
+        return self.cache.open
+
     def entries(self) -> list[Path]:
-        return sorted(path for path in self.cache.folder.glob("*/*") if path.is_file())
+        return sorted(path for path in self.cache.folder.glob("*/*") if len(path.name) == 64)
+
+    def entries_of_its_kind(self) -> list[Path]:
+        return [path for path in self.entries() if path.parent == self.cache._path("").parent]
 
 
 def test_what_was_computed_once_is_found_again_the_same(tmp_path):
@@ -87,13 +97,16 @@ def test_weights_that_are_written_to_make_entries_stale(tmp_path):
     assert not counted("a").equal(former) and counted.encoded == 2
 
 
-def test_a_file_that_is_replaced_has_another_key(tmp_path):
+def test_a_file_is_known_by_its_content_alone(tmp_path):
     path = tmp_path / "frame.png"
-    Image.new("RGB", (8, 8), (1, 2, 3)).save(path)
-    before = file_key(path)
-    assert file_key(path) == before
-    Image.new("RGB", (8, 9), (1, 2, 3)).save(path)
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(path, compress_level=0)
+    before, stat = file_key(path), path.stat()
+    Image.new("RGB", (8, 8), (1, 2, 4)).save(path, compress_level=0)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_size == stat.st_size and path.stat().st_mtime_ns == stat.st_mtime_ns
     assert file_key(path) != before
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "moved.png", compress_level=0)
+    assert file_key(tmp_path / "moved.png") == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "another's"])
@@ -109,17 +122,82 @@ def test_a_torn_entry_is_never_used_and_made_anew(tmp_path, damage):
     assert one.read_bytes() == content
 
 
+SIZE = 32 + 12 + 16 * 4 * 4 * 2  # bytes of an entry in float16
+
+
 def test_the_folder_never_holds_more_than_it_may(tmp_path, capsys):
-    size = 32 + 12 + 16 * 4 * 4 * 2
-    counted = Counted(tmp_path, max_gb=2.5 * size / 1e9)
+    counted = Counted(tmp_path, max_gb=2.5 * SIZE / 1e9)
     whole = counted("a", "b", "c")
     assert len(counted.entries()) == 2
     assert "holds --cache_gb" in capsys.readouterr().out
     assert counted("a", "b", "c").equal(whole) and counted.encoded == 4
     assert capsys.readouterr().out == ""  # it was told once
-    later = Counted(tmp_path, max_gb=2.5 * size / 1e9)
+    later = Counted(tmp_path, max_gb=2.5 * SIZE / 1e9)
     later("d")
     assert len(later.entries()) == 2
+
+
+def test_without_room_for_one_nothing_is_written(tmp_path, capsys):
+    counted = Counted(tmp_path / "cache", max_gb=0)
+    counted("a", "b")
+    assert counted("a").isfinite().all() and counted.encoded == 3
+    assert not (tmp_path / "cache").exists()
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_what_was_removed_by_hand_makes_room(tmp_path):
+    counted = Counted(tmp_path, max_gb=2.5 * SIZE / 1e9)
+    counted("a", "b")
+    counted.entries()[0].unlink()
+    counted("c")
+    assert counted.open and len(counted.entries()) == 2
+
+
+def test_former_weights_make_room_and_nothing_else_is_removed(tmp_path, capsys):
+    small = 2.5 * SIZE / 1e9
+    former, latest = Counted(tmp_path, small_network(seed=1)), Counted(tmp_path, small_network(seed=2))
+    former("a"), latest("a")
+    for age, one in ((20, former), (10, latest)):
+        kind = one.entries_of_its_kind()[0].parent
+        (kind / "mine.txt").write_text("x")
+        os.utime(kind, (time.time() - age, time.time() - age))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("x")
+    counted = Counted(tmp_path, max_gb=small)
+    counted("b")
+    assert not former.entries_of_its_kind() and latest.entries_of_its_kind()
+    assert "were removed" in capsys.readouterr().out
+    counted("c")
+    assert not latest.entries_of_its_kind() and len(counted.entries_of_its_kind()) == 2
+    assert len(list(tmp_path.glob("*/mine.txt"))) == 3
+
+
+def test_weights_in_use_make_no_room(tmp_path, capsys):
+    counted, other = Counted(tmp_path, max_gb=1.5 * SIZE / 1e9), Counted(tmp_path, small_network(seed=1))
+    other("a")
+    counted("a")
+    assert "holds --cache_gb" in capsys.readouterr().out and len(other.entries_of_its_kind()) == 1
+
+
+def fill(folder: Path, first: int, max_gb: float) -> None:
+    torch.set_num_threads(1)
+    counted = Counted(folder, max_gb=max_gb)
+    for number in range(first, first + 20):
+        counted(f"{number}")
+
+
+def test_processes_share_the_bound(tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=fill, args=(tmp_path, 10 * i, 24.5 * SIZE / 1e9)) for i in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    later = Counted(tmp_path)
+    assert len(later.entries()) == 24  # of 40 names, some of them wanted by two
+    later(*map(str, range(40)))
+    assert later.encoded == 16
 
 
 def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, monkeypatch, capsys):
@@ -139,5 +217,7 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, monkeypatch, ca
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="is a file"):
-        EmbeddingCache(str(tmp_path / "file"), 1.0, "float16").check()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        with pytest.raises(UserError, match=f"{tmp_path / 'file'} is a file"):
+            EmbeddingCache(str(folder), 1.0, "float16").check()
+    EmbeddingCache(str(tmp_path / "none" / "yet"), 1.0, "float16").check()

@@ -1,7 +1,6 @@
 """SAM and its extension against the official program: names, every tensor, losses, gradients, training."""
 
 import json
-import os
 from typing import NamedTuple
 
 import pytest
@@ -294,7 +293,7 @@ def test_the_network_of_clips_gives_what_its_parts_give(tracking):
     assert outputs["logits"].shape == (2, 1, 1, 64, 64)
 
 
-@pytest.mark.skipif("SAM_VIT_B" not in os.environ, reason="half a minute and 2 GB: set SAM_VIT_B=1")
+@pytest.mark.slow
 @torch.no_grad()
 def test_vit_b_of_full_size_is_official():
     numbers = Numbers("sam_vit_b")

@@ -78,6 +78,17 @@ def test_every_size_is_read_from_the_weights(tmp_path, options):
             torch.testing.assert_close(found, written.mask_decoder(*given, multimask=multimask))
 
 
+@pytest.mark.parametrize(("depth", "places"), [(12, "2,5,8,11"), (2, "0,1")])
+def test_a_grid_of_the_windows_size_has_the_published_global_blocks(tmp_path, depth, places):
+    """At 224 pixels a window is the whole grid: what is global shows at other sizes only."""
+    options = {"image_size": 56, "patch_size": 4, "window_size": 14, "depth": depth, "global_blocks": places}
+    written = small_network(**options, decoder_heads=8)
+    network, _ = load(tmp_path, published(written))
+    image = torch.randn(1, 3, 80, 80)
+    with torch.no_grad():
+        torch.testing.assert_close(network.encode(image), written.encode(image))
+
+
 def test_a_state_dict_with_the_extension_is_taken_as_it_is(tmp_path, capsys):
     weights = small_network(decoder_heads=8).state_dict()
     network, _ = load(tmp_path, weights)
@@ -91,6 +102,9 @@ def test_a_state_dict_with_the_extension_is_taken_as_it_is(tmp_path, capsys):
         ({"mask_decoder.iou_token.weight": None}, r"1 missing \(mask_decoder.iou_token.weight\)"),
         ({"image_encoder.pos_embed": None}, r"missing \(image_encoder"),
         ({"prompt_encoder.pe_layer.positional_encoding_gaussian_matrix": None}, "1 missing"),
+        ({"image_encoder.patch_embed.proj.weight": torch.zeros(0)}, "of another shape"),
+        ({"image_encoder.neck.0.weight": torch.tensor(1.0)}, "of another shape"),
+        ({"image_encoder.neck.0.weight": torch.zeros(17, 16, 1, 1)}, "of another shape"),
         ({"more": torch.zeros(1)}, r"1 unexpected \(more\)"),
         ({"prompt_encoder.more.weight": torch.zeros(1)}, r"1 unexpected \(prompt_encoder.more.weight\)"),
         ({"mask_decoder.iou_token.weight": torch.zeros(1, 3)}, r"of another shape \(mask_decoder.iou_token"),

@@ -63,7 +63,8 @@ def test_only_frames_in_memory_are_read():
     bank.add(*frame(3))
     bank.add(*frame(7), temporary=True)
     query = query_terms(torch.randn(2, 5))
-    assert ((bank.read(query, 2) >= 1) & (bank.read(query, 2) <= 7)).all()
+    values = bank.read(query, 2)  # weights add up to 1 but for rounding
+    assert ((values > 1 - 1e-5) & (values < 7 + 1e-5)).all()
     bank.add(*frame(3))
     bank.add(*frame(3))
     values = bank.read(query, 99)

@@ -51,6 +51,7 @@ def grid_attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Te
     """
     M, h, w, e = q.shape
     rows, columns = bias_terms(q, table_h, table_w)
+    spare = -(e + h + w) % 8  # the fused kernels of a GPU take multiples of 8
     codes = torch.cat(
         [
             torch.eye(h, dtype=k.dtype, device=k.device)[:, None].expand(h, w, h),
@@ -59,9 +60,9 @@ def grid_attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Te
         -1,
     )
     scale = e**-0.5
-    q = torch.cat([q, rows / scale, columns / scale], -1).flatten(1, 2)
-    k = torch.cat([k, codes.expand(M, h, w, h + w)], -1).flatten(1, 2)
-    v = F.pad(v, (0, h + w)).flatten(1, 2)
+    q = torch.cat([q, rows / scale, F.pad(columns / scale, (0, spare))], -1).flatten(1, 2)
+    k = torch.cat([k, F.pad(codes, (0, spare)).expand(M, -1, -1, -1)], -1).flatten(1, 2)
+    v = F.pad(v, (0, h + w + spare)).flatten(1, 2)
     x = F.scaled_dot_product_attention(q[None], k[None], v[None], scale=scale)[0]
     return x[..., :e].unflatten(1, (h, w))
 

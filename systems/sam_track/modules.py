@@ -68,11 +68,11 @@ def parse_blocks(text: str, depth: int) -> list[int]:
     except ValueError:
         places = [-1]
     if any(not 0 <= place < depth for place in places):
-        raise UserError(f"--global_blocks {text}: give places of the {depth} blocks, such as 1,{depth - 1}")
+        raise UserError(f"--global_blocks {text}: give places of the {depth} blocks, such as {depth - 1}")
     return places
 
 
-def _check(config: "SAMTrack.Config") -> None:
+def check_sizes(config: "SAMTrack.Config") -> None:
     """Raise UserError where sizes do not go together."""
     for name, value, of, divisor in (
         ("image_size", config.image_size, "patch_size", config.patch_size),
@@ -131,7 +131,7 @@ class SAMTrack(nn.Module):
     def __init__(self, config: Config, *, pretrained: bool = True):
         super().__init__()
         self.config = config
-        _check(config)
+        check_sizes(config)
         self.image_encoder = ImageEncoder(
             config.image_size,
             config.patch_size,
@@ -221,7 +221,7 @@ class SAMTrack(nn.Module):
         """Mask logits (N, M, 4g, 4g) to probabilities (N, M, H, W) of a frame of that size."""
         if self.config.interpolate == "logits":
             return restore(logits.float(), size, image_size).sigmoid()
-        return restore(logits.float().sigmoid(), size, image_size)
+        return restore(logits.float().sigmoid(), size, image_size).clamp(0, 1)  # rounding may pass 1
 
     def forward(self, frames: Tensor, prompt: Tensor | Templates | None = None) -> dict[str, Tensor]:
         """frames (B, T, 3, H, W), normalised, and the masks (B, K, H, W) of the first, hard or soft.

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from common.checkpoint import Published
+from common.config import checked
 from systems.sam_track.mask_decoder import MaskDecoder
-from systems.sam_track.modules import SAMTrack
+from systems.sam_track.modules import SAMTrack, check_sizes
 from systems.sam_track.tracker import SAMTracker
 
 OWN_PARTS = ("image_encoder.patch_embed.", "image_encoder.blocks.")
@@ -20,6 +21,8 @@ LEFT_OUT = re.compile(
     r"|mask_downscaling\.[01346]\.(weight|bias))"
 )
 NAMES = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+WINDOW = 14  # of all published ones, and by depth their global blocks
+GLOBAL_BLOCKS = {12: "2,5,8,11", 24: "5,11,17,23", 32: "7,15,23,31"}
 
 
 def _count(weights: dict[str, Tensor], pattern: str) -> int:
@@ -40,6 +43,9 @@ def sizes_of(weights: dict[str, Tensor]) -> dict[str, Any]:
     head_dim = weights["image_encoder.blocks.0.attn.rel_pos_h"].shape[1]
     windowed = {(count + 1) // 2 for count in rows if count != 2 * grid - 1}
     window_size = windowed.pop() if windowed else 0
+    global_blocks = ",".join(str(i) for i, count in enumerate(rows) if count == 2 * grid - 1)
+    if grid == WINDOW and not windowed and depth in GLOBAL_BLOCKS:  # 224 pixels: the tables are all alike
+        window_size, global_blocks = WINDOW, GLOBAL_BLOCKS[depth]
     block = "mask_decoder.transformer.layers.0.mlp.lin1.weight"
     head = "mask_decoder.iou_prediction_head.layers"
     return {
@@ -50,7 +56,7 @@ def sizes_of(weights: dict[str, Tensor]) -> dict[str, Any]:
         "num_heads": embed_dim // head_dim,
         "mlp_ratio": len(weights["image_encoder.blocks.0.mlp.lin1.weight"]) / embed_dim,
         "window_size": window_size,
-        "global_blocks": ",".join(str(i) for i, count in enumerate(rows) if count == 2 * grid - 1),
+        "global_blocks": global_blocks,
         "out_dim": len(weights["image_encoder.neck.0.weight"]),
         "decoder_depth": _count(weights, r"mask_decoder\.transformer\.layers\.(\d+)\."),
         "decoder_mlp_dim": len(weights[block]),
@@ -86,12 +92,14 @@ def recognise(content: Any) -> Published | None:
     if not all(isinstance(x, Tensor) for x in content.values()):
         return None
     try:
-        config = SAMTrack.Config(**sizes_of(content))
-    except (KeyError, ValueError, IndexError, ZeroDivisionError):
+        config = checked(SAMTrack.Config(**sizes_of(content)))
+        check_sizes(config)
+        name = NAMES.get(config.embed_dim, f"{config.embed_dim} channels")
+    except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError):
         config = SAMTrack.Config()  # in whose terms the caller says what is missing or misshapen
+        name = "in part, compared with vit_b"
     weights = {name: x for name, x in content.items() if not LEFT_OUT.fullmatch(name)}
     dropped = len(content) - len(weights)
-    name = NAMES.get(config.embed_dim, f"{config.embed_dim} channels")
     told = f"the published SAM {name}, {config.image_size} pixels, {len(content)} entries"
     if dropped:
         told += f"; {dropped} of the prompt encoder are left out, its positions are used"

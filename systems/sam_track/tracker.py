@@ -9,6 +9,7 @@ from torch import Tensor
 from common.config import option
 from common.errors import UserError
 from common.masks import labels_from_masks, masks_of_prompt
+from common.progress import every
 from common.types import Prompt, Tracks
 from systems.sam_track.images import masks_on_grid, prepare_frame
 from systems.sam_track.modules import SAMTrack
@@ -77,16 +78,15 @@ class SAMTracker:
         given, shown = masks_of_prompt(prompt, size)
         if not self.first and not given:
             return Tracks.empty(*size, device=device)
-        shown = shown.to(device)
         embedding = self.network.encode(prepare_frame(frame, self.image_size, device))
         ids = [*self.first, *(track for track in given if track not in self.first)]
         masks = torch.zeros(len(ids), *size, device=device)
         sought = [row for row, track in enumerate(ids) if track not in given]
-        for few in torch.tensor(sought, dtype=torch.int64, device=device).split(OBJECTS_AT_ONCE):
-            if len(few):
-                masks[few] = self._find(embedding, [ids[row] for row in few.tolist()], size)
-        masks = masks.masked_fill(shown.any(0), 0.0)  # inside of a prompt's masks it alone counts
-        if given:
+        for few in every(sought, OBJECTS_AT_ONCE):
+            masks[few] = self._find(embedding, [ids[row] for row in few], size)
+        if given:  # inside of its masks a prompt alone counts
+            shown = shown.to(device)
+            masks.masked_fill_(shown.any(0), 0.0)
             masks[[ids.index(track) for track in given]] = shown.float()
         names = torch.tensor(ids, device=device)
         labels = labels_from_masks(masks, names, self.mask_threshold)
@@ -109,7 +109,7 @@ class SAMTracker:
         padding = self.network.padding([size], self.image_size, embedding.shape[-1], len(ids))
         padding = None if padding is None else padding.expand_as(shares)
         logits, _ = self.network.track(embedding, templates, shares, padding)
-        return self.network.to_frame(logits, size, self.image_size)[:, 0].clamp(0, 1)
+        return self.network.to_frame(logits, size, self.image_size)[:, 0]
 
     def _remember(
         self,
