@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from common.box_prompts import boxes_for
 from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.device import pick_device
@@ -34,9 +33,9 @@ from common.masks import (
 from common.memory import empty
 from common.precision import AMP
 from common.process import process_video
-from common.results import ResultsSpool, remove_video, videos_of
+from common.prompts import check_videos, prompts_of_run
+from common.results import ResultsSpool, check_output, remove_video, videos_of
 from common.run_folder import write_json
-from common.tracking import PromptFolder
 from common.transforms import LONGEST, fit_short_side, normalise, resize_frames
 from common.types import IGNORE, Prompt, Tracker, Tracks
 from common.video import DEFAULT_FPS, find_videos
@@ -450,31 +449,12 @@ def main() -> None:
     warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
     tracker, args, categories = load_tracker(sys.argv[1:])
     videos = find_videos(args.video_root, args.fps)
-    maps = PromptFolder(args.prompt_root, args.prompt_frames) if args.prompt_root else None
-    boxes = boxes_for(videos, args.box, args.boxes)
-    if maps and boxes:
-        raise UserError("--prompt_root and boxes: give one of the two")
-    prompts = maps or boxes
-    if tracker.needs_prompt and prompts is None:
-        told = "give label maps with --prompt_root, or boxes with --box or --boxes"
-        raise UserError(f"this system follows what a prompt names: {told}")
-    if args.reverse and not (tracker.needs_prompt and maps):
-        raise UserError("--reverse follows prompts backwards: give label maps with --prompt_root")
-    if maps and not any((maps.root / video.name).is_dir() for video in videos):
-        raise UserError(f"--prompt_root {maps.root} has no folder of a video, such as {videos[0].name}/")
-    if args.output.exists() and not args.output.is_dir():
-        raise UserError(f"--output {args.output} is a file: give a folder")
-    if not args.overwrite and any((args.output / "Annotations").glob("[!.]*")):
-        raise UserError(
-            f"--output {args.output} holds results already: choose another folder, or add --overwrite"
-        )
+    prompts = prompts_of_run(args, videos, needed=tracker.needs_prompt)
+    check_output(args.output, overwrite=args.overwrite)
     if args.overlays and not available("av"):
         print("overlays are skipped: writing video files needs av: pip install av", file=sys.stderr)
         args.overlays = False
-    for video in videos:
-        video.check()  # what cannot be opened is told before the first is tracked
-        if prompts:
-            prompts.check(video, needed=tracker.needs_prompt)
+    check_videos(videos, prompts, needed=tracker.needs_prompt)
     former = set(videos_of(args.output))
     with ResultsSpool(args.output) as spool:
         for video in videos:

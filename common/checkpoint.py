@@ -12,6 +12,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +33,19 @@ NETWORKS: dict[str, tuple[str, str]] = {
     "siammask": ("systems.siammask.modules", "SiamMask"),
     "sam_track": ("systems.sam_track.modules", "SAMTrack"),
 }
+
+
+# NumPy's numbers, such as the best accuracy that a published training checkpoint noted, under their names of
+# NumPy 1 and 2.
+_SCALAR = np.float64(0).__reduce__()[0]
+NUMBERS = [(_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+NUMBERS += [np.dtype, *(type(np.dtype(name)) for name in ("float64", "float32", "int64"))]
+
+
+def with_batch_counters(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights with batch norm's counters, which some published files leave out."""
+    norms = [key.removesuffix("running_var") for key in weights if key.endswith("running_var")]
+    return {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms} | weights
 
 
 class Published(NamedTuple):
@@ -105,10 +119,11 @@ def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
 
 
 def _unpickle(path: Path, map_location: torch.device | str) -> Any:
-    """Read the tensors and plain types of a file; a file with anything else is refused, not executed."""
+    """Read the tensors, plain types and NumPy numbers of a file; what holds more is refused, not executed."""
     with open(path, "rb") as file:
         try:
-            return torch.load(file, map_location=map_location, weights_only=True)
+            with torch.serialization.safe_globals(NUMBERS):
+                return torch.load(file, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
             # Without the word GLOBAL the reader met an instruction unknown to it, and cannot say more.
             objects = "arbitrary objects, which could run code"

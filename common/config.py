@@ -57,6 +57,8 @@ class Parser(argparse.ArgumentParser):
         return shlex.split(arg_line, comments=True)
 
     def error(self, message: str) -> NoReturn:
+        if message.endswith("expected one argument"):
+            message += "; one that begins with - is given as --flag=VALUE"
         self.exit(2, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 

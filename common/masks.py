@@ -10,12 +10,20 @@ from torch import Tensor
 from common.errors import UserError, require
 from common.types import Prompt
 
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels of the frame
 RLE = dict[str, Any]  # {"size": [H, W], "counts": str}, the compressed encoding of COCO and YouTube-VIS
 
 
 def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
     """(..., H, W) label maps and (K,) ids to (..., K, H, W) bool masks."""
     return labels.unsqueeze(-3) == ids.to(labels)[:, None, None]
+
+
+def box_window(box: Box) -> tuple[slice, slice]:
+    """The rows and the columns of the pixels that a box fills; empty where it holds none."""
+    x, y, width, height = box
+    rows = slice(max(0, round(y)), max(0, round(y + height)))
+    return rows, slice(max(0, round(x)), max(0, round(x + width)))
 
 
 def masks_of_prompt(prompt: Prompt | None, size: tuple[int, int]) -> tuple[list[int], Tensor]:
@@ -26,11 +34,10 @@ def masks_of_prompt(prompt: Prompt | None, size: tuple[int, int]) -> tuple[list[
     ids = prompt.ids
     labels = torch.zeros(size, dtype=torch.int64) if prompt.labels is None else prompt.labels.cpu()
     masks = masks_from_labels(labels, torch.tensor(ids))
-    for track, (x, y, width, height) in prompt.boxes.items():
-        rows = slice(max(0, round(y)), max(0, round(y + height)))
-        columns = slice(max(0, round(x)), max(0, round(x + width)))
-        masks[ids.index(track), rows, columns] = True
+    for track, box in prompt.boxes.items():
+        masks[ids.index(track)][box_window(box)] = True
         if not masks[ids.index(track)].any():
+            x, y, width, height = box
             raise UserError(f"the box of id {track}, {x} {y} {width} {height}, holds no pixel of {W}x{H}")
     return ids, masks
 

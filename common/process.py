@@ -12,10 +12,11 @@ from common.errors import available
 from common.masks import above
 from common.precision import autocast
 from common.progress import progress
+from common.prompts import Prompts
 from common.results import ResultsSpool, VideoOutput
 from common.reverse import EarlierFrames
 from common.threads import BackgroundWriter, prefetch
-from common.tracking import PromptFolder, track_rows, track_video
+from common.tracking import track_rows, track_video
 from common.types import Tracker, Tracks
 from common.video import Video
 
@@ -23,7 +24,7 @@ from common.video import Video
 def process_video(
     tracker: Tracker,
     video: Video,
-    prompts: PromptFolder | None,
+    prompts: Prompts | None,
     spool: ResultsSpool,
     args: argparse.Namespace,
 ) -> None:

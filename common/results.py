@@ -141,6 +141,14 @@ class VideoOutput:
             shutil.rmtree(self.partial, ignore_errors=True)
 
 
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Raise UserError where results cannot be put into a folder, or may not replace what it holds."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file: give a folder")
+    if not overwrite and any((output / "Annotations").glob("[!.]*")):
+        raise UserError(f"--output {output} holds results already: choose another folder, or add --overwrite")
+
+
 def videos_of(output: Path) -> list[str]:
     """The names of the videos whose results a folder holds, by its tracks.json; none without one."""
     path = output / "tracks.json"

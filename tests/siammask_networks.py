@@ -18,10 +18,10 @@ RED_SIDE = 64.0  # of every box that the stand-in finds, pixels of the search cr
 
 
 def small_network(seed: int = 0, **options: Any) -> SiamMask:
-    """A narrow network of random weights, in evaluation mode."""
+    """A narrow network of random weights, or of those of `load_network`, in evaluation mode."""
     torch.manual_seed(seed)
     chosen = {"backbone": "narrow", "backbone_weights": "none"} | options
-    return SiamMask(SiamMask.Config(**chosen)).eval()
+    return SiamMask(SiamMask.Config(**chosen), pretrained="load_network" in options).eval()
 
 
 def small_tracker(network: nn.Module | None = None, **options: Any) -> SiamMaskTracker:

@@ -62,8 +62,12 @@ def test_a_file_has_boxes_for_each_video(videos, tmp_path):
         ({"one": {"a": [1, 2, 3, 4]}}, "id 'a'"),
         ({"one": {"0": [1, 2, 3, 4]}}, "id '0'"),
         ({"one": {"255": [1, 2, 3, 4]}}, "id '255'"),
+        ({"one": {"01": [1, 2, 3, 4]}}, "id '01'"),
+        ({"one": {"65536": [1, 2, 3, 4]}}, "whole numbers from 1 to 65535"),
+        ({"one": {"9" * 5000: [1, 2, 3, 4]}}, "whole numbers from 1 to 65535"),
         ({"one": {"1": [1, 2, 3]}}, "no box"),
         ({"one": {"1": [1, 2, "3", 4]}}, "no box"),
+        ({"one": {"1": [1, 2, True, 4]}}, "no box"),
         ({"one": {"1": None}}, "no box"),
     ],
 )
@@ -72,6 +76,21 @@ def test_a_file_of_another_form_is_refused(content, words, tmp_path):
     with pytest.raises(UserError, match=words) as refused:
         read_boxes(path)
     assert str(path) in str(refused.value)
+
+
+def test_numbers_of_any_length_are_refused_as_what_they_are(videos, tmp_path):
+    path = write(tmp_path / "b.json", '{"one": {"1": [1, 2, 3, 1' + 400 * "0" + "]}}")
+    with pytest.raises(UserError, match="no area"):
+        boxes_for(videos, None, str(path)).check(videos[0], needed=True)
+
+
+def test_boxes_of_videos_that_are_not_there_are_told(videos, tmp_path, capsys):
+    box = {"1": [1, 2, 10, 12]}
+    path = write(tmp_path / "b.json", {"one": box, "two": box, "tow": box})
+    boxes_for(videos, None, str(path))
+    assert capsys.readouterr().err == f"--boxes {path}: there are no videos of the names ['tow']\n"
+    boxes_for(videos, None, str(write(path, {"one": box, "two": box})))
+    assert capsys.readouterr().err == ""
 
 
 def test_an_absent_file_and_a_video_without_a_box_are_refused(videos, tmp_path):
@@ -87,6 +106,18 @@ def test_an_absent_file_and_a_video_without_a_box_are_refused(videos, tmp_path):
 def test_a_box_outside_of_the_frame_or_without_area_is_told_before_anything_is_tracked(box, videos):
     with pytest.raises(UserError, match="the box of id 7"):
         BoxPrompts({"one": {7: box}}, "--box").check(videos[0], needed=True)
+
+
+@pytest.mark.parametrize(
+    ("box", "holds"), [((5.1, 5.1, 0.3, 9), False), ((39.6, 5, 3, 9), False), ((5, 5, 1, 1), True)]
+)
+def test_a_box_holds_a_pixel_of_the_frame(box, holds, videos):
+    prompts = BoxPrompts({"one": {7: box}}, "--box")
+    if holds:
+        prompts.check(videos[0], needed=True)
+    else:
+        with pytest.raises(UserError, match="no pixel of 40x30"):
+            prompts.check(videos[0], needed=True)
 
 
 def test_a_box_for_all_videos_and_both_flags_are_refused(videos):

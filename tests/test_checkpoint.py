@@ -190,6 +190,23 @@ def test_a_damaged_checkpoint_never_gives_a_traceback(tmp_path, contents):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("number", [np.float64(0.25), np.float32(0.25), np.int64(3)])
+def test_numbers_of_numpy_in_a_file_are_read(tmp_path, contents, number, zipped):
+    path = tmp_path / "numbers.pth"
+    torch.save({**contents, "best": number}, path, _use_new_zipfile_serialization=zipped)
+    assert read_checkpoint(path)["best"] == number
+
+
+def test_the_name_of_numbers_in_older_files_of_numpy_is_known(tmp_path, contents):
+    path = tmp_path / "old.pth"
+    torch.save({**contents, "best": np.float64(0.25)}, path, _use_new_zipfile_serialization=False)
+    written = path.read_bytes()
+    other = written.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    path.write_bytes(other if other != written else written.replace(b"numpy.core", b"numpy._core"))
+    assert read_checkpoint(path)["best"] == 0.25
+
+
+@pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_that_would_run_code_is_refused_and_not_executed(tmp_path, contents, zipped):
     path, witness = tmp_path / "evil.pth", tmp_path / "executed"
     torch.save({**contents, "args": Evil(witness)}, path, _use_new_zipfile_serialization=zipped)

@@ -73,6 +73,13 @@ def test_a_foreign_abbreviated_or_illegal_flag_is_one_line_and_status_2(capsys, 
     assert argv[0].lstrip("@-") in written.err
 
 
+def test_a_value_that_begins_with_a_minus_and_is_no_number_needs_an_equals_sign(capsys):
+    with pytest.raises(SystemExit):
+        parse("--path", "-5,7")
+    assert "--flag=VALUE" in capsys.readouterr().err
+    assert parse("--path=-5,7").path == "-5,7"
+
+
 def test_a_preset_is_a_file_of_flags_and_what_follows_it_wins(tmp_path):
     preset = tmp_path / "small.txt"
     preset.write_text('# a small one\n--num_tokens 5  # few\n\n--size 2 3\n--path "two words"\n--fast\n')

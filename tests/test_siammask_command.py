@@ -65,6 +65,12 @@ def test_the_first_step_is_scored_and_the_second_starts_from_it(base_run, small_
     )
 
 
+def test_the_second_step_without_the_first_is_refused(small_data, tmp_path):
+    flags = [*FLAGS, "--refine", "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
+    assert_refused(run_here(main.main, *flags), "--refine", "--load_network")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_backbone_with_weights_is_trained_from_half_of_the_epochs_on(base_run, small_data, tmp_path):
     start = ["--load_network", base_run.run / "best.pth", "--backbone_weights", "imagenet", "--eval_every", 0]
     outcome = train_here([*FLAGS, *start, "--ema", "0"], small_data, tmp_path, epochs=2)
@@ -131,6 +137,8 @@ def test_boxes_and_masks_are_followed_and_told_in_full(infer, tmp_path):
         (("--box", "60,5,10,10"), "outside of the frame of 53x37"),
         (("--box", "5,5,0,10"), "no area"),
         (("--box", "5,5,10"), "--box"),
+        (("--box", "5.1,5.1,0.2,10"), "no pixel"),
+        (("--box", "-5,5,10,10"), "--flag=VALUE"),
         (("--boxes", "nowhere.json"), "nowhere.json"),
         (("--box", "5,5,10,10", "--reverse"), "--reverse"),
         (("--box", "5,5,10,10", "--prompt_root", "."), "one of the two"),

@@ -83,6 +83,13 @@ def test_a_negative_pair_has_no_object_in_its_search(folder):
     assert pair.ids.tolist() == [[0]] and not pair.labels[0, 1].any() and pair.labels[0, 0].any()
 
 
+def test_the_same_object_drawn_by_chance_as_another_is_no_negative_pair(tmp_path):
+    pairs = data(write_videos(tmp_path, videos=1), negative=1.0)
+    for epoch in range(3):
+        pair = pairs[epoch, 0]
+        assert pair.ids.tolist() == [[3]] and pair.labels[0, 1].any()
+
+
 def test_a_video_without_an_object_gives_a_pair_without_one(folder):
     for training in (True, False):
         pair = data(folder, training=training, negative=0.0)[0, 1]

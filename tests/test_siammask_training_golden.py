@@ -109,7 +109,8 @@ def test_masks_are_pasted_and_boxed_as_in_the_official_program(place):
     arrays, meta = numbers(TARGETS)
     size, window = (240, 320), crops.Window(*meta["paste"][place])
     assert crops.paste_matrix(window, 127, size) == pytest.approx(arrays[f"paste{place}_matrix"], rel=1e-12)
-    pasted = crops.paste(arrays[f"paste{place}_in"], window, size)
+    pasted = np.empty(size, np.float32)
+    crops.paste(arrays[f"paste{place}_in"], window, pasted)
     assert_official(TARGETS, {f"paste{place}_out": pasted})
     inside = pasted > meta["paste_thr"]
     assert (inside != bits(TARGETS, f"paste{place}_bits", size)).sum() <= 5

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import require
+from common.masks import Box, box_window
 
 TEMPLATE, SEARCH = 127, 255  # sides of the crops, pixels
 CONTEXT = 0.5  # share of the mean side that is added around a box
@@ -76,12 +77,12 @@ def paste_matrix(window: Window, size: int, frame_size: tuple[int, int]) -> np.n
     return np.array([[a, 0, a * window.x * scale], [0, b, b * window.y * scale]], dtype=np.float64)
 
 
-def paste(mask: np.ndarray, window: Window, frame_size: tuple[int, int]) -> np.ndarray:
-    """A window's square float32 mask in the frame: (H, W), -1 outside of the window."""
+def paste(mask: np.ndarray, window: Window, frame: np.ndarray) -> None:
+    """Write a window's square float32 mask into a frame (H, W) float32, and -1 outside of the window."""
     cv2 = require("cv2", "SiamMask")
-    matrix = paste_matrix(window, mask.shape[0], frame_size)
+    matrix = paste_matrix(window, mask.shape[0], frame.shape)
     options = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT, "borderValue": OUTSIDE}
-    return cv2.warpAffine(mask, matrix, frame_size[::-1], **options)
+    cv2.warpAffine(mask, matrix, frame.shape[::-1], dst=frame, **options)
 
 
 def largest_contour(mask: np.ndarray) -> tuple[np.ndarray, float]:
@@ -111,12 +112,8 @@ def box_corners(x: float, y: float, width: float, height: float) -> np.ndarray:
     return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
 
 
-def fill_box(box: tuple[float, float, float, float], frame_size: tuple[int, int]) -> np.ndarray:
+def fill_box(box: Box, frame_size: tuple[int, int]) -> np.ndarray:
     """(H, W) float32, 1 inside of a box (x, y, w, h), 0 elsewhere."""
-    x, y, width, height = box
-    rows, columns = (
-        slice(max(0, round(low)), max(0, round(low + side))) for low, side in ((y, height), (x, width))
-    )
     mask = np.zeros(frame_size, np.float32)
-    mask[rows, columns] = 1
+    mask[box_window(box)] = 1
     return mask

@@ -50,6 +50,10 @@ class Seen(NamedTuple):
     track: int
     mask: np.ndarray
 
+    @property
+    def who(self) -> tuple[str, int]:
+        return self.video.name, self.track
+
 
 def as_tensor(image: np.ndarray) -> Tensor:
     """(S, S, 3) to float32 (3, S, S)."""
@@ -65,7 +69,7 @@ class SiamMaskDataset(Dataset[Pairs]):
     """Pairs of crops, each a `Pairs` of B = 1.
 
     A template is an object in any annotated frame of a video; the search is the same object in a frame near
-    it, or with probability `negative` any object of any video, which is none of the template's. An item is
+    it, or with probability `negative` any object of any video, which may be the same by chance. An item is
     asked for as (epoch, index), and everything random in it depends on (seed, epoch, index) alone. Without
     `training`, a pair is the largest object of the first frames of a video, unchanged.
     """
@@ -115,11 +119,11 @@ class SiamMaskDataset(Dataset[Pairs]):
     def _draw(self, index: int) -> Pairs:
         video = self.videos[index % len(self.videos)]
         if not self.training:
-            return self._pair(*self._first_pair(video), same=True)
+            return self._pair(*self._first_pair(video))
         if draw(0, 1) < self.negative:
             other = self.videos[int(draw(0, len(self.videos)))]
-            return self._pair(self._any_object(video), self._any_object(other), same=False)
-        return self._pair(*self._near_pair(video), same=True)
+            return self._pair(self._any_object(video), self._any_object(other))
+        return self._pair(*self._near_pair(video))
 
     def _objects(self, video: Video, frame: str) -> dict[int, np.ndarray]:
         """{id: (H, W) bool} of the objects of a frame that are large enough, the largest first."""
@@ -165,11 +169,11 @@ class SiamMaskDataset(Dataset[Pairs]):
                 return template, template
         return None, None
 
-    def _pair(self, template: Seen | None, search: Seen | None, *, same: bool) -> Pairs:
+    def _pair(self, template: Seen | None, search: Seen | None) -> Pairs:
         """The crops of two objects; where there is none, the middle of a frame that shows nobody."""
         known = template is not None and search is not None
         parts = self._parts([template or self._nobody(), search or self._nobody()])
-        same = same and known
+        same = known and template.who == search.who
         images = [centred(as_tensor(parts[0].image), self.search), as_tensor(parts[1].image)]
         masks = [torch.from_numpy(part.mask).to(torch.uint8) for part in parts]
         labels = torch.stack([centred(masks[0], self.search) * known, masks[1] * same])

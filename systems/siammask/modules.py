@@ -141,10 +141,17 @@ class SiamMask(nn.Module):
         self.set_epoch(1, 1)
 
     def _load_start(self) -> None:
-        """Begin from another network's weights, or from ImageNet's; UserError where they cannot be had."""
+        """Begin from another network's weights, or from ImageNet's; UserError where they cannot be had.
+
+        The second step begins from the first: without it what is frozen would be random.
+        """
         config = self.config
         if config.load_network != "none":
             self.load_state_dict(start_weights(config.load_network, self.state_dict()))
+        elif config.refine:
+            raise UserError(
+                "--refine trains the refinement alone: give step one's weights with --load_network"
+            )
         elif config.backbone_weights != "none":
             if config.backbone == "narrow":
                 told = f"--backbone narrow has no {config.backbone_weights} weights"

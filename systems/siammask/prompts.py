@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from common.box_prompts import Box, check_box
-from common.masks import masks_from_labels, windows
+from common.box_prompts import check_box
+from common.masks import Box, masks_from_labels, windows
 from common.types import Prompt
 from systems.siammask.crops import fill_box
 

@@ -3,10 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from common.checkpoint import Published
+from common.checkpoint import Published, with_batch_counters
 from systems.siammask.modules import SiamMask
 from systems.siammask.start import REFINEMENT
 from systems.siammask.tracker import SiamMaskTracker
@@ -40,12 +39,6 @@ def state_dict_of(content: Any) -> tuple[dict[str, Tensor], str]:
         return {}, ""
     epoch = content.get("epoch") if training else None
     return weights, f", a training checkpoint of epoch {epoch}" if isinstance(epoch, int) else ""
-
-
-def with_batch_counters(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights with batch norm's counters, which some files leave out."""
-    norms = [key.removesuffix("running_var") for key in weights if key.endswith("running_var")]
-    return {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms} | weights
 
 
 def recognise(content: Any) -> Published | None:

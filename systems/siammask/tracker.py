@@ -11,6 +11,7 @@ from torch import Tensor
 from common.config import option
 from common.errors import require
 from common.masks import labels_from_masks
+from common.memory import empty
 from common.types import Prompt, Tracks
 from systems.siammask import crops
 from systems.siammask.crops import SEARCH, TEMPLATE, Window
@@ -47,9 +48,8 @@ class Followed:
 
 @dataclass
 class Found:
-    """What is said of one object in a frame: (H, W) probabilities, (4, 2) corners and the score."""
+    """What is said of one object in a frame, beside its mask: (4, 2) corners and the score."""
 
-    mask: np.ndarray
     box: np.ndarray
     score: float
 
@@ -124,15 +124,19 @@ class SiamMaskTracker:
             return Tracks.empty(*size)
         image = crops.to_bgr(frame.cpu().numpy())
         named = {one.track: one for one in given}
-        found: dict[int, Found] = {}
-        for few in self._chunks([one for one in self.followed if one.track not in named]):
-            found |= self._search(image, few)
+        known = [one for one in self.followed if one.track not in named]
         for few in self._chunks(given):
             self._start(image, few)
+        masks = empty(len(self.followed), *size)
+        room = {one.track: mask for one, mask in zip(self.followed, masks.numpy(), strict=True)}
+        found: dict[int, Found] = {}
+        for few in self._chunks(known):
+            found |= self._search(image, few, room)
         for one in given:
+            room[one.track][:] = one.mask
             corners = crops.box_corners(*_corner(one.centre, one.size), *one.size)
-            found[one.track] = Found(one.mask, corners, 1.0)
-        return self._tracks([found[one.track] for one in self.followed])
+            found[one.track] = Found(corners, 1.0)
+        return self._tracks([found[one.track] for one in self.followed], masks)
 
     @staticmethod
     def _chunks(objects: list) -> Iterator[list]:
@@ -169,8 +173,10 @@ class SiamMaskTracker:
             else:
                 self.followed.append(new)
 
-    def _search(self, image: np.ndarray, objects: list[Followed]) -> dict[int, Found]:
-        """Find each object near its last place, and move it there."""
+    def _search(
+        self, image: np.ndarray, objects: list[Followed], room: dict[int, np.ndarray]
+    ) -> dict[int, Found]:
+        """Find each object near its last place, move it there, and paste its mask into its (H, W) `room`."""
         sides = [crops.context_side(*one.size) for one in objects]
         squares = [max(1, crops.search_side(side)) for side in sides]
         cut = [
@@ -180,7 +186,7 @@ class SiamMaskTracker:
         numbers, masks = self._ask(cut, objects, sides)
         found = {}
         for one, side, square, row, mask in zip(objects, sides, squares, numbers, masks, strict=True):
-            found[one.track] = self._move(one, side, square, row, mask, image.shape[:2])
+            found[one.track] = self._move(one, side, square, row, mask, room[one.track])
         if self.config.update_template:
             self._renew(image, objects, [found[one.track].score for one in objects])
         return found
@@ -217,9 +223,12 @@ class SiamMaskTracker:
         square: int,
         answer: list[float],
         mask: np.ndarray,
-        frame_size: tuple[int, int],
+        pasted: np.ndarray,
     ) -> Found:
-        """Bring an object to where the answer has it; template and search show `side` and `square` pixels."""
+        """Bring an object to where the answer has it, and its mask into `pasted`, (H, W).
+
+        Template and search show `side` and `square` pixels.
+        """
         row, column, score, penalty, x, y, width, height = answer
         scale = TEMPLATE / side
         ratio = square / SEARCH
@@ -232,7 +241,7 @@ class SiamMaskTracker:
         size = tuple(
             old * (1 - step) + new / scale * step for old, new in zip(one.size, (width, height), strict=True)
         )
-        H, W = frame_size
+        H, W = pasted.shape
         one.centre = min(max(centre[0], 0.0), float(W)), min(max(centre[1], 0.0), float(H))
         one.size = tuple(
             float(max(LEAST_SIDE, min(most, own))) for most, own in zip((W, H), size, strict=True)
@@ -240,12 +249,13 @@ class SiamMaskTracker:
         one.age += 1
         if self.config.mask_form == "box":
             box = (*_corner(one.centre, one.size), *one.size)
-            return Found(crops.fill_box(box, frame_size), crops.box_corners(*box), score)
-        pasted = crops.paste(mask, Window(*corner, TEMPLATE * ratio), frame_size)
+            pasted[:] = crops.fill_box(box, (H, W))
+            return Found(crops.box_corners(*box), score)
+        crops.paste(mask, Window(*corner, TEMPLATE * ratio), pasted)
         box = crops.rotated_box(pasted > self.config.seg_thr)
         if box is None:  # the mask is too small for one: the box of the regression, as it was before clipping
             box = crops.box_corners(*_corner(centre, size), *size)
-        return Found(pasted, box, score)
+        return Found(box, score)
 
     def _renew(self, image: np.ndarray, objects: list[Followed], scores: list[float]) -> None:
         """Replace the templates of objects that are sure and still look as they did when they were given.
@@ -266,10 +276,10 @@ class SiamMaskTracker:
             if cosine >= config.update_similarity:
                 one.kernels = new
 
-    def _tracks(self, found: list[Found]) -> Tracks:
-        """The best object has a pixel, where it is above the threshold."""
+    def _tracks(self, found: list[Found], masks: Tensor) -> Tracks:
+        """The best object has a pixel, where it is above the threshold; masks (K, H, W) are cut to [0, 1]."""
         ids = torch.tensor([one.track for one in self.followed])
-        masks = torch.from_numpy(np.stack([one.mask for one in found])).clamp_(0, 1)
+        masks = masks.clamp_(0, 1)
         return Tracks(
             ids=ids,
             labels=labels_from_masks(masks, ids, self.mask_threshold, torch.ones(len(ids))),

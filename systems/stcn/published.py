@@ -6,18 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.checkpoint import Published
+from common.checkpoint import Published, with_batch_counters
 from systems.stcn.modules import STCN
 from systems.stcn.start import CHANNELS, MASK_FILTERS
 from systems.stcn.tracker import STCNTracker
 
 OWN_PARTS = ("key_comp.", "decoder.compress.")  # of all published networks of this family only STCN has these
-
-
-def with_batch_counters(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights with batch norm's counters, which some files leave out."""
-    norms = [key.removesuffix("running_var") for key in weights if key.endswith("running_var")]
-    return {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms} | weights
 
 
 def state_dict_of(content: Any) -> tuple[dict[str, Tensor], str]:

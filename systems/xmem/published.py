@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.checkpoint import Published
-from systems.stcn.published import state_dict_of, with_batch_counters, with_channel_of_others
+from common.checkpoint import Published, with_batch_counters
+from systems.stcn.published import state_dict_of, with_channel_of_others
 from systems.xmem.modules import XMem
 from systems.xmem.tracker import XMemTracker
 
