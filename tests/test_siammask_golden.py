@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from siammask_golden import as_frame, assert_official, clip, numbers, official_network
+from siammask_golden import EXACT_WARP, as_frame, assert_official, clip, numbers, official_network
 from siammask_sam_golden import FOLDER, golden, needs_golden
 
 from common.types import Prompt
@@ -156,9 +156,13 @@ def play(kind: str, *, fast: bool) -> None:
         if meta["mask"]:
             mask = tracks.masks[0].numpy()
             official = np.unpackbits(arrays["bits"][t]).reshape(FRAME_SIZE).astype(bool)
-            assert ((mask > config.seg_thr) != official).sum() <= 5
-            assert np.abs(mask[::6, ::8] - arrays["soft"][t].clip(0, 1)).max() < 1e-3
-            assert_same_corners(tracks.boxes[0].numpy(), arrays["poly"][t])
+            inside = mask > config.seg_thr
+            if EXACT_WARP:
+                assert (inside != official).sum() <= 5
+                assert np.abs(mask[::6, ::8] - arrays["soft"][t].clip(0, 1)).max() < 1e-3
+                assert_same_corners(tracks.boxes[0].numpy(), arrays["poly"][t])
+            else:
+                assert (inside & official).sum() >= 0.97 * (inside | official).sum()
 
 
 def assert_same_corners(found: np.ndarray, official: np.ndarray) -> None:
