@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from commands import ROOT
 from sam_golden import Numbers, clip, filled, frame_of, gauss, small_network
 from siammask_sam_golden import FOLDER, golden, needs_golden
 from torch import Tensor
 
+import main
+from common.config import config_from_args
 from common.transforms import normalise
 from common.types import Clip
 from systems.sam_track.attention import partition, relative_positions
@@ -47,18 +50,13 @@ def network() -> SAMTrack:
     return small_network("sam_encoder_small")
 
 
-@pytest.mark.parametrize(
-    ("model", "sizes"),
-    [
-        ("vit_b", {}),
-        ("vit_l", {"embed_dim": 1024, "depth": 24, "num_heads": 16, "global_blocks": "5,11,17,23"}),
-        ("vit_h", {"embed_dim": 1280, "depth": 32, "num_heads": 16, "global_blocks": "7,15,23,31"}),
-    ],
-)
-def test_names_and_shapes_are_the_published_ones(model, sizes):
+@pytest.mark.parametrize("model", ["vit_b", "vit_l", "vit_h"])
+def test_names_and_shapes_of_the_defaults_and_of_the_presets_are_the_published_ones(model):
+    flags = ["--system", "sam_track"] if model == "vit_b" else [f"@{ROOT / 'presets' / f'sam_{model}.txt'}"]
+    config = config_from_args(SAMTrack.Config, main.parse_args(flags)[0])
     wanted = json.loads((FOLDER / f"keys_sam_{model}.json").read_text())
     with torch.device("meta"):
-        own = SAMTrack(SAMTrack.Config(**sizes), pretrained=False).state_dict()
+        own = SAMTrack(config, pretrained=False).state_dict()
     added = ("mask_decoder.template_", "mask_decoder.track_token")
     own = {name: list(x.shape) for name, x in own.items() if not name.startswith(added)}
     left = {name for name in wanted if name.startswith("prompt_encoder.") and "pe_layer" not in name}
