@@ -36,14 +36,12 @@ def region_box(region: list[float]) -> Box:
     return (*corner.tolist(), *size.tolist())
 
 
-def check_box(track: int, box: Box, frame_size: tuple[int, int] | None = None) -> None:
+def check_box(track: int, box: Box, frame_size: tuple[int, int]) -> None:
     """Raise UserError where a box has no area, holds no pixel of the frame (H, W), or is enormous."""
     x, y, width, height = box
     told = f"the box of id {track}, {x:g},{y:g},{width:g},{height:g},"
     if not np.isfinite(box).all() or width <= 0 or height <= 0:
         raise UserError(f"{told} has no area: give x,y,width,height in pixels")
-    if frame_size is None:
-        return
     H, W = frame_size
     if x >= W or y >= H or x + width <= 0 or y + height <= 0:
         raise UserError(f"{told} lies outside of the frame of {W}x{H}: give x,y,width,height in its pixels")

@@ -48,8 +48,8 @@ class PromptFolder:
     def check(self, video: Video, *, needed: bool) -> None:
         """Look at a video's maps before anything is tracked: at all headers, and for the first object.
 
-        Raises UserError at a map that is no label map or has another size than the frames, where a file tells
-        theirs; and, where a prompt is needed, if no map of a frame shows an object.
+        Raises UserError at a map that is no label map or has another size than the first frame; and, where a
+        prompt is needed, if no map of a frame shows an object.
         """
         names, paths = video.frame_names, sorted((self.root / video.name).glob("*.png"))
         if names is not None:
@@ -58,7 +58,7 @@ class PromptFolder:
         for path in paths:
             mode, size = read_header(path)
             check_label_mode(path, mode)
-            check_size(path, size, frame_size or size)
+            check_size(path, size, frame_size)
         if needed and not any(read_label_map(path).any() for path in paths):
             raise no_prompt(video.name)
 

@@ -191,9 +191,17 @@ class VideoFile:
     def frame_names(self) -> None:
         """None: only decoding can tell."""
 
-    @property
-    def size(self) -> None:
-        """None: only decoding can tell, because players turn what a phone recorded."""
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the first frame, which is decoded for it, because players turn what a phone recorded.
+
+        Raises what `frames` raises.
+        """
+        frames = self.frames()
+        try:
+            return tuple(next(frames)[1].shape[-2:])
+        finally:
+            frames.close()
 
     def check(self) -> None:
         """Raise UserError where the file is no video; damage further on is met when it is decoded."""

@@ -9,6 +9,7 @@ from PIL import Image
 
 from common.box_prompts import BoxPrompts, box_of_flag, boxes_for, check_box, read_boxes, region_box
 from common.errors import UserError
+from common.results import OverlayWriter
 from common.video import find_videos
 
 
@@ -39,7 +40,7 @@ def test_a_rotated_region_becomes_an_upright_box_of_its_area():
     assert (x + width / 2, y + height / 2) == pytest.approx((10, 10))
     assert (width - 1) * (height - 1) == pytest.approx(200)
     with pytest.raises(UserError, match="no area"):
-        check_box(1, region_box([5.0, 5] * 4))
+        check_box(1, region_box([5.0, 5] * 4), (30, 40))
 
 
 def test_a_file_has_boxes_for_each_video(videos, tmp_path):
@@ -106,6 +107,15 @@ def test_an_absent_file_and_a_video_without_a_box_are_refused(videos, tmp_path):
 def test_a_box_outside_of_the_frame_or_without_area_is_told_before_anything_is_tracked(box, videos):
     with pytest.raises(UserError, match="the box of id 7"):
         BoxPrompts({"one": {7: box}}, "--box").check(videos[0], needed=True)
+
+
+def test_a_box_outside_of_a_video_file_is_told_before_anything_is_tracked(tmp_path):
+    with OverlayWriter(tmp_path / "clip.mp4", 10) as writer:
+        writer.add(np.zeros((20, 30, 3), np.uint8))
+    (video,) = find_videos(tmp_path / "clip.mp4")
+    with pytest.raises(UserError, match=r"the box of id 7.* outside of the frame of 30x20"):
+        BoxPrompts({"clip": {7: (31.0, 0.0, 5.0, 5.0)}}, "--box").check(video, needed=True)
+    BoxPrompts({"clip": {7: (25.0, 0.0, 5.0, 5.0)}}, "--box").check(video, needed=True)
 
 
 @pytest.mark.parametrize(
