@@ -37,6 +37,7 @@ SMALL = {
     "sam_track": SAM_TRACK,
     "fake": [],
 }
+PROMPTED = [*(name for name, parts in main.SYSTEMS.items() if parts.tracker.needs_prompt), "fake"]
 
 
 class Built(NamedTuple):
@@ -221,9 +222,8 @@ def test_a_prompted_id_is_kept_and_a_new_one_may_come_in_mid_video(system):
         assert [tracks.ids.tolist() for tracks in seen] == [[5], [5], [5, 9], [5, 9]]
 
 
+@pytest.mark.parametrize("system", PROMPTED, indirect=True)
 def test_an_id_of_boxes_is_as_good_as_one_of_a_mask(system):
-    if not system.tracker.needs_prompt:
-        pytest.skip("it discovers objects by itself")
     labels = torch.zeros(37, 53, dtype=torch.int64)
     labels[4:20, 2:18] = 5
     by_mask = run(
@@ -273,9 +273,8 @@ def test_a_video_without_any_prompt_is_refused_where_one_is_needed(system):
         assert len(run(system.tracker, make_video(32, 32))) == 4
 
 
+@pytest.mark.parametrize("system", PROMPTED, indirect=True)
 def test_before_its_first_prompt_a_prompted_tracker_sees_background(system):
-    if not system.tracker.needs_prompt:
-        pytest.skip("it discovers objects by itself")
     size = (37, 53)
     nobody = Prompt(torch.zeros(size, dtype=torch.int64))
     late = prompt_at("00002", {5: slice(4, 20)}, size)

@@ -10,9 +10,8 @@ from siammask_sam_golden import FOLDER, golden, needs_golden
 
 from common.types import Prompt
 from systems.siammask.anchors import anchor_shapes, corners, make_anchors
-from systems.siammask.backbones import depthwise_correlation
+from systems.siammask.backbones import centred, depthwise_correlation
 from systems.siammask.crops import crop
-from systems.siammask.dataset import centred
 from systems.siammask.modules import Kernels, Response
 from systems.siammask.selection import cosine_window, object_scores
 from systems.siammask.tracker import SiamMaskTracker

@@ -173,24 +173,6 @@ def test_a_bound_that_is_never_reached_changes_nothing():
     assert all(one.masks.equal(other.masks) for one, other in zip(free, bound, strict=True))
 
 
-def test_objects_are_decoded_in_parts_as_all_at_once(monkeypatch):
-    windows = {i + 1: (slice(3 * i, 3 * i + 3), slice(5, 40)) for i in range(11)}
-    frames, prompts = make_video(4), {0: prompt_of(windows)}
-    parts = play(small_tracker(mem_every=1), frames, prompts)
-    monkeypatch.setattr("systems.stcn.tracker.OBJECTS_AT_ONCE", 99)
-    whole = play(small_tracker(mem_every=1), frames, prompts)
-    for one, other in zip(parts, whole, strict=True):
-        torch.testing.assert_close(one.masks, other.masks, atol=1e-5, rtol=0)
-
-
-def test_the_mirror_image_is_tracked_as_a_mirrored_video():
-    frames, prompt = make_video(5), prompt_of({5: RED, 2: BLUE})
-    flipped = play(small_tracker(flip=True), frames, {0: prompt})
-    mirrored = play(small_tracker(), frames.flip(-1), {0: Prompt(prompt.labels.flip(-1))})
-    for one, other in zip(flipped, mirrored, strict=True):
-        assert one.masks.equal(other.masks.flip(-1)) and one.labels.equal(other.labels.flip(-1))
-
-
 @pytest.mark.parametrize(
     ("size", "short_side", "scaled"),
     [

@@ -10,7 +10,6 @@ from xmem_plain import plain_program
 from common.affinity import keys_of_terms
 from common.errors import UserError
 from common.transforms import normalise
-from common.types import Prompt
 
 GREEN = (slice(24, 34), slice(4, 20))
 LONG_TERM = {
@@ -100,24 +99,6 @@ def test_frames_are_resized_bilinearly_without_antialiasing(monkeypatch):
     frame = make_video(1, (64, 90))[0]
     tracker.step(frame, prompt_of({5: RED}, (64, 90)))
     assert seen[0][..., 1:46].equal(F.interpolate(normalise(frame)[None], (32, 45), mode="bilinear"))
-
-
-def test_the_mirror_image_is_tracked_as_a_mirrored_video():
-    frames, prompt = make_video(8), prompt_of({5: RED, 2: BLUE})
-    flipped = play(small_tracker(flip=True, **LONG_TERM), frames, {0: prompt})
-    mirrored = play(small_tracker(**LONG_TERM), frames.flip(-1), {0: Prompt(prompt.labels.flip(-1))})
-    for one, other in zip(flipped, mirrored, strict=True):
-        assert one.masks.equal(other.masks.flip(-1)) and one.labels.equal(other.labels.flip(-1))
-
-
-def test_objects_are_decoded_in_parts_as_all_at_once(monkeypatch):
-    windows = {i + 1: (slice(3 * i, 3 * i + 3), slice(5, 40)) for i in range(11)}
-    frames, prompts = make_video(4), {0: prompt_of(windows)}
-    parts = play(small_tracker(mem_every=1), frames, prompts)
-    monkeypatch.setattr("systems.xmem.tracker.OBJECTS_AT_ONCE", 99)
-    whole = play(small_tracker(mem_every=1), frames, prompts)
-    for one, other in zip(parts, whole, strict=True):
-        torch.testing.assert_close(one.masks, other.masks, atol=1e-5, rtol=0)
 
 
 def test_mixed_precision_runs_and_is_close():

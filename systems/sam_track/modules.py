@@ -85,6 +85,20 @@ def check_sizes(config: "SAMTrack.Config") -> None:
         raise UserError(f"--out_dim {config.out_dim} must be a multiple of 8")
 
 
+def make_decoder(config: "SAMTrack.Config") -> MaskDecoder:
+    """The mask decoder of these options, with random weights."""
+    return MaskDecoder(
+        config.out_dim,
+        config.decoder_heads,
+        config.decoder_mlp_dim,
+        config.decoder_depth,
+        config.num_multimask,
+        config.iou_hidden,
+        config.iou_depth,
+        attn_norm=config.attn_norm,
+    )
+
+
 class SAMTrack(nn.Module):
     """Masks of the first frame in, masks of all others out, each told by the frame before it and its mask.
 
@@ -144,16 +158,7 @@ class SAMTrack(nn.Module):
             round(config.mlp_ratio * config.embed_dim),
         )
         self.prompt_encoder = PromptEncoder(config.out_dim)
-        self.mask_decoder = MaskDecoder(
-            config.out_dim,
-            config.decoder_heads,
-            config.decoder_mlp_dim,
-            config.decoder_depth,
-            config.num_multimask,
-            config.iou_hidden,
-            config.iou_depth,
-            attn_norm=config.attn_norm,
-        )
+        self.mask_decoder = make_decoder(config)
         self.image_encoder.requires_grad_(config.train_encoder)
         # Only the single mask is asked for: what makes the others, and the estimates, has no gradient.
         self.mask_decoder.iou_prediction_head.requires_grad_(False)

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from common.checkpoint import Published
 from common.config import checked
-from systems.sam_track.mask_decoder import MaskDecoder
-from systems.sam_track.modules import SAMTrack, check_sizes
+from systems.sam_track.modules import SAMTrack, check_sizes, make_decoder
 from systems.sam_track.tracker import SAMTracker
 
 OWN_PARTS = ("image_encoder.patch_embed.", "image_encoder.blocks.")
@@ -69,16 +68,8 @@ def sizes_of(weights: dict[str, Tensor]) -> dict[str, Any]:
 
 def drawn_extension(config: SAMTrack.Config) -> dict[str, Tensor]:
     """Random weights of what tracking adds."""
-    decoder = MaskDecoder(
-        config.out_dim,
-        config.decoder_heads,
-        config.decoder_mlp_dim,
-        config.decoder_depth,
-        config.num_multimask,
-        config.iou_hidden,
-        config.iou_depth,
-    )
-    return {PREFIX + name: value for name, value in decoder.state_dict().items() if name.startswith(ADDED)}
+    weights = make_decoder(config).state_dict()
+    return {PREFIX + name: value for name, value in weights.items() if name.startswith(ADDED)}
 
 
 def recognise(content: Any) -> Published | None:

@@ -79,9 +79,9 @@ class DilatedResNet(nn.Module):
         return p0, p1, p2, self.layer3(p2)
 
 
-def centred(kernel: Tensor, side: int) -> Tensor:
-    """A 1x1 kernel (C, D, 1, 1) in the middle of a larger one."""
-    return F.pad(kernel, [(side - 1) // 2] * 4)
+def centred(x: Tensor, side: int) -> Tensor:
+    """(..., S, S), a kernel or a crop, in the middle of (..., side, side), zeros around it."""
+    return F.pad(x, [(side - x.shape[-1]) // 2] * 4)
 
 
 def load_imagenet(backbone: DilatedResNet, source: str) -> None:

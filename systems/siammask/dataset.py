@@ -24,6 +24,7 @@ from systems.siammask.augmentation import (
     vary,
     wide_crop,
 )
+from systems.siammask.backbones import centred
 from systems.siammask.crops import SEARCH, TEMPLATE
 
 SMALL_SEARCH = 143  # side of the search crops that train the refinement, pixels
@@ -58,11 +59,6 @@ class Seen(NamedTuple):
 def as_tensor(image: np.ndarray) -> Tensor:
     """(S, S, 3) to float32 (3, S, S)."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))
-
-
-def centred(image: Tensor, side: int) -> Tensor:
-    """(..., S, S) in the middle of (..., side, side), zeros around it."""
-    return torch.nn.functional.pad(image, [(side - image.shape[-1]) // 2] * 4)
 
 
 class SiamMaskDataset(Dataset[Pairs]):

@@ -24,10 +24,10 @@ from systems.siammask.backbones import (
     init_convolutions,
     load_imagenet,
 )
+from systems.siammask.crops import TEMPLATE
 from systems.siammask.refinement import WINDOWS, Refinement, all_windows, window_at
 from systems.siammask.start import start_weights
 
-TEMPLATE = 127  # side of a template crop, pixels
 COARSE = 63  # side of the masks of the mask branch
 NARROWEST = 20  # features narrower than this lose their margin, which saw padding
 MARGIN = 4

@@ -14,6 +14,7 @@ from common.masks import labels_from_masks
 from common.memory import empty
 from common.types import Prompt, Tracks
 from systems.siammask import crops
+from systems.siammask.anchors import STRIDE
 from systems.siammask.crops import SEARCH, TEMPLATE, Window
 from systems.siammask.folding import inference_copy
 from systems.siammask.modules import Kernels, SiamMask
@@ -23,7 +24,6 @@ from systems.siammask.selection import choose
 OBJECTS_AT_ONCE = 16  # whose crops are searched together, which bounds memory
 LEAST_SIDE = 10  # of a tracked box, pixels
 FIRST_WINDOW = 4  # the mask of the response (y, x) begins at 8 * (y - 4), 8 * (x - 4) of the search crop
-STRIDE = 8
 
 
 @dataclass
