@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
+import inference
 import main
 from common.errors import run_command
 
@@ -76,3 +77,10 @@ def train_here(flags: list[str], data: Path, runs: Path, *, epochs: int) -> Outc
     outcome = run_here(main.main, *flags, "--dataset_root", data, "--run_dir", runs, "--epochs", epochs)
     assert outcome.status == 0, outcome.err
     return outcome
+
+
+def tracking_in(folder: Path, checkpoint: Path) -> Callable[..., Outcome]:
+    """A function of further flags that tracks folder/videos by folder/prompts into folder/output."""
+    flags = ["--checkpoint", checkpoint, "--video_root", folder / "videos", "--device", "cpu"]
+    flags += ["--prompt_root", folder / "prompts", "--output", folder / "output"]
+    return lambda *further: run_here(inference.main, *flags, *further)

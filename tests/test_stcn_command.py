@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import Outcome, assert_refused, files_in, run_here, train_here
+from commands import Outcome, assert_refused, files_in, run_here, tracking_in, train_here
 from PIL import Image
 from stcn_networks import FLAGS
 
@@ -28,9 +28,7 @@ def stcn_run(small_data, tmp_path_factory) -> Outcome:
 @pytest.fixture
 def infer(stcn_run, tmp_path):
     """A function of further flags that runs the trained network over tmp_path/videos into tmp_path/output."""
-    flags = ["--checkpoint", stcn_run.run / "best.pth", "--video_root", tmp_path / "videos"]
-    flags += ["--prompt_root", tmp_path / "prompts", "--output", tmp_path / "output", "--device", "cpu"]
-    return lambda *further: run_here(inference.main, *flags, *further)
+    return tracking_in(tmp_path, stcn_run.run / "best.pth")
 
 
 def write_frames(folder: Path, count: int, suffix: str = ".jpg") -> None:

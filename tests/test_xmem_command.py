@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import Outcome, assert_refused, files_in, run_here, train_here
+from commands import Outcome, assert_refused, files_in, run_here, tracking_in, train_here
 from PIL import Image
 from test_stcn_command import maps, write_frames, write_prompt
 from xmem_networks import FLAGS
@@ -23,9 +23,7 @@ def xmem_run(small_data, tmp_path_factory) -> Outcome:
 @pytest.fixture
 def infer(xmem_run, tmp_path):
     """A function of further flags that runs the trained network over tmp_path/videos into tmp_path/output."""
-    flags = ["--checkpoint", xmem_run.run / "best.pth", "--video_root", tmp_path / "videos"]
-    flags += ["--prompt_root", tmp_path / "prompts", "--output", tmp_path / "output", "--device", "cpu"]
-    return lambda *further: run_here(inference.main, *flags, *further)
+    return tracking_in(tmp_path, xmem_run.run / "best.pth")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-STRIDE = 8
+STRIDE = 8  # pixels of the search crop from one response to the next
 RATIOS, SCALE = (0.33, 0.5, 1.0, 2.0, 3.0), 8  # height over width, and size in strides
 NUM_ANCHORS = len(RATIOS)
 POSITIVE_IOU, NEGATIVE_IOU = 0.6, 0.3

@@ -7,12 +7,10 @@ from torch import Tensor, nn
 
 from common.config import option
 from common.types import IGNORE
-from systems.siammask.anchors import NUM_ANCHORS, anchor_targets
+from systems.siammask.anchors import NUM_ANCHORS, STRIDE, anchor_targets
 from systems.siammask.dataset import Pairs
 from systems.siammask.modules import COARSE
 from systems.siammask.refinement import REFINED
-
-STEP = 8  # pixels of the search crop from a window to the next
 
 
 def class_loss(logits: Tensor, classes: Tensor) -> Tensor:
@@ -45,7 +43,7 @@ def mask_windows(truth: Tensor, chosen: Tensor, margin: int) -> Tensor:
     margin: pixels by which the first window begins outside
     """
     padded = F.pad(truth, [margin] * 4)
-    windows = padded.unfold(1, REFINED, STEP).unfold(2, REFINED, STEP)  # (B, n, n, 127, 127), a view
+    windows = padded.unfold(1, REFINED, STRIDE).unfold(2, REFINED, STRIDE)  # (B, n, n, 127, 127), a view
     return windows[chosen]
 
 
@@ -103,7 +101,7 @@ class SiamMaskCriterion(nn.Module):
             rows = outputs["mask"].permute(0, 2, 3, 1)[chosen]  # (M, C)
             coarse = F.linear(rows, outputs["mask_weight"], outputs["mask_bias"])
             logits = enlarge(coarse.float().view(-1, COARSE, COARSE))
-        margin = (REFINED + STEP * (side - 1) - search) // 2
+        margin = (REFINED + STRIDE * (side - 1) - search) // 2
         wanted = mask_windows(truth, chosen, margin)
         self._measure(logits.detach(), wanted)
         # A sum over nothing is 0, and still depends on the network.
