@@ -13,9 +13,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.config import option
 from common.errors import UserError
-from common.memory import zeros
 from common.seeding import mix, seeded
-from common.transforms import (
+from common.types import IGNORE, Clip
+from video.allocate import zeros
+from video.annotated import Video, VOSFolder, check
+from video.transforms import (
     LONGEST,
     Augmentation,
     draw,
@@ -24,8 +26,6 @@ from common.transforms import (
     resize_frames,
     resize_labels,
 )
-from common.types import IGNORE, Clip
-from common.vos_dataset import Video, VOSFolder, check
 
 STRIDE = 32  # batches are padded to multiples of this
 MOST_SLOTS = IGNORE - 1  # what a uint8 label map can hold

@@ -20,21 +20,20 @@ from torch import Tensor
 
 from common.config import Parser, boolean
 from common.errors import UserError, available, run_command
-from common.files import atomic_write
+from common.files import atomic_write, write_json
+from common.parallel import prefetch
 from common.progress import progress
-from common.protocols import PROTOCOLS
-from common.results import ResultsSpool
-from common.run_folder import write_json
-from common.score_report import Report
-from common.threads import prefetch
-from common.tracking import track_rows, track_video
 from common.types import IGNORE, Prompt, Tracker
-from common.video_scores import VideoScore, VideoScorer, summarise
-from common.visualize import overlay, strip
-from common.vos_dataset import Video, VOSFolder
+from scoring.protocols.table import PROTOCOLS
+from scoring.report import Report
+from scoring.tracker_scores import VideoScore, VideoScorer, summarise
 from tools.compare import align, compare, comparison_lines, numbers_of, plain
-from tools.report import write_report
+from tools.evidence.report import write_report
 from tools.submission import write_submission
+from tracking.loop import track_video
+from tracking.spool import ResultsSpool, track_rows
+from video.annotated import Video, VOSFolder
+from video.pictures import overlay, strip
 
 BY_ID = ("davis", "sav", "youtube_vos")  # protocols whose results bear the ids of the true objects
 

@@ -19,10 +19,21 @@ from torch import Tensor, nn
 
 from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
-from common.device import pick_device
-from common.discovery import DiscoveringTracker
+from common.device import AMP, pick_device
 from common.errors import UserError, available, run_command
-from common.masks import (
+from common.files import write_json
+from common.types import IGNORE, Prompt, Tracker, Tracks
+from systems.sam_track.tracker import SAMTracker
+from systems.siammask.tracker import SiamMaskTracker
+from systems.stcn.tracker import STCNTracker
+from systems.xmem.tracker import XMemTracker
+from tracking.discovery import DiscoveringTracker
+from tracking.output import check_output, remove_video, videos_of
+from tracking.process import process_video
+from tracking.prompts import check_videos, prompts_of_run
+from tracking.spool import ResultsSpool
+from video.allocate import empty
+from video.masks import (
     labels_from_masks,
     mask_intersections,
     mask_ious,
@@ -30,19 +41,8 @@ from common.masks import (
     pad_to_stride,
     suppress,
 )
-from common.memory import empty
-from common.precision import AMP
-from common.process import process_video
-from common.prompts import check_videos, prompts_of_run
-from common.results import ResultsSpool, check_output, remove_video, videos_of
-from common.run_folder import write_json
-from common.transforms import LONGEST, fit_short_side, normalise, resize_frames
-from common.types import IGNORE, Prompt, Tracker, Tracks
-from common.video import DEFAULT_FPS, find_videos
-from systems.sam_track.tracker import SAMTracker
-from systems.siammask.tracker import SiamMaskTracker
-from systems.stcn.tracker import STCNTracker
-from systems.xmem.tracker import XMemTracker
+from video.reader import DEFAULT_FPS, find_videos
+from video.transforms import LONGEST, fit_short_side, normalise, resize_frames
 
 
 def bi_softmax(cosine: Tensor, temperature: float) -> Tensor:

@@ -21,26 +21,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from common import distributed, synthetic
+from common import distributed
 from common.checkpoint import read_checkpoint, read_resumable, save_checkpoint
 from common.config import Parser, config_from_args
-from common.device import pick_device
+from common.device import autocast, pick_device
 from common.distributed import say
 from common.errors import UserError, run_command
-from common.experiment import Experiment, open_experiment
-from common.files import atomic_write
-from common.history import History, Means, columns_of, with_margin
-from common.interrupt import interruptible
-from common.optim import OPTIMIZERS, MovingAverage, gradient_norm, learning_rate, parameter_groups
-from common.precision import autocast
+from common.files import atomic_write, write_json
 from common.progress import every, plain_lines, progress
-from common.run_folder import find_checkpoint, new_run_folder, write_json
 from common.seeding import mix
-from common.system import System
-from common.train_config import TrainConfig
 from common.types import Clip
-from common.visualize import plot_curves
-from common.vos_dataset import VOSFolder
 from dataset import EpochSampler, YouTubeVOSDataset, loaded, make_loader, split_videos
 from evaluate import Gallery, evaluate_tracker
 from inference import VITATracker
@@ -62,7 +52,17 @@ from systems.xmem.criterion import XMemCriterion
 from systems.xmem.dataset import XMemDataset
 from systems.xmem.modules import XMem
 from systems.xmem.tracker import XMemTracker
+from training.config import TrainConfig
+from training.curves import plot_curves
+from training.experiment import Experiment, open_experiment
+from training.history import History, Means, columns_of, with_margin
+from training.interrupt import interruptible
+from training.optim import OPTIMIZERS, MovingAverage, gradient_norm, learning_rate, parameter_groups
+from training.run_folder import find_checkpoint, new_run_folder
+from training.system import System
 from utils import TCOVISCriterion
+from video import synthetic
+from video.annotated import VOSFolder
 
 SYSTEMS: dict[str, System] = {
     "vita_tcovis": System(VITA_TCOVIS, TCOVISCriterion, VITATracker, YouTubeVOSDataset),

@@ -20,14 +20,14 @@ from statistics import mean
 
 import torch
 
-from common import synthetic
 from common.checkpoint import load_network
 from common.config import Parser, config_from_dict
 from common.errors import UserError, run_command
-from common.run_folder import write_json
-from common.vos_dataset import VOSFolder
+from common.files import write_json
 from evaluate import evaluate_tracker
 from inference import VITATracker
+from video import synthetic
+from video.annotated import VOSFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = "presets/ablation.txt"

@@ -38,16 +38,18 @@ from benchmarks.tracker import (
     print_parts,
     set_up,
 )
-from common import process, results
 from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args
+from common.device import AMP, autocast
 from common.errors import UserError, available, run_command
-from common.precision import AMP, autocast
-from common.process import process_video
-from common.results import OverlayWriter, ResultsSpool
-from common.video import Video, find_videos
 from inference import VITATracker
 from modules import VITA_TCOVIS
+from tracking import process
+from tracking import spool as results
+from tracking.output import OverlayWriter
+from tracking.process import process_video
+from tracking.spool import ResultsSpool
+from video.reader import Video, find_videos
 
 Item = TypeVar("Item")
 

@@ -21,13 +21,13 @@ from PIL import Image
 import dataset
 from benchmarks.metrics import blob, draw
 from benchmarks.tracker import Aim, Phases, counted, judge, print_parts, set_up
-from common import transforms
 from common.config import Parser, add_config_flags, config_from_args
 from common.errors import UserError, run_command
-from common.results import write_label_map
-from common.vos_dataset import Video, VOSFolder
 from dataset import YouTubeVOSDataset, make_loader
 from modules import VITA_TCOVIS
+from video import transforms
+from video.annotated import Video, VOSFolder
+from video.images import write_label_map
 
 DECODING, LOADER = "bare JPEG decoding", "loader"
 AIM = 0.6

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.tracker import Aim, judge
-from common import synthetic
+from video import synthetic
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTHS = (200, 2000)

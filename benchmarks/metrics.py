@@ -23,18 +23,11 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from common.errors import UserError, run_command
-from common.mask_folders import (
-    VideoPair,
-    mask_root,
-    read_pair,
-    read_pairs,
-    score_each,
-    true_masks,
-    video_pairs,
-)
-from common.metrics import boundary_measure, boundary_radius
-from common.protocols import PROTOCOLS
-from common.results import write_label_map
+from common.parallel import score_each
+from scoring.jf import boundary_measure, boundary_radius
+from scoring.label_folders import VideoPair, mask_root, read_pair, read_pairs, true_masks, video_pairs
+from scoring.protocols.table import PROTOCOLS
+from video.images import write_label_map
 
 Pair = tuple[np.ndarray, np.ndarray]  # truth and result, (H, W) bool
 
@@ -77,7 +70,7 @@ def plain_measure(
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-OURS = "common.metrics"
+OURS = "scoring.jf"
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     OURS: boundary_measure,
     "scipy distance transform": partial(plain_measure, near=near_by_distance),

@@ -30,14 +30,14 @@ from torch import Tensor, nn
 from benchmarks.tracker import Aim, Phases, add_machine_flags, counted, judge, peak_memory, set_up
 from benchmarks.vos import bands, draw_frames
 from common.config import Parser, add_config_flags, config_from_args
+from common.device import AMP, autocast
 from common.errors import UserError, run_command
-from common.precision import AMP, autocast
-from common.transforms import normalise
 from systems.sam_track import attention
 from systems.sam_track.embedding_cache import EmbeddingCache
 from systems.sam_track.image_encoder import ImageEncoder
 from systems.sam_track.modules import SAMTrack, Templates
 from systems.sam_track.tracker import SAMTracker
+from video.transforms import normalise
 
 Result = TypeVar("Result")
 Form = Callable[

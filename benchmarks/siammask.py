@@ -18,8 +18,8 @@ import torch
 from benchmarks.tracker import Aim, Phases, add_machine_flags, counted, judge, peak_memory, set_up
 from benchmarks.vos import draw_frames
 from common.config import Parser, add_config_flags, config_from_args
+from common.device import AMP, autocast
 from common.errors import UserError, run_command
-from common.precision import AMP, autocast
 from common.types import Prompt
 from systems.siammask.crops import SEARCH
 from systems.siammask.modules import SiamMask

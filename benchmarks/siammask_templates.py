@@ -16,10 +16,10 @@ from benchmarks.tracker import add_machine_flags, set_up
 from common.checkpoint import load_network
 from common.config import Parser, config_from_dict
 from common.errors import UserError, run_command
-from common.synthetic import PROFILES, write_split
-from common.vos_dataset import VOSFolder
 from evaluate import evaluate_tracker
 from systems.siammask.tracker import SiamMaskTracker
+from video.annotated import VOSFolder
+from video.synthetic import PROFILES, write_split
 
 TWINS = replace(PROFILES["easy"], objects=(2, 2), twin=1.0, speed=(1.0, 2.5), spin=0.1, pulse=0.2)
 GATES = ("update_every", "update_score", "update_similarity")

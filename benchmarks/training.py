@@ -29,14 +29,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.tracker import Aim, Phases, counted, judge, peak_memory, print_parts, set_up
-from common import synthetic
+from common.device import autocast
 from common.errors import UserError, run_command
-from common.experiment import Experiment
-from common.masks import pad_to_stride
-from common.precision import autocast
 from common.types import Clip
-from common.vos_dataset import VOSFolder
 from main import SYSTEMS, Trainer, make_parser
+from training.experiment import Experiment
+from video import synthetic
+from video.annotated import VOSFolder
+from video.masks import pad_to_stride
 
 SYSTEM = "vita_tcovis"
 BARE, STEP = "bare network", "training step"

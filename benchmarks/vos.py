@@ -31,14 +31,14 @@ from benchmarks.tracker import (
     set_up,
 )
 from benchmarks.xmem_forms import report_forms
-from common.affinity import memory_terms, query_terms, read_sparse, top_k_affinity
 from common.config import Parser, add_config_flags, config_from_args
+from common.device import AMP, autocast
 from common.errors import UserError, run_command
-from common.masks import pad_around
-from common.precision import AMP, autocast
-from common.transforms import normalise
 from common.types import Prompt, Tracker
 from main import SYSTEMS
+from systems.stcn.affinity import memory_terms, query_terms, read_sparse, top_k_affinity
+from video.masks import pad_around
+from video.transforms import normalise
 
 BARE, WHOLE = "bare key encoder", "tracker"
 SPARSE, DENSE = "sparse", "dense"

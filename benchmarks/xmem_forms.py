@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.tracker import Aim, Phases, counted, print_parts
-from common.affinity import (
+from common.types import Prompt
+from systems.stcn import blocks
+from systems.stcn.affinity import (
     anisotropic_memory_terms,
     anisotropic_query_terms,
     keys_of_terms,
     read_sparse,
     top_k_affinity,
 )
-from common.types import Prompt
-from systems.stcn import blocks
 from systems.xmem.memory import MemoryBank
 from systems.xmem.modules import XMem
 from systems.xmem.tracker import XMemTracker

@@ -1,8 +1,15 @@
-"""The device that the flag `--device` names."""
+"""Where a network runs, by the flag `--device`, and in which precision, by `--amp`."""
 
 import torch
 
 from common.errors import UserError
+
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, amp: str) -> torch.autocast:
+    """The context in which a network runs; `off` changes nothing."""
+    return torch.autocast(device.type, dtype=AMP[amp], enabled=AMP[amp] is not None)
 
 
 def pick_device(name: str) -> torch.device:

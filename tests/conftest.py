@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import TINY, Outcome, run_here
 
 import main
-from common import synthetic
+from tests.support.commands import TINY, Outcome, run_here
+from video import synthetic
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,13 +61,12 @@ def train(small_data: Path, tmp_path: Path) -> Callable[..., Outcome]:
 @pytest.fixture
 def fake_system(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of the fake prompted system, which is added as a user would: one row in each table."""
-    import fake_system as fake
-
     import inference
     from common import checkpoint
+    from tests.support import fake_system as fake
 
     parts = fake.FakeNetwork, fake.FakeCriterion, fake.FakeTracker, fake.FakeDataset
     monkeypatch.setitem(main.SYSTEMS, "fake", main.System(*parts))
     monkeypatch.setitem(inference.TRACKERS, "fake", fake.FakeTracker)
-    monkeypatch.setitem(checkpoint.NETWORKS, "fake", ("fake_system", "FakeNetwork"))
+    monkeypatch.setitem(checkpoint.NETWORKS, "fake", ("tests.support.fake_system", "FakeNetwork"))
     return "fake"

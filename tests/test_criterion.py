@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from clips import make_clip, perfect_outputs, random_clip, random_outputs
 from torch import Tensor
 
 from common.types import IGNORE, Clip
+from tests.support.clips import make_clip, perfect_outputs, random_clip, random_outputs
 from utils import HungarianMatcher, TCOVISCriterion, foreground_loss
 
 

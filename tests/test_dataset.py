@@ -10,9 +10,7 @@ import torch
 from PIL import Image
 
 from common.errors import UserError
-from common.transforms import normalise
 from common.types import IGNORE, Clip
-from common.vos_dataset import VOSFolder
 from dataset import (
     EpochSampler,
     YouTubeVOSDataset,
@@ -25,6 +23,8 @@ from dataset import (
     select_objects,
     split_videos,
 )
+from video.annotated import VOSFolder
+from video.transforms import normalise
 
 CATEGORIES = {"long": {1: "cat", 2: "dog", 7: "bird"}, "pair": {5: "dog"}, "one": {9: "cat"}}
 

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import assert_refused, files_in, run_here
 from torch import Tensor
 
 import evaluate
-from common.masks import masks_from_labels
-from common.results import write_label_map
-from common.synthetic import write_video
 from common.types import IGNORE, Prompt, Tracks
-from common.vos_dataset import VOSFolder
 from evaluate import Gallery, evaluate_tracker, to_show
+from tests.support.commands import assert_refused, files_in, run_here
+from video.annotated import VOSFolder
+from video.images import write_label_map
+from video.masks import masks_from_labels
+from video.synthetic import write_video
 
 SIZE, FRAMES = (24, 32), 6
 HUNDREDS = ("J", "F", "J&F", "J_tube", "AP", "AP50", "AP75", "HOTA", "DetA", "AssA", "IDF1")

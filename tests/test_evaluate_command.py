@@ -7,11 +7,11 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
-from commands import assert_refused, files_in, run_here
 from PIL import Image
 
 import evaluate
-from common.results import write_label_map
+from tests.support.commands import assert_refused, files_in, run_here
+from video.images import write_label_map
 
 FRAMES = 6
 

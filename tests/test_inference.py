@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.masks import mask_ious, suppress
 from common.types import IGNORE, Prompt, Tracker, Tracks
 from inference import VITATracker, assign, bi_softmax, mask_confidence
+from video.masks import mask_ious, suppress
 
 SURE = 1 / (1 + math.exp(-10))  # the probability inside the masks of the mock network
 Token = dict  # box (x0, y0, x1, y1) in pixels of what the network sees; score or probs; axis of the embedding

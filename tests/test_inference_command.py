@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import assert_refused, files_in, run_here
 from PIL import Image
 
 import inference
 from common.checkpoint import read_checkpoint, save_checkpoint
-from common.masks import decode_rle
-from common.results import OverlayWriter, write_label_map
-from common.video import find_videos
-from common.vos_dataset import read_label_map
+from tests.support.commands import assert_refused, files_in, run_here
+from tracking.output import OverlayWriter
+from video.images import read_label_map, write_label_map
+from video.reader import find_videos
+from video.rle import decode_rle
 
 SIZE = (37, 53)  # (H, W), nothing that a stride divides
 

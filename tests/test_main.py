@@ -12,17 +12,17 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from commands import ROOT, TINY, assert_refused, files_in, run_apart, run_here
-from fake_system import FakeCriterion
 from PIL import Image
 
 import inference
 import main
-from common import synthetic
 from common.checkpoint import read_checkpoint
 from common.config import has_default
-from common.train_config import TrainConfig
-from common.vos_dataset import VOSFolder
+from tests.support.commands import ROOT, TINY, assert_refused, files_in, run_apart, run_here
+from tests.support.fake_system import FakeCriterion
+from training.config import TrainConfig
+from video import synthetic
+from video.annotated import VOSFolder
 
 # The two command lines of the project's first description, word for word.
 RECOMMENDED = """--enable_clearml --project_name VITA_TCOVIS_Project --dataset_root ./dataset --epochs 20

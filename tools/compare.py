@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from common.errors import UserError
-from common.score_report import Report, Scores
+from scoring.report import Report, Scores
 
 LEADING = ("J&F-Mean", "J&F", "HOTA")  # the numbers that videos are ordered by, where they have them
 

@@ -15,15 +15,21 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
-from common.davis_protocols import MAX_PROPOSALS, list_folders_of, listed_sequences
 from common.errors import UserError
-from common.files import atomic_folder, atomic_write
-from common.mask_folders import ids_in, mask_root
+from common.files import atomic_folder, atomic_write, read_json
 from common.progress import progress
-from common.results import write_label_map
 from common.types import IGNORE
-from common.vos_dataset import FRAME_SUFFIXES, list_files, list_folders, read_header, read_label_map
-from common.ytvis_protocol import read_json
+from scoring.label_folders import mask_root
+from scoring.protocols.davis import MAX_PROPOSALS, list_folders_of, listed_sequences
+from video.images import (
+    FRAME_SUFFIXES,
+    list_files,
+    list_folders,
+    read_header,
+    read_label_map,
+    write_label_map,
+)
+from video.masks import ids_in
 
 IMAGES = ("JPEGImages/480p", "JPEGImages")
 PROPOSALS = range(1, MAX_PROPOSALS + 1)

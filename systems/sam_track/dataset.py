@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.config import option
-from common.transforms import draw, normalise
 from common.types import IGNORE, Clip
-from common.vos_dataset import VOSFolder
 from dataset import compact_labels, draw_good, join
 from systems.sam_track.embedding_cache import file_key
 from systems.sam_track.modules import Templates
+from video.annotated import VOSFolder
+from video.transforms import draw, normalise
 
 RETRIES = 5  # draws of a pair that shows no object twice
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from common.transforms import normalise
+from video.transforms import normalise
 
 Size = tuple[int, int]
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from common.config import option
 from common.errors import UserError
-from common.masks import labels_from_masks, masks_of_prompt
 from common.progress import every
 from common.types import Prompt, Tracks
 from systems.sam_track.images import masks_on_grid, prepare_frame
 from systems.sam_track.modules import SAMTrack
+from video.masks import labels_from_masks, masks_of_prompt
 
 OBJECTS_AT_ONCE = 8  # whose masks are decoded together, which bounds memory
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from common.errors import require
-from common.transforms import draw
 from systems.siammask.crops import TEMPLATE, context_side
+from video.transforms import draw
 
 WIDE = 511  # side of the square around an object from which crops are taken, pixels
 MASK_THRESHOLD = 0.2  # above which a pixel of that square belongs to the object

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import require
-from common.masks import Box, box_window
+from video.masks import Box, box_window
 
 TEMPLATE, SEARCH = 127, 255  # sides of the crops, pixels
 CONTEXT = 0.5  # share of the mean side that is added around a box

@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.config import option
-from common.transforms import draw
 from common.types import IGNORE, Clip
-from common.vos_dataset import Video, VOSFolder
 from dataset import draw_good
 from systems.siammask.augmentation import (
     Box,
@@ -26,6 +24,8 @@ from systems.siammask.augmentation import (
 )
 from systems.siammask.backbones import centred
 from systems.siammask.crops import SEARCH, TEMPLATE
+from video.annotated import Video, VOSFolder
+from video.transforms import draw
 
 SMALL_SEARCH = 143  # side of the search crops that train the refinement, pixels
 TEMPLATE_SHIFT, TEMPLATE_SCALE = 4.0, 0.05

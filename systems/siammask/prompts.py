@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from common.box_prompts import check_box
-from common.masks import Box, masks_from_labels, windows
 from common.types import Prompt
 from systems.siammask.crops import fill_box
+from tracking.boxes import check_box
+from video.masks import Box, masks_from_labels, windows
 
 
 class Named(NamedTuple):

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from common.config import option
 from common.errors import require
-from common.masks import labels_from_masks
-from common.memory import empty
 from common.types import Prompt, Tracks
 from systems.siammask import crops
 from systems.siammask.anchors import STRIDE
@@ -20,6 +18,8 @@ from systems.siammask.folding import inference_copy
 from systems.siammask.modules import Kernels, SiamMask
 from systems.siammask.prompts import Named, read_prompt
 from systems.siammask.selection import choose
+from video.allocate import empty
+from video.masks import labels_from_masks
 
 OBJECTS_AT_ONCE = 16  # whose crops are searched together, which bounds memory
 LEAST_SIDE = 10  # of a tracked box, pixels

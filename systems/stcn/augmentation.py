@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as TF
 
-from common.transforms import draw, resize_frames
+from video.transforms import draw, resize_frames
 
 GROUND = [124.0, 116.0, 104.0]  # the mean of ImageNet, which fills what an affine map uncovers
 BILINEAR, NEAREST = InterpolationMode.BILINEAR, InterpolationMode.NEAREST

@@ -14,12 +14,12 @@ from torch.utils.data import Dataset
 from common.config import option
 from common.distributed import say
 from common.errors import UserError
-from common.transforms import draw, fit_short_side, normalise, resize_frames, resize_labels
 from common.types import IGNORE, Clip
-from common.vos_dataset import Video, VOSFolder, check
 from dataset import collate, compact_labels, draw_good
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
+from video.annotated import Video, VOSFolder, check
+from video.transforms import draw, fit_short_side, normalise, resize_frames, resize_labels
 
 NUM_FRAMES = 3
 RETRIES = 5  # draws of a clip in whose first frame no object is seen

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from common.affinity import read_sparse, top_k_affinity
+from systems.stcn.affinity import read_sparse, top_k_affinity
 
 FIRST_ROOM = 8  # frames; a full memory without a bound, or below it, doubles
 

@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.affinity import memory_terms, query_terms, read_all
 from common.config import option
 from common.errors import UserError
-from common.masks import soft_aggregate
+from systems.stcn.affinity import memory_terms, query_terms, read_all
 from systems.stcn.backbones import Stages, narrow_stages, resnet18_stages, resnet50_stages
 from systems.stcn.blocks import (
     FeatureFusionBlock,
@@ -26,6 +25,7 @@ from systems.stcn.blocks import (
     upsample,
 )
 from systems.stcn.start import KEY_WEIGHTS, VALUE_WEIGHTS, load_resnet, start_weights
+from video.masks import soft_aggregate
 
 
 def others_of(masks: Tensor) -> Tensor:

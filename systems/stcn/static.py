@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from common.transforms import normalise
 from common.types import Clip
-from common.vos_dataset import FRAME_SUFFIXES, natural_key, read_frame, read_header, read_label_map
 from dataset import collate
 from systems.stcn.augmentation import vary_image
+from video.images import FRAME_SUFFIXES, natural_key, read_frame, read_header, read_label_map
+from video.transforms import normalise
 
 FIVEFOLD = ("BIG", "HRSOD")  # folders of fine masks, which count five times, as published
 

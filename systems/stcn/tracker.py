@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.affinity import memory_terms, query_terms
 from common.config import option
 from common.errors import UserError
-from common.masks import masks_of_prompt, pad_around, soft_aggregate
-from common.transforms import normalise
 from common.types import Prompt, Tracks
+from systems.stcn.affinity import memory_terms, query_terms
 from systems.stcn.memory import MemoryBank
 from systems.stcn.modules import STCN, KeyFeatures, others_of
+from video.masks import masks_of_prompt, pad_around, soft_aggregate
+from video.transforms import normalise
 
 OBJECTS_AT_ONCE = 8  # whose masks are decoded together, which bounds memory
 

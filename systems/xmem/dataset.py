@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from common.config import option
-from common.transforms import draw
 from systems.stcn.dataset import STCNDataset
+from video.transforms import draw
 
 
 def nearby_places(length: int, max_jump: int, count: int) -> list[int]:

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from common.affinity import (
+from common.config import option
+from common.errors import UserError
+from systems.stcn.affinity import (
     anisotropic_memory_terms,
     anisotropic_query_terms,
     keys_of_terms,
@@ -20,8 +22,6 @@ from common.affinity import (
     similarity,
     top_k_affinity,
 )
-from common.config import option
-from common.errors import UserError
 from systems.stcn.memory import FIRST_ROOM, chosen_values
 
 NEW_LIFE = 1e-7  # of an element that was never read, so that its usage is 0, as published

@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.affinity import anisotropic_memory_terms, anisotropic_query_terms, read_all
 from common.config import option
 from common.errors import UserError
-from common.masks import soft_aggregate
 from systems.stcn import modules as stcn
+from systems.stcn.affinity import anisotropic_memory_terms, anisotropic_query_terms, read_all
 from systems.stcn.backbones import Stages, narrow_stages, resnet18_stages, resnet50_stages
 from systems.stcn.blocks import FeatureFusionBlock, UpsampleBlock, over_objects, parts_of_objects, upsample
 from systems.stcn.modules import KeyEncoder, MemoryNetwork, others_of
 from systems.xmem.blocks import HiddenReinforcer, HiddenUpdater
+from video.masks import soft_aggregate
 
 
 class KeyFeatures(NamedTuple):

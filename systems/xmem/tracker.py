@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.affinity import anisotropic_memory_terms, anisotropic_query_terms
 from common.config import option
-from common.masks import soft_aggregate
+from systems.stcn.affinity import anisotropic_memory_terms, anisotropic_query_terms
 from systems.stcn.tracker import OBJECTS_AT_ONCE, STCNTracker
 from systems.xmem.memory import MemoryBank
 from systems.xmem.modules import KeyFeatures, XMem
+from video.masks import soft_aggregate
 
 
 class XMemTracker(STCNTracker):

@@ -1,0 +1,1 @@
+"""Scores of the field, exactly as their official programs have them."""

@@ -1,0 +1,44 @@
+"""J and F of every object of a video against every result, frame by frame, whoever is there when."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from common.types import IGNORE
+from scoring.jf import pairwise_jf
+from video.masks import ids_in
+
+NOBODY = 1 << 16  # an id that no label map of 8 or 16 bits can hold
+
+
+class JFTable:
+    """Takes the frames of one video in order; memory is flat in pixels.
+
+    objects, results: the ids seen so far, in the order in which they came
+    The last row and the last column of each frame are an object and a result that are never there: whoever
+    comes later has their scores until then.
+    """
+
+    def __init__(self) -> None:
+        self.objects: list[int] = []
+        self.results: list[int] = []
+        self._frames: list[np.ndarray] = []  # (2, K+1, N+1) J and F, K and N as they were then
+
+    def add(self, truth: np.ndarray, result: np.ndarray, void: np.ndarray | None = None) -> None:
+        """Take the next frame, two (H, W) label maps; 255 is no object, and where `void` neither counts."""
+        self.objects += [i for i in ids_in(truth) if i != IGNORE and i not in self.objects]
+        self.results += [j for j in ids_in(result) if j not in self.results]
+        ids = [*self.objects, NOBODY], [*self.results, NOBODY]
+        self._frames.append(np.stack(pairwise_jf(truth, result, *ids, void)))
+
+    def scores(self, objects: Sequence[int], results: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """J and F, each (T, K, N) float64, of the ids asked for; one that never came has empty masks."""
+        K, N = len(self.objects), len(self.results)
+        rows = [self.objects.index(i) if i in self.objects else K for i in objects]
+        columns = [self.results.index(j) if j in self.results else N for j in results]
+        frames = [
+            np.pad(frame, [(0, 0), (0, K + 1 - frame.shape[1]), (0, N + 1 - frame.shape[2])], mode="edge")
+            for frame in self._frames
+        ]
+        J, F = np.stack(frames, axis=1)[:, :, rows][..., columns]
+        return J, F

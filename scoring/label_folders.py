@@ -1,0 +1,82 @@
+"""Folders of label maps, <video>/<frame>.png: true masks and results side by side, one video at a time."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from common.errors import UserError
+from video.images import list_files, list_folders, read_label_map
+
+
+class VideoPair(NamedTuple):
+    """One video: its name, the folder of its true label maps, and the folder of its results."""
+
+    name: str
+    truth: Path
+    result: Path
+
+
+def mask_root(root: Path, folders: Iterable[str] = ("Annotations/480p", "Annotations")) -> Path:
+    """The folder of <video>/<frame>.png: the first of `folders` below a data set's root, or the root itself.
+
+    Raises UserError where there is no such root, or it is a file.
+    """
+    if not root.is_dir():
+        trouble = f"{root} is a file" if root.is_file() else f"there is no folder {root}"
+        raise UserError(f"{trouble}: give a folder of <video>/<frame>.png, or one with Annotations")
+    return next((root / folder for folder in folders if (root / folder).is_dir()), root)
+
+
+def video_pairs(results: Path, annotations: Path, names: list[str] | None = None) -> list[VideoPair]:
+    """The videos to score: those named, or all in `annotations`; both roots as `mask_root` returns them.
+
+    Raises UserError where there is no video, or one has no true masks or no results.
+    """
+    names = list_folders(annotations) if names is None else names
+    if not names:
+        raise UserError(f"{annotations} holds no videos: put the label maps of each into a folder of its own")
+    for name in names:
+        if not (annotations / name).is_dir():
+            raise UserError(f"there is no folder {annotations / name} with the true masks of {name}")
+        if not (results / name).is_dir():
+            raise UserError(f"there is no folder {results / name}: add the results of {name}")
+    return [VideoPair(name, annotations / name, results / name) for name in names]
+
+
+def videos_without_truth(results: Path, annotations: Path) -> list[str]:
+    """A warning for each video of label maps in `results` that `annotations` lack: no protocol scores it.
+
+    Both are roots as `mask_root` returns them.
+    """
+    names = [name for name in list_folders(results) if not (annotations / name).is_dir()]
+    there = [name for name in names if next((results / name).rglob("*.png"), None)]
+    return [f"{results / name} is not scored: there are no true masks of {name}" for name in there]
+
+
+def true_masks(folder: Path) -> list[Path]:
+    """The label maps of one video in the order of its frames; UserError where there are none."""
+    paths = list_files(folder, {".png"})
+    if not paths:
+        raise UserError(f"{folder} holds no .png label maps: add the true masks")
+    return paths
+
+
+def read_pair(truth_path: Path, result_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The (H, W) label maps of truth and result; UserError where the result is missing or of another size."""
+    if not result_path.is_file():
+        raise UserError(f"{result_path} is missing: every frame of {truth_path.parent} needs a result")
+    truth, result = read_label_map(truth_path), read_label_map(result_path)
+    if truth.shape != result.shape:
+        (H, W), (true_H, true_W) = result.shape, truth.shape
+        raise UserError(
+            f"{result_path} is {W}x{H}, but {truth_path} is {true_W}x{true_H}: write it at that size"
+        )
+    return truth, result
+
+
+def read_pairs(paths: Iterable[Path], result_folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read one true label map after the other, each with the result of the same file name."""
+    for path in paths:
+        yield read_pair(path, result_folder / path.name)

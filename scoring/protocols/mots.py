@@ -1,0 +1,99 @@
+"""The table of scoring protocols for folders and files of results: those of the field, and our own.
+
+Each takes (results, annotations, **options) and returns the report of `score_report`, in the names and units
+of the official program. UserError names the file at fault.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from common.parallel import score_each
+from common.types import IGNORE
+from scoring.jf import pairwise_overlap, slots_of
+from scoring.label_folders import (
+    VideoPair,
+    mask_root,
+    read_pairs,
+    true_masks,
+    video_pairs,
+    videos_without_truth,
+)
+from scoring.protocols.mots_tools import MotsToolsAccumulator, MotsToolsCounts
+from scoring.report import Report, Scores, make_report
+from scoring.tracking_scores import TrackingAccumulator, TrackingScore, outside_ignored
+from video.masks import ids_in
+
+MOTS_IGNORE = 10_000  # the id of regions to ignore in a 16-bit MOTS annotation
+
+
+def _mots_frames(pair: VideoPair) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """For each frame (K,) true ids, (N,) result ids, their (K, N) IoU, and (N,) the ignored share of each."""
+    for truth, result in read_pairs(true_masks(pair.truth), pair.result):
+        ignored = truth == (MOTS_IGNORE if truth.dtype.itemsize > 1 else IGNORE)
+        maps = np.where(ignored, 0, truth), result
+        truth_ids, result_ids = (np.array(ids_in(labels), dtype=np.int64) for labels in maps)
+        result_slots, N = slots_of(result, result_ids), len(result_ids)
+        overlap = pairwise_overlap(slots_of(truth, truth_ids), result_slots, len(truth_ids), N)
+        ignored_pixels = np.bincount(result_slots[ignored], minlength=N + 1)[1:]
+        yield truth_ids, result_ids, overlap.iou, ignored_pixels / overlap.prediction_area
+
+
+def score_by_trackeval(pair: VideoPair) -> tuple[TrackingScore, Scores]:
+    """TrackEval's counts of a video, and its entry in the report."""
+    accumulator = TrackingAccumulator()
+    for truth_ids, result_ids, iou, ignored_share in _mots_frames(pair):
+        kept = outside_ignored(iou, ignored_share)
+        accumulator.add(truth_ids, result_ids[kept], iou[:, kept])
+    score = accumulator.score()
+    frames = [path.stem for path in true_masks(pair.truth)]
+    switches = [{**s._asdict(), "frame": frames[s.frame]} for s in score.clear.switches]
+    return score, {**_mots_summary(score), "switches": switches}
+
+
+def score_by_mots_tools(pair: VideoPair) -> tuple[MotsToolsCounts, Scores]:
+    """The counts of mots_tools of a video, and its entry in the report."""
+    accumulator = MotsToolsAccumulator()
+    for frame in _mots_frames(pair):
+        accumulator.add(*frame)
+    return accumulator.score(), accumulator.score().scores()
+
+
+def _mots_summary(score: TrackingScore) -> Scores:
+    hota, clear = score.hota.scores(), score.clear.scores()
+    per_alpha = {name: hota[name].tolist() for name in ("HOTA", "DetA", "AssA", "LocA")}
+    return {
+        **{name: float(np.mean(values)) for name, values in per_alpha.items()},
+        "IDF1": score.identity.scores()["IDF1"],
+        "IDSW": clear["IDSW"],
+        "MOTSA": clear["MOTA"],
+        "sMOTSA": clear["sMOTA"],
+        "MOTSP": clear["MOTP"],
+        "Frag": clear["Frag"],
+        "per_alpha": per_alpha,
+        "Count": score.size.scores(),
+    }
+
+
+def mots(results: Path, annotations: Path, *, definition: str = "trackeval", num_workers: int = 0) -> Report:
+    """MOTS on label maps of 8 or 16 bits, in fractions of 1; all ids are of one class.
+
+    definition: trackeval: HOTA, IDF1 and the MOTSA family, and each video lists its id switches (frame, true
+    object, old and new id); mots_tools: the MOTSA family as the first program had it, which matches above an
+    IoU of 0.5, not at it, and counts fragments in another way
+    Regions to ignore are the pixels of id 10000 in a 16-bit annotation and 255 in one of 8 bits.
+    """
+    definitions = {
+        "trackeval": (score_by_trackeval, TrackingScore.total, _mots_summary),
+        "mots_tools": (score_by_mots_tools, MotsToolsCounts.total, MotsToolsCounts.scores),
+    }
+    if definition not in definitions:
+        raise UserError(f"unknown definition {definition}: choose among {', '.join(definitions)}")
+    score, combine, summarise = definitions[definition]
+    pairs = video_pairs(mask_root(results), mask_root(annotations))
+    counts, entries = zip(*score_each(score, pairs, num_workers=num_workers), strict=True)
+    videos = {pair.name: entry for pair, entry in zip(pairs, entries, strict=True)}
+    warnings = videos_without_truth(mask_root(results), mask_root(annotations))
+    return make_report("mots", summarise(combine(counts)), videos, warnings, definition=definition)

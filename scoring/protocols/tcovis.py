@@ -1,0 +1,91 @@
+"""Our own protocol: the numbers of metrics.json for a folder of results."""
+
+from functools import partial
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import read_json
+from common.parallel import score_each
+from common.types import IGNORE
+from scoring.label_folders import (
+    VideoPair,
+    mask_root,
+    read_pair,
+    true_masks,
+    video_pairs,
+    videos_without_truth,
+)
+from scoring.report import Report, make_report, name_ids
+from scoring.tracker_scores import AP_NAMES, VideoScore, VideoScorer, summarise
+from video.annotated import read_categories
+from video.images import list_files, list_folders
+from video.masks import ids_in
+
+
+def _tcovis_video(
+    pair: VideoPair, video_id: int, categories: dict[int, int] | None, prompted: bool, meta: Path
+) -> VideoScore:
+    """Score the annotated frames of a video; a prompted system was given each object on its first one.
+
+    meta: the file of the categories, for the UserError where it lacks one
+    """
+    scorer = VideoScorer(prompted, video_id, categories)
+    places = {path.name: place for place, path in enumerate(list_files(pair.result, {".png"}))}
+    seen: set[int] = set()
+    for path in true_masks(pair.truth):
+        truth, result = read_pair(path, pair.result / path.name)
+        new = {*ids_in(truth)} - {IGNORE} - seen
+        if lacking := new - (new if categories is None else categories.keys()):
+            raise UserError(f"{meta} lacks the category of {name_ids(lacking)} of video {pair.name}: add it")
+        scorer.add(truth, result, new if prompted else frozenset(), places[path.name])
+        seen |= new
+    return scorer.result()
+
+
+def _category_ids(results: Path, annotations: Path, names: list[str]) -> list[dict[int, int]]:
+    """For each video {object: the id that results.json gives its category of meta.json}.
+
+    The ids are those of categories.json beside the results, {id: name}; a category that it lacks gets an id
+    of its own, which no result has.
+    """
+    path = results / "categories.json"
+    content = read_json(path) if path.is_file() else {}
+    try:
+        ids = {name: int(number) for number, name in content.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f'{path} has not the form {{"1": "cat", ...}} ({error}): write it anew') from error
+    named = read_categories(annotations / "meta.json")
+    for category in sorted({category for objects in named.values() for category in objects.values()}):
+        ids.setdefault(category, len(ids) + 1)
+    return [{i: ids[category] for i, category in named.get(name, {}).items()} for name in names]
+
+
+def tcovis(
+    results: Path,
+    annotations: Path,
+    *,
+    prompted: bool = False,
+    use_categories: bool = False,
+    num_workers: int = 0,
+) -> Report:
+    """The numbers of metrics.json, in percent, for a folder of inference.py; AP comes from its results.json.
+
+    prompted: whether the system was given each object on its first annotated frame
+    use_categories: whether AP tells the categories of meta.json in `annotations` apart
+    """
+    masks = mask_root(results)
+    pairs = video_pairs(masks, mask_root(annotations))
+    ranks = {name: rank for rank, name in enumerate(list_folders(masks), start=1)}
+    names = [pair.name for pair in pairs]
+    categories = _category_ids(masks.parent, annotations, names) if use_categories else [None] * len(pairs)
+    score = partial(_tcovis_video, prompted=prompted, meta=annotations / "meta.json")
+    scores = score_each(score, pairs, [ranks[name] for name in names], categories, num_workers=num_workers)
+    videos = {}
+    for name, one in zip(names, scores, strict=True):
+        numbers = summarise([one])
+        videos[name] = {key: value for key, value in numbers.items() if key not in (*AP_NAMES, "videos")}
+    warnings, path = videos_without_truth(masks, mask_root(annotations)), masks.parent / "results.json"
+    if not path.is_file():
+        warnings.append(f"AP is skipped: there is no {path}")
+    overall = summarise(scores, read_json(path) if path.is_file() else None, str(path))
+    return make_report("tcovis", overall, videos, warnings)

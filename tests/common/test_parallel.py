@@ -1,0 +1,106 @@
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from common.parallel import BackgroundWriter, prefetch
+
+
+class Source:
+    """Counts how many of its items were fetched, and notes that it was closed."""
+
+    def __init__(self, length: int, error: Exception | None = None):
+        self.length, self.error = length, error
+        self.fetched, self.closed, self.thread = 0, False, None
+
+    def __iter__(self) -> Iterator[int]:
+        self.thread = threading.current_thread()
+        for item in range(self.length):
+            self.fetched += 1
+            yield item
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("length", [0, 1, 10])
+def test_prefetch_yields_every_item_in_order_from_another_thread(length: int, depth: int):
+    source = Source(length)
+    assert list(prefetch(source, depth)) == list(range(length))
+    assert source.thread is not threading.current_thread() and not source.thread.is_alive() and source.closed
+
+
+def test_prefetch_raises_the_exception_after_the_items_before_it():
+    items, error = [], ValueError("the fourth is bad")
+    with pytest.raises(ValueError) as caught:
+        for item in prefetch(Source(3, error), depth=1):
+            items.append(item)
+    assert items == [0, 1, 2] and caught.value is error
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_prefetch_stops_its_thread_when_the_consumer_stops(depth: int):
+    source = Source(1_000_000)
+    items = prefetch(source, depth)
+    assert [next(items), next(items)] == [0, 1]
+    items.close()
+    assert not source.thread.is_alive() and source.closed
+    assert source.fetched <= 2 + depth + 2  # the queue, and the items in flight
+
+
+def test_prefetch_closes_a_generator_that_holds_a_resource():
+    released = []
+
+    def generate() -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            released.append(True)
+
+    items = prefetch(generate(), depth=2)
+    next(items)
+    items.close()
+    assert released == [True]
+
+
+def test_calls_run_in_order_in_one_other_thread():
+    calls = []
+    with BackgroundWriter(depth=2) as writer:
+        for number in range(50):
+            writer.submit(lambda *args: calls.append((*args, threading.current_thread())), number)
+    assert [number for number, _ in calls] == list(range(50))
+    assert len({thread for _, thread in calls} - {threading.current_thread()}) == 1
+
+
+def test_the_first_failure_is_raised_once_and_the_later_calls_are_dropped():
+    calls = []
+
+    def fail() -> None:
+        raise OSError("disk full")
+
+    writer = BackgroundWriter(depth=8)
+    writer.submit(fail)
+    with pytest.raises(OSError, match="disk full"):
+        for number in range(1000):  # never blocks, although the calls do not run
+            writer.submit(calls.append, number)
+        writer.close()
+    writer.close()
+    assert calls == []
+
+
+def test_an_exception_in_the_block_goes_on_and_drops_pending_calls():
+    calls, gate = [], threading.Event()
+
+    def fail_late() -> None:
+        gate.wait()
+        raise OSError("disk full")
+
+    with pytest.raises(KeyboardInterrupt), BackgroundWriter(depth=8) as writer:
+        writer.submit(fail_late)
+        writer.submit(calls.append, 1)
+        gate.set()
+        raise KeyboardInterrupt
+    assert calls == [] and not writer._thread.is_alive()

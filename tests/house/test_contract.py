@@ -1,0 +1,313 @@
+"""What every system must do, and a fake prompted one with them, which is added by rows in tables alone.
+
+A new system joins by its row in SYSTEMS, and by flags here that make it small.
+"""
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import inference
+import main
+from common.checkpoint import load_network, save_checkpoint
+from common.types import Clip, Prompt, Tracker, Tracks
+from dataset import make_loader
+from tests.support.commands import TINY, files_in, run_here
+from tracking.loop import track_video
+from video.annotated import VOSFolder
+from video.images import read_label_map
+
+SIAMMASK = "--backbone narrow --backbone_weights none --min_area 16".split()
+STCN = """--backbone narrow --backbone_weights none --value_weights none --key_dim 8 --value_dim 16
+--crop_size 32 --short_side -1""".split()
+XMEM = [*STCN, *"--decoder_dim 16 --hidden_dim 8 --clip_length 4 --min_mid_term_frames 1".split()]
+XMEM += "--max_mid_term_frames 2 --mem_every 1 --num_prototypes 4 --max_long_term_elements 6".split()
+SAM_TRACK = """--train_encoder --image_size 32 --patch_size 8 --embed_dim 16 --depth 2 --num_heads 2
+--window_size 3 --global_blocks 1 --out_dim 16 --decoder_heads 2 --decoder_mlp_dim 32""".split()
+SMALL = {
+    "vita_tcovis": [*TINY, "--birth_score", "0.3"],
+    "stcn": STCN,
+    "xmem": XMEM,
+    "siammask": SIAMMASK,
+    "sam_track": SAM_TRACK,
+    "fake": [],
+}
+PROMPTED = [*(name for name, parts in main.SYSTEMS.items() if parts.tracker.needs_prompt), "fake"]
+
+
+class Built(NamedTuple):
+    """A system with random weights, and a function that makes its clips."""
+
+    name: str
+    configs: dict[str, Any]
+    network: nn.Module
+    criterion: nn.Module
+    tracker: Tracker
+    clips: Callable[[], Clip]
+
+
+@pytest.fixture(params=[*main.SYSTEMS, "fake"])
+def system(request, fake_system, small_data) -> Built:
+    parts, name = main.SYSTEMS[request.param], request.param
+    args, _ = main.parse_args(["--system", name, *SMALL.get(name, [])])
+    configs = parts.configs(args)
+    torch.manual_seed(0)
+    network, criterion = parts.network(configs["network"]), parts.criterion(configs["criterion"])
+    tracker = parts.tracker(network.eval(), configs["tracker"])
+
+    def clips() -> Clip:
+        data = parts.make_dataset(VOSFolder(small_data / "train"), configs["data"], training=True)
+        return next(iter(make_loader(data, [[(0, 0), (0, 1)]], num_workers=0, pin_memory=False)))
+
+    return Built(name, configs, network, criterion, tracker, clips)
+
+
+def without_objects(clip: Clip) -> Clip:
+    none = clip.ids[:, :0]
+    return dataclasses.replace(clip, labels=torch.zeros_like(clip.labels), ids=none, classes=none)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested dicts, lists and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(part)
+
+
+def make_video(height: int, width: int, count: int = 4) -> list[tuple[str, Tensor]]:
+    """Noise with a bright square that moves to the right."""
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 90, (count, 3, height, width), generator=generator, dtype=torch.uint8)
+    for t in range(count):
+        frames[t, 0, 4:20, 2 + t : 18 + t] = 250
+    return [(f"{t:05d}", frame) for t, frame in enumerate(frames)]
+
+
+def prompt_at(frame: str, ids: dict[int, slice], size: tuple[int, int]) -> Callable:
+    """A prompt on one frame only: a label map with a band of rows for each id."""
+    labels = torch.zeros(size, dtype=torch.int64)
+    for track, rows in ids.items():
+        labels[rows] = track
+    return lambda name, _: Prompt(labels.clone()) if name == frame else None
+
+
+def run(tracker: Tracker, video: list, prompt_of: Callable | None = None) -> list[Tracks]:
+    return [tracks for _, _, tracks, _ in track_video(tracker, "video", video, prompt_of)]
+
+
+def first_frame(size: tuple[int, int]) -> Callable:
+    return prompt_at("00000", {5: slice(4, 20)}, size)
+
+
+def assert_same(left: list[Tracks], right: list[Tracks]) -> None:
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        for item in dataclasses.fields(Tracks):
+            mine, its = getattr(one, item.name), getattr(other, item.name)
+            assert (mine is None and its is None) or torch.equal(mine, its), item.name
+
+
+def assert_legal(tracks: Tracks, height: int, width: int) -> None:
+    K = len(tracks.ids)
+    assert tracks.ids.dtype == tracks.labels.dtype == torch.int64
+    assert (tracks.ids > 0).all() and len(tracks.ids.unique()) == K
+    assert tracks.labels.shape == (height, width)
+    assert set(tracks.labels.unique().tolist()) <= {0, *tracks.ids.tolist()}
+    assert tracks.masks.shape == (K, height, width) and tracks.masks.dtype == torch.float32
+    assert ((tracks.masks >= 0) & (tracks.masks <= 1)).all()
+    assert tracks.scores.shape == (K,) and ((tracks.scores >= 0) & (tracks.scores <= 1)).all()
+    assert tracks.classes is None or tracks.classes.shape == (K,)
+    assert tracks.boxes is None or tracks.boxes.shape == (K, 4, 2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_and_losses_are_finite(system, training):
+    clip = system.clips()
+    outputs = system.network.train(training)(clip.frames, clip.prompt)
+    losses = system.criterion(outputs, clip)
+    assert isinstance(outputs, dict) and len(list(tensors_in(outputs)))
+    assert all(tensor.isfinite().all() for tensor in tensors_in(outputs))
+    assert losses and all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+    assert all(not stat.requires_grad for stat in system.criterion.stats.values())
+
+
+def test_every_trainable_parameter_gets_a_gradient(system):
+    clip = system.clips()
+    objective = main.Objective(system.network, system.criterion).train()
+    sum(objective(clip).values()).backward()
+    lacking = [
+        name
+        for name, parameter in objective.named_parameters()
+        if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
+    ]
+    assert lacking == []
+    assert all(p.grad.isfinite().all() for p in objective.parameters() if p.requires_grad)
+
+
+def test_the_loss_falls_on_one_repeated_clip(system):
+    clip = system.clips()
+    objective = main.Objective(system.network, system.criterion).train()
+    optimizer = torch.optim.Adam(objective.parameters(), 3e-3)
+    totals = []
+    for _ in range(15):
+        loss = sum(objective(clip).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        totals.append(loss.item())
+    assert totals[-1] < 0.8 * totals[0]
+
+
+def test_the_dataset_repeats_itself_and_its_batches_keep_their_size(system):
+    one, other = system.clips(), system.clips()
+    assert one.frames.equal(other.frames) and one.labels.equal(other.labels) and one.names == other.names
+    assert one.labels.shape == (one.frames.shape[0], *one.frames.shape[1:2], *one.frames.shape[3:])
+    assert one.ids.shape == one.classes.shape and (one.ids >= 0).all()
+    if system.name == "fake":
+        assert one.frames.shape == (2, 2, 3, 25, 25)
+
+
+def test_a_saved_network_is_loaded_with_the_same_outputs(system, tmp_path):
+    plain = {role: dataclasses.asdict(config) for role, config in system.configs.items()}
+    weights = system.network.state_dict()
+    checkpoint = {"format": 1, "system": system.name, "config": plain, "model": weights, "ema": None}
+    save_checkpoint(tmp_path / "last.pth", checkpoint)
+    network, config = load_network(tmp_path / "last.pth")
+    assert config == {"system": system.name, **plain}
+    clip = system.clips()
+    with torch.no_grad():
+        pairs = zip(
+            tensors_in(system.network.eval()(clip.frames, clip.prompt)),
+            tensors_in(network(clip.frames, clip.prompt)),
+            strict=True,
+        )
+        assert all(torch.equal(mine, its) for mine, its in pairs)
+
+
+def test_zero_objects_are_legal_in_training(system):
+    clip = without_objects(system.clips())
+    losses = main.Objective(system.network, system.criterion).train()(clip)
+    total = sum(losses.values())
+    total.backward()
+    assert total.isfinite()
+    gradients = [p.grad for p in system.network.parameters() if p.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_the_tracker_keeps_the_protocol(system):
+    assert isinstance(system.tracker, Tracker)
+    assert isinstance(system.tracker.needs_prompt, bool) and 0 <= system.tracker.mask_threshold <= 1
+
+
+@pytest.mark.parametrize("size", [(37, 53), (33, 21), (64, 64)])
+def test_frames_of_odd_sizes_give_tracks_of_those_sizes(system, size):
+    for tracks in run(system.tracker, make_video(*size), first_frame(size)):
+        assert_legal(tracks, *size)
+
+
+def test_a_prompted_id_is_kept_and_a_new_one_may_come_in_mid_video(system):
+    size = (37, 53)
+    first, later = first_frame(size), prompt_at("00002", {9: slice(22, 37)}, size)
+    seen = run(system.tracker, make_video(*size), lambda *at: first(*at) or later(*at))
+    assert 5 in seen[0].ids and 9 in seen[2].ids
+    assert all(9 not in tracks.ids for tracks in seen[:2])
+    if system.tracker.needs_prompt:
+        assert [tracks.ids.tolist() for tracks in seen] == [[5], [5], [5, 9], [5, 9]]
+
+
+@pytest.mark.parametrize("system", PROMPTED, indirect=True)
+def test_an_id_of_boxes_is_as_good_as_one_of_a_mask(system):
+    labels = torch.zeros(37, 53, dtype=torch.int64)
+    labels[4:20, 2:18] = 5
+    by_mask = run(
+        system.tracker, make_video(37, 53), lambda name, _: Prompt(labels) if name[-1] == "0" else None
+    )
+    box = Prompt(boxes={5: (2, 4, 16, 16)})
+    by_box = run(system.tracker, make_video(37, 53), lambda name, _: box if name[-1] == "0" else None)
+    assert by_box[-1].ids.tolist() == by_mask[-1].ids.tolist() == [5]
+    assert all(tracks.labels.any() for tracks in by_box)
+
+
+def test_a_reset_tracker_gives_the_same_result(system):
+    size = (37, 53)
+    video, prompt = make_video(*size), first_frame(size)
+    first = run(system.tracker, video, prompt)
+    assert any(len(tracks.ids) for tracks in first)
+    assert_same(first, run(system.tracker, video, prompt))
+
+
+def test_a_step_leaves_the_network_as_it_was(system):
+    before = {name: value.clone() for name, value in system.network.state_dict().items()}
+    run(system.tracker, make_video(37, 53), first_frame((37, 53)))
+    after = system.network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(value.equal(after[name]) for name, value in before.items())
+
+
+def test_a_tracker_goes_on_from_a_stored_state(system):
+    size = (37, 53)
+    video, prompt = make_video(*size, count=6), first_frame(size)
+    whole = run(system.tracker, video, prompt)
+    system.tracker.reset()
+    parts = [system.tracker.step(frame, prompt(name, frame)) for name, frame in video[:3]]
+    stored = io.BytesIO()
+    torch.save(system.tracker.state_dict(), stored)
+    stored.seek(0)
+    other = main.SYSTEMS[system.name].tracker(system.network, system.configs["tracker"])
+    other.load_state_dict(torch.load(stored, weights_only=True))
+    assert_same(whole, parts + [other.step(frame) for _, frame in video[3:]])
+
+
+def test_a_video_without_any_prompt_is_refused_where_one_is_needed(system):
+    if system.tracker.needs_prompt:
+        with pytest.raises(ValueError, match="video has no prompt"):
+            run(system.tracker, make_video(32, 32))
+    else:
+        assert len(run(system.tracker, make_video(32, 32))) == 4
+
+
+@pytest.mark.parametrize("system", PROMPTED, indirect=True)
+def test_before_its_first_prompt_a_prompted_tracker_sees_background(system):
+    size = (37, 53)
+    nobody = Prompt(torch.zeros(size, dtype=torch.int64))
+    late = prompt_at("00002", {5: slice(4, 20)}, size)
+    seen = run(
+        system.tracker, make_video(*size), lambda *at: late(*at) or (nobody if at[0] == "00000" else None)
+    )
+    for tracks in seen[:2]:
+        assert_legal(tracks, *size)
+        assert len(tracks.ids) == 0 and not tracks.labels.any()
+    assert seen[2].ids.tolist() == [5]
+
+
+def test_a_prompted_system_trains_scores_and_runs_by_rows_in_tables_alone(fake_system, small_data, tmp_path):
+    flags = ["--system", fake_system, "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
+    flags += ["--epochs", 2, "--batch_size", 2, "--num_workers", 0, "--device", "cpu", "--width", 4]
+    trained = run_here(main.main, *flags)
+    metrics = json.loads((trained.run / "metrics.json").read_text())
+    assert metrics["J&F"] > 0 and metrics["cosine_margin"] is None and metrics["videos"] == 2
+    resumed = run_here(main.main, *flags, "--resume", "auto", "--epochs", 3)
+    assert resumed.run == trained.run
+
+    output, valid = tmp_path / "output", small_data / "valid"
+    flags = ["--checkpoint", trained.run / "best.pth", "--video_root", valid, "--output", output]
+    refused = run_here(inference.main, *flags)
+    assert refused.status == 2 and "--prompt_root" in refused.err[0] and not output.exists()
+    assert run_here(inference.main, *flags, "--prompt_root", valid / "Annotations").run == output
+    for mask in files_in(valid / "Annotations"):
+        assert read_label_map(output / "Annotations" / mask).shape == (32, 32)
+
+
+def test_a_network_of_the_fake_system_has_nothing_of_vita_tcovis(fake_system):
+    args, parser = main.parse_args(["--system", fake_system])
+    assert args.width == 8 and args.w_pixel == 1.0 and not hasattr(args, "num_tokens")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--num_tokens", "3"])

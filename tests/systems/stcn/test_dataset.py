@@ -1,0 +1,296 @@
+"""What STCN is trained on: three frames with random jumps, a target and a second object, still images."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from common.errors import UserError
+from common.seeding import seeded
+from dataset import make_loader
+from systems.stcn.augmentation import thin_plate_grid, vary_image, vary_video
+from systems.stcn.dataset import (
+    STCNDataset,
+    choose_targets,
+    davis_videos,
+    frame_spacing,
+    jump_of_epoch,
+    random_places,
+)
+from systems.stcn.static import FIVEFOLD, SoftClip, StillClips, find_pairs, read_mask
+from video.annotated import VOSFolder
+from video.images import write_label_map
+
+CONFIG = STCNDataset.Config(epochs=10, crop_size=32)
+
+
+def write_video(root: Path, name: str, maps: np.ndarray, step: int = 1) -> None:
+    """Frames whose colour is ten times the label, and (T, H, W) label maps, numbered in steps."""
+    for t, labels in enumerate(maps):
+        for kind in ("JPEGImages", "Annotations"):
+            (root / kind / name).mkdir(parents=True, exist_ok=True)
+        frame = np.repeat(labels[..., None] * 10, 3, -1).astype(np.uint8)
+        Image.fromarray(frame).save(root / "JPEGImages" / name / f"{t * step:05d}.png")
+        write_label_map(root / "Annotations" / name / f"{t * step:05d}.png", labels)
+
+
+def maps_of(ids: list[int], frames: int = 6, size: int = 40) -> np.ndarray:
+    """(T, H, W) bands of rows, the first the widest; 0 below them."""
+    labels = np.zeros((frames, size, size), dtype=np.uint8)
+    top = 0
+    for place, track in enumerate(ids):
+        labels[:, top : top + 16 - 5 * place] = track
+        top += 16 - 5 * place
+    return labels
+
+
+@pytest.fixture
+def folder(tmp_path) -> VOSFolder:
+    write_video(tmp_path, "three", maps_of([7, 3, 9]))
+    return VOSFolder(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ frames
+
+
+def test_the_jump_grows_with_training_and_falls_at_its_end():
+    jumps, starts = (5, 10, 15, 20, 25, 5), (0.1, 0.2, 0.3, 0.4, 0.9)
+    found = [jump_of_epoch(jumps, starts, epoch, 20) for epoch in range(20)]
+    assert found == [5] * 2 + [10] * 2 + [15] * 2 + [20] * 2 + [25] * 10 + [5] * 2
+
+
+@pytest.mark.parametrize("length", [3, 4, 5, 9, 60])
+@pytest.mark.parametrize("jump", [1, 5, 25])
+def test_three_places_lie_in_the_video_and_no_further_apart_than_the_jump(length, jump):
+    with seeded(length, jump):
+        drawn = [random_places(length, jump) for _ in range(200)]
+    for places in drawn:
+        assert all(0 <= place < length for place in places)
+        first, second, third = sorted(places)
+        assert places in ([first, second, third], [third, second, first])
+        assert second - first <= jump + 1 and third - second <= jump + 1
+    if length > 2 * jump:
+        assert {places[0] < places[2] for places in drawn} == {True, False}
+        assert len({min(places) for places in drawn}) > (length - jump) // 2  # not the first frames only
+
+
+def test_the_distance_counts_frames_of_the_video_and_not_annotations():
+    assert frame_spacing(["00000", "00005", "00010"]) == 5
+    assert frame_spacing(["00000", "00001", "00002"]) == 1
+    assert frame_spacing(["a", "b"]) == frame_spacing(["00007"]) == 1
+
+
+def test_a_video_that_is_annotated_every_fifth_frame_has_a_fifth_of_the_jump(tmp_path):
+    write_video(tmp_path, "sparse", maps_of([1], frames=20), step=5)
+    data = STCNDataset(VOSFolder(tmp_path), CONFIG, training=True)
+    for seed in range(30):
+        data.seed = seed
+        numbers = sorted(int(name) for _, name in data[0, 0].names[0])
+        assert numbers[2] - numbers[0] <= 2 * (5 + 5)
+
+
+# ------------------------------------------------------------------------------------------------ objects
+
+
+def test_the_largest_objects_are_target_and_second():
+    first = torch.from_numpy(maps_of([7, 3, 9])[0])
+    assert choose_targets(first, "largest", 1) == [7, 3]
+    assert choose_targets(first, "largest", 11 * 40 + 1) == [7]
+    assert choose_targets(torch.zeros(4, 4), "largest", 1) == []
+
+
+def test_random_targets_are_any_two_objects():
+    first = torch.from_numpy(maps_of([7, 3, 9])[0])
+    with seeded(0):
+        drawn = {tuple(choose_targets(first, "random", 1)) for _ in range(100)}
+    assert drawn == {(a, b) for a in (3, 7, 9) for b in (3, 7, 9) if a != b}
+
+
+def test_ignored_pixels_are_no_object():
+    assert choose_targets(torch.full((4, 4), 255), "random", 1) == []
+
+
+def test_a_clip_has_three_frames_two_slots_and_every_other_object_is_background(folder):
+    data = STCNDataset(folder, replace(CONFIG, instance="largest"), training=False)
+    clip = data[0, 0]
+    assert clip.frames.shape == (1, 3, 3, 32, 32) and clip.labels.shape == (1, 3, 32, 32)
+    assert clip.ids.tolist() == [[7, 3]] and set(clip.labels.unique().tolist()) == {0, 1, 2}
+    assert [name for _, name in clip.names[0]] == ["00000", "00002", "00004"]
+
+
+def test_ids_stay_with_their_objects_under_augmentation(folder):
+    data = STCNDataset(folder, CONFIG, training=True)
+    for epoch in range(20):
+        clip = data[epoch, 0]
+        grey = clip.frames[0] * torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+        grey = ((grey + torch.tensor([0.485, 0.456, 0.406])[:, None, None]) * 255).mean(1)
+        for slot, track in enumerate(clip.ids[0].tolist(), start=1):
+            inside = clip.labels[0] == slot
+            assert inside[0].any()  # seen in the first frame
+            if inside[0].sum() > 30:
+                assert grey[0][inside[0]].median().item() == pytest.approx(
+                    10 * track, abs=0.2 * 10 * track + 8
+                )
+
+
+def test_a_clip_repeats_itself_and_epochs_differ(folder):
+    data = STCNDataset(folder, CONFIG, training=True, seed=3)
+    assert data[1, 0].frames.equal(data[1, 0].frames) and not data[1, 0].frames.equal(data[2, 0].frames)
+
+
+def test_a_video_without_objects_gives_a_clip_without_slots(tmp_path):
+    write_video(tmp_path, "nothing", maps_of([]))
+    write_video(tmp_path, "one", maps_of([4]))
+    data = STCNDataset(VOSFolder(tmp_path), CONFIG, training=True)
+    batch = next(iter(make_loader(data, [[(0, 0), (0, 1)]], num_workers=0, pin_memory=False)))
+    assert batch.ids.tolist() == [[0], [4]] and not batch.labels[0].any() and batch.prompt.shape[1] == 1
+
+
+def test_short_videos_are_left_out_and_nothing_else_is_an_error(tmp_path, folder):
+    write_video(tmp_path, "short", maps_of([1], frames=2))
+    data = STCNDataset(VOSFolder(tmp_path), CONFIG, training=True)
+    assert [video.name for video in data.videos] == ["three"]
+    shutil.rmtree(tmp_path / "JPEGImages" / "three")
+    shutil.rmtree(tmp_path / "Annotations" / "three")
+    with pytest.raises(UserError, match="no video with 3 annotated frames"):
+        STCNDataset(VOSFolder(tmp_path), CONFIG, training=True)
+
+
+def test_davis_joins_five_times_with_its_training_videos_only(tmp_path, folder):
+    for name in ("bear", "bus", "dogs"):
+        write_video(tmp_path / "davis", name, maps_of([1]))
+    (tmp_path / "davis" / "ImageSets" / "2017").mkdir(parents=True)
+    (tmp_path / "davis" / "ImageSets" / "2017" / "train.txt").write_text("bear\nbus\n")
+    assert [v.name for v in davis_videos(tmp_path / "davis", skip_bad=False)] == ["bear", "bus"]
+    config = replace(CONFIG, davis_root=str(tmp_path / "davis"), clips_per_video=2)
+    names = [video.name for video in STCNDataset(folder, config, training=True).videos]
+    assert {name: names.count(name) for name in names} == {"three": 2, "bear": 10, "bus": 10}
+
+
+def test_what_is_wrong_with_davis_is_told(tmp_path, capsys):
+    for name in ("bear", "bus"):
+        write_video(tmp_path, name, maps_of([1]))
+    broken = tmp_path / "Annotations" / "bus" / "00002.png"
+    broken.write_bytes(b"junk")
+    videos = davis_videos(tmp_path, skip_bad=True)
+    assert [len(video.annotated) for video in videos] == [6, 5] and str(broken) in capsys.readouterr().out
+    (tmp_path / "ImageSets" / "2017").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "2017" / "train.txt").write_text("boat\n")
+    with pytest.raises(UserError, match=r"--davis_root .* holds no video that .*train\.txt names"):
+        davis_videos(tmp_path, skip_bad=False)
+    with pytest.raises(UserError, match=r"--davis_root .*absent: no such folder"):
+        davis_videos(tmp_path / "absent", skip_bad=False)
+
+
+def test_frames_and_labels_move_together():
+    labels = torch.from_numpy(maps_of([1, 2], frames=3))
+    frames = (labels * 100)[:, None].expand(-1, 3, -1, -1).contiguous()
+    for seed in range(10):
+        with seeded(seed):
+            moved, new = vary_video(frames, labels, 48, min_crop=0.4, degrees=15.0, shear=10.0)
+        assert moved.shape == (3, 3, 48, 48) and new.shape == (3, 48, 48) and new.max() <= 2
+        inside = torch.nn.functional.max_pool2d((new != new.roll(1, -2)).float()[:, None], 7, 1, 3)[:, 0] == 0
+        for label in (1, 2):
+            seen = inside & (new == label)
+            if seen.sum() > 20:
+                assert moved.float().mean(1)[seen].median().item() == pytest.approx(100 * label, abs=25)
+
+
+# ----------------------------------------------------------------------------------------- still images
+
+
+def write_pair(image: Path, mask: Path, grey: np.ndarray) -> None:
+    for path, picture in ((image, np.repeat(grey[..., None], 3, -1)), (mask, grey)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+
+
+@pytest.fixture
+def disc() -> np.ndarray:
+    y, x = np.mgrid[:60, :80]
+    return ((y - 30) ** 2 + (x - 40) ** 2 < 400).astype(np.uint8) * 255
+
+
+def test_pairs_are_found_side_by_side_and_in_two_folders(tmp_path, disc):
+    for name in ("b/2", "b/10", "BIG_small/1"):
+        write_pair(tmp_path / "one" / f"{name}.jpg", tmp_path / "one" / f"{name}.png", disc)
+    (tmp_path / "one" / "alone.jpg").write_bytes(b"")
+    found = [image.relative_to(tmp_path / "one").as_posix() for image, _ in find_pairs(tmp_path / "one")]
+    assert found[:3] == ["BIG_small/1.jpg", "b/2.jpg", "b/10.jpg"] and found[3:] == ["BIG_small/1.jpg"] * 4
+    assert FIVEFOLD[0] == "BIG"
+    write_pair(tmp_path / "two" / "images" / "x.png", tmp_path / "two" / "masks" / "x.png", disc)
+    ((image, mask),) = find_pairs(tmp_path / "two")
+    assert (image.parent.name, mask.parent.name) == ("images", "masks")
+    for name in ("BIG/y", "BIG_x"):
+        image, mask = (tmp_path / "two" / kind / name for kind in ("images", "masks"))
+        write_pair(image.with_suffix(".jpg"), mask.with_suffix(".png"), disc)
+    found = [image.name for image, _ in find_pairs(tmp_path / "two")]
+    assert [found.count(name) for name in ("y.jpg", "BIG_x.jpg", "x.png")] == [5, 1, 1]
+
+
+def test_a_folder_without_pairs_or_no_folder_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no image with a mask"):
+        StillClips(tmp_path / "empty", 32, 3)
+    with pytest.raises(UserError, match="no such folder"):
+        StillClips(tmp_path / "absent", 32, 3)
+
+
+def test_masks_are_read_from_grey_and_from_palette_files(tmp_path, disc):
+    soft = (disc // 255 * np.linspace(1, 200, 80).astype(np.uint8)[None]).astype(np.uint8)
+    write_pair(tmp_path / "a.jpg", tmp_path / "a.png", soft)
+    grey = read_mask(tmp_path / "a.png")
+    assert grey.shape == (1, 60, 80) and grey.max() == 1 and 0.2 < grey[0, 30, 30] < 0.8
+    write_label_map(tmp_path / "p.png", disc // 255 * 4)
+    assert read_mask(tmp_path / "p.png").equal(torch.from_numpy(disc > 0).float()[None])
+    white_ground = Image.fromarray(disc // 255)
+    white_ground.putpalette([255, 255, 255, 0, 0, 0])
+    white_ground.save(tmp_path / "p.png")
+    assert read_mask(tmp_path / "p.png").equal(torch.from_numpy(disc > 0).float()[None])
+
+
+def test_an_image_becomes_a_clip_with_a_soft_first_mask(tmp_path, disc, folder):
+    write_pair(tmp_path / "stills" / "a.jpg", tmp_path / "stills" / "a.png", disc)
+    data = STCNDataset(folder, replace(CONFIG, static_root=str(tmp_path / "stills")), training=True)
+    clip = data.collate([data[0, 0], data[1, 0]])
+    assert isinstance(clip, SoftClip) and clip.frames.shape == (2, 3, 3, 32, 32) and len(data) == 1
+    assert clip.prompt.shape == (2, 1, 32, 32) and ((clip.prompt > 0.05) & (clip.prompt < 0.95)).any()
+    assert (clip.labels[:, 0] == 1).equal(clip.prompt[:, 0] > 0.5)
+    assert not clip.labels[0, 0].equal(clip.labels[0, 1])  # every frame is warped anew
+    held_out = STCNDataset(folder, replace(CONFIG, static_root=str(tmp_path / "stills")), training=False)
+    assert held_out[0, 0].names[0][0][0] == "three"
+
+
+def test_a_mask_of_another_size_is_named(tmp_path, disc):
+    write_pair(tmp_path / "a.jpg", tmp_path / "a.png", disc)
+    Image.fromarray(disc[:50]).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png is 80x50 but its image is 80x60"):
+        StillClips(tmp_path, 32, 3).draw(0)
+
+
+def test_a_warped_image_stays_under_its_mask(disc):
+    mask = torch.from_numpy(disc / 255).float()[None]
+    frame = torch.from_numpy(disc)[None].expand(3, -1, -1) // 255 * 200
+    for seed in range(10):
+        with seeded(seed):
+            frames, masks = vary_image(frame.contiguous(), mask, 48, 3)
+        sure = masks > 0.9
+        assert sure.sum() > 100 and frames.float().mean(1, keepdim=True)[sure].median() > 150
+
+
+def test_a_thin_plate_spline_moves_its_points_and_nothing_without_offsets():
+    torch.manual_seed(0)
+    points = torch.rand(12, 2) * 2 - 1
+    still = thin_plate_grid(points, torch.zeros(12, 2), 16, 20)
+    centres = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], (1, 1, 16, 20), align_corners=False)
+    torch.testing.assert_close(still, centres, atol=1e-5, rtol=0)
+    y, x = 5, 9  # a point on the centre of a pixel goes where its offset says
+    points[0] = centres[0, y, x]
+    offsets = torch.zeros(12, 2)
+    offsets[0] = torch.tensor([0.1, -0.05])
+    moved = thin_plate_grid(points, offsets, 16, 20)[0, y, x]
+    torch.testing.assert_close(moved, centres[0, y, x] + offsets[0], atol=2e-3, rtol=0)

@@ -1,0 +1,56 @@
+"""The loss of XMem: dice by hand, perfect answers, empty slots."""
+
+import pytest
+import torch
+
+from systems.stcn.criterion import STCNCriterion
+from systems.xmem.criterion import XMemCriterion, dice_loss
+from tests.support.clips import make_clip, random_clip
+from tests.systems.stcn.test_criterion import perfect_logits
+
+CONFIG = XMemCriterion.Config(num_objects=2)
+
+
+def test_dice_is_worked_by_hand():
+    probs, mask = torch.tensor([[0.5, 1.0], [0.0, 0.25]]), torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    assert dice_loss(probs, mask).item() == pytest.approx(1 - (2 * 1.5 + 1) / (1.75 + 2 + 1))
+    assert dice_loss(torch.zeros(3, 4, 4), torch.zeros(3, 4, 4)).tolist() == [0, 0, 0]
+
+
+def test_the_perfect_answer_costs_nothing_and_any_other_does():
+    clip = random_clip(3, slots=2)
+    criterion, logits = XMemCriterion(CONFIG).train(), perfect_logits(clip).requires_grad_()
+    losses = criterion({"logits": logits}, clip)
+    assert losses.keys() == {"ce", "dice"}
+    assert [x.item() for x in losses.values()] == pytest.approx([0, 0], abs=1e-5)
+    losses = criterion({"logits": -logits}, clip)
+    sum(losses.values()).backward()
+    assert losses["dice"] > 0.5 and logits.grad.isfinite().all() and logits.grad.any()
+
+
+def test_cross_entropy_is_that_of_stcn():
+    clip = random_clip(4, slots=2)
+    outputs = {"logits": perfect_logits(clip) * 0.03}
+    plain = STCNCriterion(STCNCriterion.Config()).eval()(outputs, clip)["ce"]
+    assert XMemCriterion(CONFIG).eval()(outputs, clip)["ce"].equal(plain)
+
+
+def test_dice_is_a_mean_over_as_many_slots_as_a_clip_may_have():
+    labels = torch.ones(1, 2, 4, 4, dtype=torch.uint8)
+    logits, clip = torch.zeros(1, 1, 2, 4, 4), make_clip(labels)
+    losses = [
+        XMemCriterion(XMemCriterion.Config(num_objects=n)).eval()({"logits": logits}, clip)["dice"].item()
+        for n in (1, 3)
+    ]
+    assert losses[0] == pytest.approx(1 - (16 + 1) / (8 + 16 + 1)) and losses[1] == pytest.approx(
+        losses[0] / 3
+    )
+
+
+def test_ignored_pixels_do_not_count():
+    labels = torch.ones(1, 2, 4, 4, dtype=torch.uint8)
+    labels[:, :, 2:] = 255
+    clip = make_clip(labels)
+    right = perfect_logits(clip)
+    right[..., 2:, :] *= -1
+    assert XMemCriterion(CONFIG).eval()({"logits": right}, clip)["dice"].item() == pytest.approx(0, abs=1e-5)

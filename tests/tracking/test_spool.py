@@ -1,0 +1,224 @@
+import json
+import sqlite3
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from common.errors import MissingPackage, UserError
+from tracking.output import OverlayWriter
+from tracking.spool import ResultsSpool, TrackRow
+from video.images import read_label_map, write_label_map
+from video.pictures import PALETTE
+from video.reader import VideoFile
+
+
+def picture(height: int, width: int, shade: int = 0) -> np.ndarray:
+    """Four coloured quarters, brighter at the right."""
+    frame = np.full((height, width, 3), shade, dtype=np.uint8)
+    frame[: height // 2, : width // 2, 0] = 200
+    frame[height // 2 :, : width // 2, 1] = 200
+    frame[: height // 2, width // 2 :, 2] = 200
+    return frame
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_a_label_map_below_255_is_a_palette_png_in_the_davis_colours(tmp_path: Path, kind):
+    labels = np.array([[0, 1, 2], [3, 0, 254]])
+    write_label_map(tmp_path / "video" / "00000.png", kind(labels))
+    with Image.open(tmp_path / "video" / "00000.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.array(image), labels)
+        np.testing.assert_array_equal(np.array(image.convert("RGB")), PALETTE[labels])
+
+
+@pytest.mark.parametrize("highest", [255, 256, 65535])
+def test_a_label_map_that_reaches_255_is_16_bit_grey(tmp_path: Path, highest: int):
+    labels = np.array([[0, 7], [highest, 254]])
+    write_label_map(tmp_path / "a.png", labels)
+    np.testing.assert_array_equal(read_label_map(tmp_path / "a.png"), labels)
+    assert read_label_map(tmp_path / "a.png").dtype == np.uint16
+
+
+def test_an_id_that_no_png_can_hold_is_refused_and_nothing_is_written(tmp_path: Path):
+    with pytest.raises(UserError, match="65536"):
+        write_label_map(tmp_path / "a.png", np.array([[65536]]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_an_os_error_with_the_path(tmp_path: Path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match="file"):
+        write_label_map(tmp_path / "file" / "a.png", np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("size", [(32, 48), (33, 47)])
+def test_an_overlay_keeps_colours_rate_and_length_and_pads_odd_sides(tmp_path: Path, size: tuple[int, int]):
+    with OverlayWriter(tmp_path / "overlays" / "a.mp4", fps=30000 / 1001) as writer:
+        for shade in range(0, 100, 20):
+            writer.add(picture(*size, shade))
+    video = VideoFile("a", tmp_path / "overlays" / "a.mp4")
+    frames = [frame.permute(1, 2, 0).numpy() for _, frame in video.frames()]
+    assert video.fps == pytest.approx(30000 / 1001) and len(frames) == video.num_frames == 5
+    assert frames[0].shape == (size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
+    difference = np.abs(frames[-1][: size[0], : size[1]].astype(int) - picture(*size, 80))
+    assert np.median(difference) <= 4
+    assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["a.mp4"]
+
+
+def test_an_overlay_is_h264_in_yuv420p_with_the_index_first(tmp_path: Path):
+    av = pytest.importorskip("av")
+    with OverlayWriter(tmp_path / "a.mp4", fps=10) as writer:
+        writer.add(picture(32, 48))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
+    content = (tmp_path / "a.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_an_interrupted_overlay_leaves_the_former_file_alone(tmp_path: Path):
+    (tmp_path / "a.mp4").write_bytes(b"former")
+    with pytest.raises(KeyboardInterrupt), OverlayWriter(tmp_path / "a.mp4", fps=10) as writer:
+        writer.add(picture(32, 48))
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == b"former"
+
+
+def test_an_overlay_without_frames_writes_nothing(tmp_path: Path):
+    with OverlayWriter(tmp_path / "a.mp4", fps=10):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_overlay_without_pyav_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingPackage, match="pip install av"):
+        OverlayWriter(tmp_path / "a.mp4", fps=10)
+
+
+RLES = [{"size": [2, 2], "counts": f"{number}"} for number in range(4)]
+
+
+def fill(spool: ResultsSpool) -> None:
+    """Two videos, given against the order of their names."""
+    spool.start_video("zebra")
+    spool.add_frame("00000", [TrackRow(7, 0.5, 1, RLES[0])])
+    spool.start_video("ant")
+    spool.add_frame("00005", [])
+    spool.add_frame("00010", [TrackRow(2, 0.25, 3, RLES[1]), TrackRow(1, 1.0, 4, RLES[2])])
+    spool.add_frame("00015", [TrackRow(2, 0.75, 2, RLES[3])])
+    spool.add_frame("00020", [])
+
+
+def test_results_json_has_an_entry_for_each_track_and_null_where_it_is_absent(tmp_path: Path):
+    with ResultsSpool(tmp_path) as spool:
+        fill(spool)
+        spool.write_results(tmp_path / "results.json")
+    assert json.loads((tmp_path / "results.json").read_text()) == [
+        {"video_id": 1, "category_id": 4, "score": 1.0, "segmentations": [None, RLES[2], None, None]},
+        {"video_id": 1, "category_id": 2, "score": 0.5, "segmentations": [None, RLES[1], RLES[3], None]},
+        {"video_id": 2, "category_id": 1, "score": 0.5, "segmentations": [RLES[0]]},
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_tracks_json_says_who_is_when_and_how_sure(tmp_path: Path):
+    with ResultsSpool(tmp_path) as spool:
+        fill(spool)
+        spool.write_tracks(tmp_path / "tracks.json")
+    one = {"category": 4, "score": 1.0, "first": "00010", "last": "00010", "scores": {"00010": 1.0}}
+    both = {"00010": 0.25, "00015": 0.75}
+    two = {"category": 2, "score": 0.5, "first": "00010", "last": "00015", "scores": both}
+    seven = {"category": 1, "score": 0.5, "first": "00000", "last": "00000", "scores": {"00000": 0.5}}
+    written = json.loads((tmp_path / "tracks.json").read_text())
+    assert written == {
+        "ant": {"video_id": 1, "frames": 4, "tracks": {"1": one, "2": two}},
+        "zebra": {"video_id": 2, "frames": 1, "tracks": {"7": seven}},
+    }
+    assert list(written["ant"]["tracks"]["2"]["scores"]) == ["00010", "00015"]
+
+
+def test_boxes_and_extreme_points_stand_beside_the_scores_where_there_are_any(tmp_path: Path):
+    box, points = [[0.5, 1.0], [4.0, 1.0], [4.0, 3.0], [0.5, 3.0]], [[1, 2], [2, 1], [4, 2], [3, 3]]
+    with ResultsSpool(tmp_path) as spool:
+        spool.start_video("a")
+        spool.add_frame("0", [TrackRow(1, 0.5, 1, RLES[0], box, points), TrackRow(2, 0.5, 1, None)])
+        spool.add_frame("1", [TrackRow(1, 0.25, 1, None, box)])
+        spool.write_tracks(tmp_path / "tracks.json")
+        spool.write_results(tmp_path / "results.json")
+    tracks = json.loads((tmp_path / "tracks.json").read_text())["a"]["tracks"]
+    assert tracks["1"]["boxes"] == {"0": box, "1": box} and tracks["1"]["extreme_points"] == {"0": points}
+    assert tracks["1"]["scores"] == {"0": 0.5, "1": 0.25}
+    assert "boxes" not in tracks["2"] and "extreme_points" not in tracks["2"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results[0]["segmentations"] == [RLES[0], None]
+
+
+def test_a_track_has_the_category_of_most_frames(tmp_path: Path):
+    with ResultsSpool(tmp_path) as spool:
+        spool.start_video("a")
+        for frame, category in enumerate([5, 9, 9, 2]):
+            spool.add_frame(str(frame), [TrackRow(1, 0.5, category, None)])
+        spool.write_tracks(tmp_path / "tracks.json")
+    assert json.loads((tmp_path / "tracks.json").read_text())["a"]["tracks"]["1"]["category"] == 9
+
+
+def test_no_videos_no_tracks_and_masks_that_were_not_encoded_are_legal(tmp_path: Path):
+    with ResultsSpool(tmp_path) as spool:
+        spool.write_results(tmp_path / "none.json")
+        spool.write_tracks(tmp_path / "nobody.json")
+        spool.start_video('a "quoted" name')
+        spool.write_tracks(tmp_path / "empty.json")
+        spool.add_frame("0", [TrackRow(1, 0.5, 1, None)])
+        spool.write_results(tmp_path / "null.json")
+    read = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    assert read["none"] == [] and read["nobody"] == {}
+    assert read["empty"] == {'a "quoted" name': {"video_id": 1, "frames": 0, "tracks": {}}}
+    assert read["null"][0]["segmentations"] == [None]
+
+
+def test_an_interrupted_spool_leaves_nothing_and_keeps_the_former_results(tmp_path: Path):
+    (tmp_path / "results.json").write_text("former")
+    with pytest.raises(KeyboardInterrupt), ResultsSpool(tmp_path) as spool:
+        fill(spool)
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    assert (tmp_path / "results.json").read_text() == "former"
+
+
+def test_a_spool_that_a_killed_run_left_is_begun_anew(tmp_path: Path):
+    (tmp_path / ".results.sqlite").write_bytes(b"junk")
+    with ResultsSpool(tmp_path) as spool:
+        fill(spool)
+        spool.write_results(tmp_path / "results.json")
+    assert len(json.loads((tmp_path / "results.json").read_text())) == 3
+
+
+def test_a_full_disk_is_an_os_error_with_the_path(tmp_path: Path):
+    with ResultsSpool(tmp_path) as spool:
+        spool.start_video("a")
+        spool._database.execute("PRAGMA max_page_count = 8")
+        with pytest.raises(OSError, match=r"\.results\.sqlite: database or disk is full") as caught:
+            spool.add_frame("0", [TrackRow(1, 0.5, 1, {"size": [1, 1], "counts": "0" * 100_000})])
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+
+
+def test_the_spool_and_its_files_are_flat_in_memory(tmp_path: Path):
+    rows = [TrackRow(track, 0.5, 1, {"size": [9, 9], "counts": "0" * 2000}) for track in (1, 2)]
+    with ResultsSpool(tmp_path) as spool:
+        spool.start_video("a")
+        tracemalloc.start()
+        for frame in range(3000):  # 12 MB of encodings
+            spool.add_frame(f"{frame:05d}", rows)
+        spool.write_results(tmp_path / "results.json")
+        spool.write_tracks(tmp_path / "tracks.json")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert (tmp_path / "results.json").stat().st_size > 12e6
+    assert peak < 1e6

@@ -1,0 +1,247 @@
+"""A run that was killed or interrupted continues, and ends as if nothing had happened."""
+
+import csv
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import main
+from common.checkpoint import read_checkpoint
+from tests.support.commands import TINY, assert_refused, files_in, run_apart, run_here
+from training.interrupt import interruptible
+
+# Two steps an epoch; the state is written before the first, after every third, and at the end of an epoch.
+FLAGS = ["--epochs", 3, "--checkpoint_steps", 3]
+KILLED = """
+import sys
+sys.path.insert(0, "tests")
+from test_resume import die_at, quicken
+import main
+quicken(setattr)
+die_at({name!r}, {number})
+main.main()
+"""
+
+
+def quicken(setattr: Callable) -> None:
+    """Leave out what these tests are not about: tracking, whose J&F is then 0, and drawing."""
+    setattr(main, "evaluate_tracker", lambda *_, **__: {"J&F": 0.0})
+    setattr(main.Gallery, "picture", lambda _: np.zeros((4, 4, 3), dtype=np.uint8))
+    setattr(main, "plot_curves", lambda *_: None)
+
+
+def die_at(name: str, number: int) -> None:
+    """Make a call of this number, of an optimiser step or of a save, the last moment of this process."""
+    owner, attribute = {"step": (torch.optim.AdamW, "step"), "save": (torch, "save")}[name]
+    function, calls = getattr(owner, attribute), []
+
+    def fatal(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == number:
+            if name == "save":
+                args[1].write(b"half a checkpoint")
+                args[1].flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+
+    setattr(owner, attribute, fatal)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        quicken(patch.setattr)
+        yield
+
+
+@pytest.fixture(scope="module")
+def unbroken(quick, small_data, tmp_path_factory) -> Path:
+    """The folder of a run without interruption."""
+    flags = [*TINY, *FLAGS, "--dataset_root", small_data, "--run_dir", tmp_path_factory.mktemp("unbroken")]
+    return run_here(main.main, *flags).run
+
+
+@pytest.fixture
+def finished(unbroken, tmp_path) -> Path:
+    """A copy of the unbroken run as the only one in the `train` fixture's --run_dir."""
+    return Path(shutil.copytree(unbroken, tmp_path / "runs" / "1"))
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number: int) -> None:
+    """Press Ctrl-C at the end of a call of this number."""
+    function, calls = getattr(owner, name), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        result = function(*args, **kwargs)
+        if len(calls) == number:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    with open(run / "results.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    """Weights, averages, optimiser and place are equal bit for bit, and the same files are there."""
+    assert files_in(run) == files_in(other)
+    one, two = (read_checkpoint(folder / "last.pth") for folder in (run, other))
+    places = [[saved[name] for name in ("epoch", "step", "best", "scheduler")] for saved in (one, two)]
+    assert places[0] == places[1]
+    for part in ("model", "ema", "criterion"):
+        assert one[part].keys() == two[part].keys()
+        assert all(value.equal(two[part][name]) for name, value in one[part].items()), part
+    for index, moments in one["optimizer"]["state"].items():
+        assert all(value.equal(two["optimizer"]["state"][index][name]) for name, value in moments.items())
+
+
+# ----------------------------------------------------------------------------------------------------
+# killed
+
+
+@pytest.mark.parametrize("moment", [("step", 1, 0), ("step", 4, 3), ("save", 5, 2)], ids=str)
+def test_a_killed_run_continues_and_ends_like_an_unbroken_one(small_data, tmp_path, train, unbroken, moment):
+    name, number, saved = moment
+    flags = [*TINY, *FLAGS, "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
+    killed = run_apart("-c", KILLED.format(name=name, number=number), *flags)
+    assert killed.status == -signal.SIGKILL, killed.err
+    run = tmp_path / "runs" / "1"
+    assert read_checkpoint(run / "last.pth")["step"] == saved
+    assert train(*FLAGS, "--resume", "auto").run == run
+    assert_same_run(run, unbroken)
+
+
+# ----------------------------------------------------------------------------------------------------
+# interrupted
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 6])
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(train, unbroken, monkeypatch, number):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, torch.optim.AdamW, "step", number)
+        stopped = train(*FLAGS)
+    assert stopped.status == 130 and stopped.err == []
+    last = Path(stopped.out[-1].split()[-1])
+    assert stopped.out[-1].startswith(f"interrupted at step {number}") and "--resume" in stopped.out[-1]
+    assert read_checkpoint(last)["step"] == number
+    assert train(*FLAGS, "--resume", last).run == last.parent
+    assert_same_run(last.parent, unbroken)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_ctrl_c_in_an_evaluation_stops_after_its_epoch(train, unbroken, monkeypatch, epoch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, main.Trainer, "evaluate", epoch)
+        stopped = train(*FLAGS)
+    assert stopped.status == 130 and stopped.out[-1].startswith(f"interrupted at step {2 * epoch}")
+    run = train(*FLAGS, "--resume", "auto").run
+    assert_same_run(run, unbroken)
+    assert rows_of(run) == rows_of(unbroken)
+
+
+def test_a_second_ctrl_c_interrupts_at_once():
+    with pytest.raises(KeyboardInterrupt), interruptible() as interrupted:
+        assert not interrupted()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted()
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_end_that_a_scheduler_asks_for_waits_for_the_step():
+    with interruptible() as interrupted:
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupted()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+# ----------------------------------------------------------------------------------------------------
+# what can be continued
+
+
+def test_other_videos_are_refused_with_the_numbers_of_steps(train, finished, small_data, tmp_path):
+    (finished / "metrics.json").unlink()
+    fewer = Path(shutil.copytree(small_data, tmp_path / "fewer"))
+    for kind in ("JPEGImages", "Annotations"):
+        for number in (0, 1):
+            shutil.rmtree(fewer / "train" / kind / f"train_{number:05d}")
+    flags = ["--dataset_root", fewer, "--resume", "auto"]
+    assert_refused(train(*FLAGS, *flags), "had 2 steps and has 1 now", "same videos")
+
+
+def test_a_finished_run_has_nothing_to_resume(train, finished):
+    before = {name: (finished / name).read_bytes() for name in files_in(finished)}
+    assert_refused(train(*FLAGS, "--resume", "auto"), finished / "last.pth", "nothing to resume", "--epochs")
+    assert {name: (finished / name).read_bytes() for name in files_in(finished)} == before
+
+
+def test_a_finished_run_goes_on_with_more_epochs(train, finished):
+    outcome = train(*FLAGS, "--epochs", 4, "--resume", "auto")
+    assert outcome.run == finished
+    assert read_checkpoint(finished / "last.pth")["epoch"] == 4
+    assert [float(row["epoch"]) for row in rows_of(finished)] == [1, 2, 3, 4]
+
+
+def test_a_run_that_died_in_its_final_evaluation_only_scores(train, finished):
+    (finished / "metrics.json").unlink()
+    weights = (finished / "last.pth").read_bytes()
+    assert train(*FLAGS, "--resume", "auto").run == finished
+    assert (finished / "metrics.json").is_file() and (finished / "last.pth").read_bytes() == weights
+
+
+def test_a_checkpoint_without_its_best_one_beside_it_continues(train, finished, tmp_path):
+    last = tmp_path / "elsewhere" / "1" / "last.pth"
+    last.parent.mkdir(parents=True)
+    shutil.copy(finished / "last.pth", last)
+    outcome = train(*FLAGS, "--resume", last)
+    assert outcome.run == last.parent and "last.pth" in outcome.out[-2]
+
+
+def test_auto_without_a_former_run_begins_anew(train, tmp_path):
+    outcome = train("--resume", "auto")
+    assert outcome.run == tmp_path / "runs" / "1"
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--hidden_dim 32", "--w_dice 1.0", "--batch_size 1", "--clip_length 3", "--lr_head 1.0", "--seed 7"],
+)
+def test_other_options_are_refused_with_the_flags_to_give(train, finished, flag):
+    (finished / "metrics.json").unlink()
+    name, value = flag.split()
+    given = dict(zip(TINY[::2], TINY[1::2], strict=True)) | {
+        "--w_dice": "5.0",
+        "--seed": "0",
+        "--lr_head": "0.001",
+    }
+    assert_refused(
+        train(*FLAGS, name, value, "--resume", "auto"), finished, f"{name} {given[name]}", "same flags"
+    )
+    assert not (finished / "metrics.json").exists()
+
+
+def test_weights_alone_and_another_system_are_refused(train, finished, fake_system, small_data, tmp_path):
+    weights = finished / "model_epoch_1.pth"
+    assert_refused(train("--resume", weights), weights, "weights only", "last.pth")
+    flags = ["--system", "fake", "--dataset_root", small_data, "--resume", finished / "last.pth"]
+    assert_refused(run_here(main.main, *flags), finished / "last.pth", "vita_tcovis", "fake")
+
+
+@pytest.mark.parametrize("content", [None, b"junk"])
+def test_a_checkpoint_that_cannot_be_read_is_refused_and_nothing_is_written(train, tmp_path, content):
+    path = tmp_path / "elsewhere" / "last.pth"
+    if content:
+        path.parent.mkdir()
+        path.write_bytes(content)
+    assert_refused(train("--resume", path, "--synthetic", "easy"), path)
+    assert files_in(tmp_path) == (["elsewhere/last.pth"] if content else [])

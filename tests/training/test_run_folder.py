@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from common.files import write_json
+from training.run_folder import find_checkpoint, new_run_folder
+
+
+def test_run_folders_count_up_from_the_largest_number(tmp_path):
+    runs = tmp_path / "a" / "runs"
+    assert new_run_folder(runs) == runs / "1"
+    (runs / "9").mkdir()
+    (runs / "best").mkdir()
+    (runs / "11").write_text("a file takes a number too")
+    assert new_run_folder(runs) == runs / "12"
+    assert (runs / "12").is_dir()
+
+
+def test_a_folder_that_another_run_has_just_made_is_not_used(tmp_path, monkeypatch):
+    make, rivals = Path.mkdir, [tmp_path / "1", tmp_path / "2"]
+
+    def mkdir(path: Path, *args, **kwargs) -> None:
+        if path in rivals:
+            rivals.remove(path)
+            make(path)
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert new_run_folder(tmp_path) == tmp_path / "3"
+
+
+def test_a_run_dir_that_is_a_file_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(OSError, match="runs"):
+        new_run_folder(tmp_path / "runs")
+
+
+def test_auto_is_the_newest_run_with_a_checkpoint(tmp_path):
+    for number in ("2", "10", "copy"):
+        (tmp_path / number).mkdir()
+        (tmp_path / number / "last.pth").write_text("")
+    (tmp_path / "11").mkdir()  # was killed before its first checkpoint
+    assert find_checkpoint("auto", tmp_path) == tmp_path / "10" / "last.pth"
+
+
+def test_without_a_checkpoint_auto_begins_anew_and_a_file_is_taken_at_its_word(tmp_path):
+    assert find_checkpoint("auto", tmp_path / "absent") is None
+    assert find_checkpoint(None, tmp_path) is None
+    assert find_checkpoint("x/last.pth", tmp_path) == Path("x/last.pth")
+
+
+def test_json_is_written_whole_with_its_nulls(tmp_path):
+    write_json(tmp_path / "metrics.json", {"J&F": 80.5, "AP": None})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"J&F": 80.5, "AP": None}
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "metrics.json", {"J&F": object()})
+    assert json.loads((tmp_path / "metrics.json").read_text())["J&F"] == 80.5
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]

@@ -1,0 +1,266 @@
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.errors import UserError
+from video.annotated import VOSFolder, check
+from video.images import natural_key, read_frame, read_label_map
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real clips at {REAL}")
+
+
+def write_frame(path: Path, height: int = 24, width: int = 32) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+def write_mask(path: Path, labels: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = np.tile(np.arange(32, dtype=np.uint8) // 8, (24, 1)) if labels is None else labels
+    mask = Image.fromarray(labels)
+    mask.putpalette([0, 0, 0] + 765 * [9])  # equal colours: only the indices tell ids apart
+    mask.save(path)
+    return path
+
+
+def write_video(root: Path, name: str, frames: int = 3, level: str = "") -> None:
+    for t in range(frames):
+        write_frame(root / "JPEGImages" / level / name / f"{t:05d}.jpg")
+        write_mask(root / "Annotations" / level / name / f"{t:05d}.png")
+
+
+def write_grey_png(path: Path, depth: int, row: bytes) -> Path:
+    """A greyscale PNG 8 pixels wide and 2 high with any bit depth."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 8, 2, depth, 0, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(2 * (b"\0" + row)))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
+    return path
+
+
+def cut(path: Path, size: int = 60) -> Path:
+    path.write_bytes(path.read_bytes()[:-size])
+    return path
+
+
+def test_palette_indices_are_the_ids_whatever_the_colours(tmp_path):
+    labels = np.array([[0, 1, 2], [3, 200, 255]], np.uint8)
+    read = read_label_map(write_mask(tmp_path / "a.png", labels))
+    assert read.dtype == np.uint8 and read.tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    "depth, row, expected",
+    [
+        (1, bytes([0b00011011]), [0, 0, 0, 1, 1, 0, 1, 1]),
+        (2, bytes([0b00011011] * 2), [0, 1, 2, 3, 0, 1, 2, 3]),
+        (4, bytes([0x01, 0x23, 0x45, 0xEF]), [0, 1, 2, 3, 4, 5, 14, 15]),
+        (8, bytes(range(8)), list(range(8))),
+        (16, struct.pack(">8H", 0, 1, 2, 300, 65535, 5, 6, 7), [0, 1, 2, 300, 65535, 5, 6, 7]),
+    ],
+)
+def test_grey_values_are_the_ids_at_every_bit_depth(tmp_path, depth, row, expected):
+    read = read_label_map(write_grey_png(tmp_path / "a.png", depth, row))
+    assert read.tolist() == [expected, expected]
+    assert read.dtype == (np.uint16 if depth == 16 else np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_a_colour_mask_is_refused_with_the_remedy(tmp_path, mode):
+    Image.new(mode, (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(
+        UserError, match=rf"a\.png is an {mode} image, not a label map: .*palette PNG \(mode P\)"
+    ):
+        read_label_map(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "read, name", [(read_frame, "a.jpg"), (read_label_map, "a.png"), (read_frame, "a.png")]
+)
+def test_a_file_cut_short_is_told_with_its_path(tmp_path, read, name):
+    write_frame(tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name} is corrupt or cut short .*replace it"):
+        read(cut(tmp_path / name))
+
+
+@pytest.mark.parametrize("read", [read_frame, read_label_map])
+def test_what_is_no_image_is_told_with_its_path(tmp_path, read):
+    for content in (b"", b"no image at all"):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.png is corrupt or cut short \(no known image format\)"):
+            read(tmp_path / "a.png")
+    with pytest.raises(FileNotFoundError, match=r"absent\.png"):
+        read(tmp_path / "absent.png")
+
+
+def test_frames_are_writable_rgb_also_from_grey_files(tmp_path):
+    Image.fromarray(np.full((5, 7), 90, np.uint8)).save(tmp_path / "a.png")
+    frame = read_frame(tmp_path / "a.png")
+    assert frame.shape == (5, 7, 3) and frame.dtype == np.uint8 and frame.flags.writeable
+    assert (frame == 90).all()
+
+
+def test_unpadded_numbers_are_in_the_order_of_their_values():
+    assert sorted(["10", "9", "1", "img_2", "img_10"], key=natural_key) == [
+        "1",
+        "9",
+        "10",
+        "img_2",
+        "img_10",
+    ]
+    assert sorted(["00010", "00009"], key=natural_key) == ["00009", "00010"]
+
+
+@pytest.mark.parametrize("level", ["", "480p"])
+def test_a_folder_lists_its_videos_frames_and_masks(tmp_path, level):
+    write_video(tmp_path, "b", level=level)
+    write_video(tmp_path, "a", level=level)
+    (tmp_path / "Annotations" / level / "a" / "00001.png").unlink()
+    (tmp_path / "JPEGImages" / level / "a" / "._00000.jpg").write_bytes(b"left by a file manager")
+    folder = VOSFolder(tmp_path)
+    a, b = folder.videos
+    assert (a.name, a.frames, a.annotated) == ("a", ["00000", "00001", "00002"], ["00000", "00002"])
+    assert (b.name, b.annotated) == ("b", ["00000", "00001", "00002"])
+    assert a.frame_path("00001") == tmp_path / "JPEGImages" / level / "a" / "00001.jpg"
+    assert b.mask_path("00002") == tmp_path / "Annotations" / level / "b" / "00002.png"
+    assert a.read_frame("00000").shape == (24, 32, 3)
+    assert np.unique(a.read_labels("00000")).tolist() == [0, 1, 2, 3]
+    assert folder.categories == []
+
+
+def test_categories_come_from_meta_json(tmp_path):
+    write_video(tmp_path, "a")
+    objects = {"1": {"category": "dog", "frames": ["00000"]}, "3": {"category": "ape", "frames": []}, "4": {}}
+    (tmp_path / "meta.json").write_text(json.dumps({"videos": {"a": {"objects": objects}}}))
+    folder = VOSFolder(tmp_path)
+    assert folder.categories == ["ape", "dog"]
+    assert folder.classes_of("a") == {1: 1, 3: 0}
+    with pytest.raises(UserError, match=r"meta\.json lacks the categories of video z"):
+        folder.classes_of("z")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"videos": {"a": {"objects": {"x": {"category": "dog"}}}}}']
+)
+def test_a_meta_json_of_another_form_is_told_with_its_path(tmp_path, text):
+    write_video(tmp_path, "a")
+    (tmp_path / "meta.json").write_text(text)
+    with pytest.raises(UserError, match=r"meta\.json has not the form"):
+        VOSFolder(tmp_path)
+
+
+def test_an_absent_folder_is_told_with_the_remedy(tmp_path):
+    with pytest.raises(UserError, match=r"JPEGImages.*--dataset_root.*--synthetic easy"):
+        VOSFolder(tmp_path / "nowhere")
+    (tmp_path / "JPEGImages").mkdir()
+    with pytest.raises(UserError, match="Annotations"):
+        VOSFolder(tmp_path)
+    (tmp_path / "Annotations").mkdir()
+    with pytest.raises(UserError, match=r"JPEGImages holds no videos"):
+        VOSFolder(tmp_path)
+
+
+def test_a_video_without_masks_or_frames_is_told_with_its_folder(tmp_path):
+    write_video(tmp_path, "a")
+    write_frame(tmp_path / "JPEGImages" / "b" / "00000.jpg")
+    with pytest.raises(UserError, match=r"Annotations/b holds no \.png masks: .*JPEGImages/b"):
+        VOSFolder(tmp_path)
+    write_mask(tmp_path / "Annotations" / "b" / "00000.png")
+    write_mask(tmp_path / "Annotations" / "c" / "00000.png")
+    with pytest.raises(UserError, match=r"JPEGImages/c holds no \.jpg or \.png files"):
+        VOSFolder(tmp_path)
+
+
+def test_frames_of_several_formats_are_refused(tmp_path):
+    write_video(tmp_path, "a")
+    write_frame(tmp_path / "JPEGImages" / "a" / "00003.png")
+    with pytest.raises(UserError, match=r"JPEGImages/a holds frames of several formats, \.jpg \.png"):
+        VOSFolder(tmp_path)
+
+
+def test_a_mask_of_another_size_than_its_frame_is_told_with_both_sizes(tmp_path):
+    write_video(tmp_path, "a")
+    write_mask(tmp_path / "Annotations" / "a" / "00001.png", np.zeros((24, 30), np.uint8))
+    message = r"mask .*a/00001\.png is 30x24 but its frame is 32x24"
+    folder = VOSFolder(tmp_path)
+    with pytest.raises(UserError, match=message):
+        folder.videos[0].read_labels("00001")
+    with pytest.raises(UserError, match=message):
+        check(folder, skip_bad=False)
+
+
+def spoil(root: Path) -> list[str]:
+    """Write videos a (good), b (six bad files) and c (its only mask is bad); the bad files in order."""
+    write_video(root, "a")
+    write_video(root, "b", frames=7)
+    write_video(root, "c", frames=1)
+    frames, masks = root / "JPEGImages" / "b", root / "Annotations" / "b"
+    cut(frames / "00001.jpg")
+    write_frame(frames / "00002.jpg", height=20)
+    Image.new("RGB", (32, 24)).save(masks / "00003.png")
+    write_mask(masks / "00004.png", np.zeros((12, 16), np.uint8))
+    cut(masks / "00005.png", 40)
+    (frames / "00006.jpg").unlink()
+    (root / "Annotations" / "c" / "00000.png").write_bytes(b"")
+    bad = [frames / "00001.jpg", frames / "00002.jpg"]
+    return [str(path) for path in [*bad, *(masks / f"0000{t}.png" for t in (3, 4, 5, 6)), masks / "../../c"]]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_check_names_the_first_bad_file_and_how_many_follow(tmp_path, workers):
+    first = spoil(tmp_path)[0]
+    with pytest.raises(UserError) as told:
+        check(VOSFolder(tmp_path), skip_bad=False, workers=workers)
+    message = str(told.value)
+    assert message.startswith(first) and "6 more files are bad" in message and "--skip_bad" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_skipping_drops_bad_files_and_videos_and_reports_each(tmp_path, workers):
+    paths = spoil(tmp_path)
+    folder = VOSFolder(tmp_path)
+    told = check(folder, skip_bad=True, workers=workers)
+    assert len(told) == len(paths)
+    assert all(path in message for path, message in zip(paths[:-1], told[:-1], strict=True))
+    assert "Annotations/c/00000.png" in told[-1]
+    a, b = folder.videos
+    assert (a.name, a.annotated) == ("a", ["00000", "00001", "00002"])
+    assert (b.frames, b.annotated) == (["00000", "00003", "00004", "00005"], ["00000"])
+    assert check(folder, skip_bad=False) == []
+
+
+def test_a_folder_with_nothing_good_is_an_error_even_when_skipping(tmp_path):
+    write_video(tmp_path, "a", frames=1)
+    cut(tmp_path / "JPEGImages" / "a" / "00000.jpg")
+    with pytest.raises(UserError, match=r"no good annotated frame; the first bad file: .*00000\.jpg"):
+        check(VOSFolder(tmp_path), skip_bad=True)
+
+
+def test_bytes_after_the_end_of_a_jpeg_are_no_trouble(tmp_path):
+    write_video(tmp_path, "a", frames=1)
+    path = tmp_path / "JPEGImages" / "a" / "00000.jpg"
+    path.write_bytes(path.read_bytes() + bytes(100))
+    assert check(VOSFolder(tmp_path), skip_bad=False) == []
+
+
+@needs_real
+@pytest.mark.parametrize("split", ["train", "valid", "FIRSTFRAME"])
+def test_real_clips_pass_the_check(split):
+    folder = VOSFolder(REAL / split)
+    assert check(folder, skip_bad=False) == []
+    assert all(set(video.annotated) <= set(video.frames) for video in folder.videos)
+    video = folder.videos[0]
+    labels = video.read_labels(video.annotated[0])
+    assert labels.shape == video.read_frame(video.annotated[0]).shape[:2] and labels.max() > 0

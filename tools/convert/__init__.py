@@ -1,0 +1,1 @@
+"""Label maps to the YouTube-VIS form, and back."""

@@ -1,0 +1,65 @@
+"""The command that converts label maps to the YouTube-VIS form, and back.
+
+python -m tools.convert masks --output truth.json
+python -m tools.convert results.json --videos truth.json --output masks
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+from common.config import Parser
+from common.errors import UserError, require, run_command
+from tools.convert.json_to_masks import json_to_masks
+from tools.convert.masks_to_json import masks_to_json
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="python -m tools.convert",
+        description="A folder of label maps, <video>/<frame>.png, to a JSON file in the YouTube-VIS form,\n"
+        "or such a file to a folder of label maps.",
+    )
+    parser.add_argument(
+        "source", type=Path, help="folder of label maps, or a .json file of annotations or results"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the .json file or the folder to write")
+    parser.add_argument(
+        "--videos",
+        type=Path,
+        metavar="FILE",
+        help="annotation file, as of YouTube-VIS, whose videos, frames and ids hold; without it the ids are "
+        "the ranks of the names, and a results.json needs the tracks.json of inference.py beside it",
+    )
+    to_json = parser.add_argument_group("label maps to JSON")
+    to_json.add_argument(
+        "--form", choices=("truth", "results"), help="annotations or a list of results (default: truth)"
+    )
+    to_masks = parser.add_argument_group(
+        "JSON to label maps",
+        "Where masks overlap, the result of the higher score is on top, or the smaller true object.",
+    )
+    to_masks.add_argument("--min_score", type=float, help="leave out results of a lower score")
+    return parser
+
+
+def convert(args: Namespace) -> str:
+    """Do what the flags say; returns a summary."""
+    require("pycocotools.mask", "converting masks")
+    if not args.source.is_dir():
+        if args.form is not None:
+            raise UserError(f"--form is for a folder of label maps, but {args.source} is none")
+        return json_to_masks(args.source, args.output, args.videos, args.min_score or 0.0)
+    if args.min_score is not None:
+        raise UserError(f"--min_score is for a file of results, but {args.source} is a folder")
+    if args.output.suffix != ".json" or args.output.is_dir():
+        raise UserError(f"{args.source} is a folder, so --output {args.output} must be a .json file")
+    return masks_to_json(args.source, args.output, args.form or "truth", args.videos)
+
+
+def main() -> None:
+    """Convert label maps to JSON, or JSON to label maps."""
+    print(convert(make_parser().parse_args()))
+
+
+if __name__ == "__main__":
+    run_command(main)

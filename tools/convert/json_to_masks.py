@@ -1,0 +1,237 @@
+"""Annotations or results in the YouTube-VIS form to label maps, at flat memory in the length of a video."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from common.errors import UserError, require
+from common.files import atomic_folder
+from common.progress import progress
+from common.types import IGNORE
+from tools.convert.json_stream import JsonStream
+from tools.convert.vis_files import (
+    Listed,
+    MaskTable,
+    Tracked,
+    list_videos,
+    name_frames,
+    read_annotations,
+    read_results,
+    read_tracks_json,
+    tell,
+)
+from tracking.spool import joined
+from video.images import write_label_map
+from video.rle import checked_rle, decode_rle
+
+
+class Drawn(NamedTuple):
+    """An object to draw.
+
+    label: its id in the label maps
+    number: where its masks are in the table
+    category: its id
+    score: None for a true object
+    crowd: whether a true object stands for several
+    """
+
+    label: int
+    number: int
+    category: int
+    score: float | None
+    crowd: bool
+
+
+def labels_of(entries: list[dict[str, Any]]) -> list[int]:
+    """The id in the label maps of each object of a video: its "object_id", which `masks_to_json` writes.
+
+    Where one has none that is legal and its own, they are numbered from 1, without 255.
+    """
+    own = [entry.get("object_id") for entry in entries]
+    if all(type(i) is int and 0 < i < 1 << 16 and i != IGNORE for i in own) and len(set(own)) == len(own):
+        return own
+    return [number + (number >= IGNORE) for number in range(1, len(entries) + 1)]
+
+
+class Source(NamedTuple):
+    """What is to be drawn.
+
+    objects: those of each video, by its id
+    categories: names of the categories of true objects, by id; None for results
+    where: what errors call an object, before its number in the file
+    left_out: names of the videos that have no mask, and so no known size
+    """
+
+    videos: list[Listed]
+    objects: dict[int, list[Drawn]]
+    categories: dict[int, str] | None
+    where: str
+    left_out: list[str]
+
+
+def objects_of(
+    videos: list[Listed], entries: list[dict[str, Any]], min_score: float, where: str
+) -> dict[int, list[Drawn]]:
+    """The objects of each video in the order of the file; weak ones left out.
+
+    Raises UserError where an entry is of an unknown video, or has not a mask or null for each frame.
+    """
+    lengths = {video.id: len(video.frames) for video in videos}
+    numbers: dict[int, list[int]] = {video: [] for video in lengths}
+    for number, entry in enumerate(entries):
+        video, score, length = entry["video_id"], entry.get("score"), entry.get("num_segmentations", 0)
+        if video not in lengths:
+            raise UserError(f"{where} {number} is of video {video}, which is not listed: leave it out")
+        if length != lengths[video]:
+            found = f"{length} segmentations, but video {video} has {lengths[video]} frames"
+            raise UserError(f"{where} {number} has {found}: give one for each, null where there is no mask")
+        if score is None or score >= min_score:
+            numbers[video].append(number)
+    objects = {}
+    for video, own in numbers.items():
+        chosen = [entries[number] for number in own]
+        objects[video] = [
+            Drawn(label, number, one["category_id"], one.get("score"), bool(one.get("iscrowd")))
+            for label, number, one in zip(labels_of(chosen), own, chosen, strict=True)
+        ]
+    return objects
+
+
+def list_tracked(name: str, tracked: Tracked, numbers: list[int], table: MaskTable, where: str) -> Listed:
+    """A video of tracks.json, of which the masks with these numbers tell the size; they are not all empty.
+
+    Raises UserError where the names of frames without a track cannot be told.
+    """
+    number_at = {place: number for number in numbers for place in table.frames(number)}
+    places = sorted(number_at)
+    frames = None
+    if len(places) == len(tracked.named):
+        frames = name_frames(dict(zip(places, tracked.named, strict=True)), tracked.length)
+    if frames is None:
+        raise UserError(f"{where} does not name every frame of {name}: give an annotation file by --videos")
+    rle = table.get(number_at[places[0]], places[0])
+    size = rle.get("size") if isinstance(rle, dict) else None
+    if not isinstance(size, list) or [type(side) for side in size] != [int, int]:
+        raise UserError(f"the results of video {name} have masks without a size [height, width]: add it")
+    return Listed(tracked.id, name, (size[0], size[1]), frames)
+
+
+def videos_of_tracks(
+    path: Path, entries: list[dict[str, Any]], table: MaskTable
+) -> tuple[list[Listed], list[str]]:
+    """The videos of results by the tracks.json beside them, and the names of those without any mask.
+
+    Raises UserError where there is no such file, or it does not name all frames.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no {path} that names the videos: give an annotation file by --videos")
+    numbers: dict[int, list[int]] = {}
+    for number, entry in enumerate(entries):
+        numbers.setdefault(entry["video_id"], []).append(number)
+    tracked = read_tracks_json(path)
+    own = {name: numbers.get(video.id, []) for name, video in tracked.items()}
+    left_out = [name for name in tracked if not any(table.frames(number) for number in own[name])]
+    drawn = (name for name in tracked if name not in left_out)
+    return [list_tracked(name, tracked[name], own[name], table, str(path)) for name in drawn], left_out
+
+
+def read_source(source: Path, annotations: Path | None, min_score: float, table: MaskTable) -> Source:
+    """Read a file of annotations, or of results, whose videos `annotations` or a tracks.json lists."""
+    with open(source, encoding="utf-8") as file:
+        is_results = JsonStream(file).peek() == "["
+    if is_results:
+        entries, where = read_results(source, table), f"{source}: result"
+        if annotations:
+            videos, left_out = list_videos(read_annotations(annotations), str(annotations)), []
+        else:
+            videos, left_out = videos_of_tracks(source.parent / "tracks.json", entries, table)
+        return Source(videos, objects_of(videos, entries, min_score, where), None, where, left_out)
+    if annotations or min_score:
+        raise UserError(f"{source} holds annotations: --videos and --min_score are for results")
+    content, where = read_annotations(source, table), f"{source}: annotation"
+    videos = list_videos(content, str(source))
+    categories = {entry["id"]: str(entry.get("name", entry["id"])) for entry in content["categories"]}
+    for number, entry in enumerate(content["annotations"]):
+        if entry["category_id"] not in categories:
+            raise UserError(
+                f"{where} {number} is of category {entry['category_id']}, which is not listed: add it"
+            )
+    return Source(videos, objects_of(videos, content["annotations"], 0.0, where), categories, where, [])
+
+
+def draw(video: Listed, place: int, objects: list[Drawn], table: MaskTable, where: str) -> np.ndarray:
+    """The (H, W) label map of a frame; of masks that overlap the one of the higher score is on top.
+
+    Of true masks, which have no score, it is the smaller one; of equals the first in the file.
+    """
+    coder = require("pycocotools.mask", "converting masks")
+    masks = []
+    for one in reversed(objects):
+        rle = table.get(one.number, place)
+        if rle is not None:
+            rle = checked_rle(rle, video.size, f"{where} {one.number}, frame {place},")
+            masks.append((-int(coder.area(rle)) if one.score is None else one.score, one.label, rle))
+    labels = np.zeros(video.size, dtype=np.int32)
+    for _, label, rle in sorted(masks, key=lambda mask: mask[0]):
+        labels[decode_rle(rle)] = label
+    return labels
+
+
+def object_pieces(source: Source, video: Listed, table: MaskTable) -> Iterator[list[str]]:
+    """What `write_facts` says of each object of a video that has a mask."""
+    for one in source.objects[video.id]:
+        frames = [video.frames[place] for place in table.frames(one.number)]
+        if not frames:
+            continue
+        if source.categories is not None:
+            about = {"category": source.categories[one.category], "frames": frames}
+            about |= {"iscrowd": 1} if one.crowd else {}
+        else:
+            ends = {"first": frames[0], "last": frames[-1]}
+            about = {"category": one.category, "score": one.score, **ends}
+            about["scores"] = dict.fromkeys(frames, one.score)
+        yield [f'"{one.label}": {json.dumps(about)}']
+
+
+def video_pieces(source: Source, video: Listed, table: MaskTable) -> Iterator[str]:
+    """What `write_facts` says of a video."""
+    head = '"objects"'
+    if source.categories is None:
+        head = f'"video_id": {video.id}, "frames": {len(video.frames)}, "tracks"'
+    opening = f"{json.dumps(video.name)}: {{{head}: {{\n  "
+    return joined(opening, object_pieces(source, video, table), ",\n  ", "}}")
+
+
+def write_facts(folder: Path, source: Source, table: MaskTable) -> None:
+    """Write what label maps do not say: meta.json in the YouTube-VOS form, or of results tracks.json."""
+    path, opening, ending = folder / "tracks.json", "{\n", "\n}\n"
+    if source.categories is not None:
+        path, opening, ending = folder / "meta.json", '{"videos": {\n', "\n}}\n"
+    videos = (video_pieces(source, video, table) for video in source.videos)
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(joined(opening, videos, ",\n", ending))
+
+
+def json_to_masks(source: Path, target: Path, annotations: Path | None, min_score: float) -> str:
+    """Draw the masks of a JSON file as label maps in a new folder, target/<video>/<frame>.png; a summary.
+
+    Beside them is meta.json of true objects, or tracks.json of results, so that the way back loses nothing.
+    annotations: the annotation file that lists the videos of results; tracks.json beside them by default
+    min_score: results of a lower score are left out
+    """
+    with closing(MaskTable()) as table, atomic_folder(target) as folder:
+        read = read_source(source, annotations, min_score, table)
+        for video in progress(read.videos, f"writing {target}"):
+            (folder / video.name).mkdir()
+            for place, frame in enumerate(video.frames):
+                labels = draw(video, place, read.objects[video.id], table, read.where)
+                write_label_map(folder / video.name / f"{frame}.png", labels)
+        write_facts(folder, read, table)
+    tell(read.left_out, "videos without any mask, which get no label maps")
+    num_maps = sum(len(video.frames) for video in read.videos)
+    num_objects = sum(map(len, read.objects.values()))
+    return f"{target}: {len(read.videos)} videos, {num_maps} label maps, {num_objects} objects"

@@ -1,0 +1,186 @@
+"""One HTML file that says why scores are what they are: id switches, worst objects, J over time, two runs."""
+
+from collections.abc import Iterable, Iterator
+from html import escape
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from common.files import atomic_write
+from scoring.report import Report
+from tools.compare import Comparison, compare, comparison_table, numbers_of, one_sided, overall_table, plain
+from tools.evidence.exhibits import Item, compared_item, num_found, switch_items, track_name, worst_items
+from tools.evidence.explain import VideoEvidence, explain
+from tools.evidence.measured import label_folders
+from tools.evidence.pages import figure, page, section, table, text_table, video_heading, video_link
+from tools.evidence.plots import plot_J, swatch
+from tools.evidence.strips import Strips, draw_strips, find_frames
+
+MAX_SWITCHES = 200  # that are shown with a picture
+NUM_WORST = 10  # objects
+NUM_COMPARED = 5  # videos that are shown with the pictures of both results
+NOTES = """An ID switch is a true object that is matched (IoU of 0.5 or more) to another id than when it was
+matched last, as CLEAR counts them. Frames are annotated frames. J, F and IoU run from 0 to 1; the numbers of
+the protocol are in its own units. The J of an object is that of one result id, to which it is matched over
+the whole video; its J&amp;F is the protocol's own, or the mean from its first frame on where the protocol
+scores no single objects. Pictures are cut to the objects in question where these are small."""
+
+
+def _figures(items: Iterable[Item], uris: Iterator[str]) -> list[str]:
+    """The figures of some items; takes their pictures from `uris`."""
+    figures = []
+    for item, uri in zip(items, uris, strict=False):  # the rest is left to later items
+        frames, titles = (", ".join(names) for names in (item.plan.frames, item.plan.titles))
+        alt = f"Label maps of video {item.plan.video} in frames {frames}; rows: {titles}"
+        figures.append(figure(item.caption, uri, alt))
+    return figures
+
+
+def _overall(report: Report, comparison: Comparison | None) -> str:
+    """The table of the numbers over all videos, of both results where there are two."""
+    if comparison:
+        return text_table(overall_table(comparison))
+    numbers = report["overall"]
+    rows = [[name, plain(numbers[name])] for name in numbers_of([numbers])]
+    return text_table([["overall", "results"], *rows])
+
+
+def _all_videos(report: Report, videos: list[VideoEvidence]) -> str:
+    """The table of the videos; their numbers are the protocol's."""
+    names = numbers_of(report["videos"].values())
+    rows = [["video", *map(escape, names), "objects", "frames", "ID switches"]]
+    for video in videos:
+        entry = report["videos"][video.pair.name]
+        counts = (len(video.objects), len(video.masks), len(video.switches))
+        numbers = (plain(entry.get(name)) for name in names)
+        rows.append([video_link(video.pair.name), *numbers, *map(str, counts)])
+    return table(rows)
+
+
+def _one_video(video: VideoEvidence) -> str:
+    """The plot of a video and the table of its objects."""
+    rows = [["object", "result id", "J&amp;F", "frames in sight", "of these found", "ID switches"]]
+    for one in video.objects:
+        switches = sum(switch.object_id == one.id for switch in video.switches)
+        counts = (int(one.seen.sum()), num_found(one), switches)
+        name = f"{swatch(one.id)} {one.id}"
+        rows.append([name, track_name(one), plain(one.jf), *map(str, counts)])
+    return f"{video_heading(video.pair.name)}\n{plot_J(video)}\n{table(rows)}"
+
+
+def _videos(report: Report, videos: list[VideoEvidence]) -> list[str]:
+    legend = "<p>J of each object over the annotated frames; a ring marks an ID switch.</p>"
+    return [_all_videos(report, videos), legend, *map(_one_video, videos)]
+
+
+def _compared_items(
+    comparison: Comparison,
+    videos: list[VideoEvidence],
+    against: Report,
+    against_results: Path,
+    annotations: Path,
+    **options: Any,
+) -> list[Item]:
+    """The videos that differ most, of which the other results are measured too; options of `explain`."""
+    first = {video.pair.name: video for video in videos if any(one.jf is not None for one in video.objects)}
+    differing = (name for name, pairs in comparison.videos.items() if next(iter(pairs.values())).difference)
+    names = [name for name in differing if name in first][:NUM_COMPARED] if comparison.names else []
+    if not names:
+        return []
+    pairs = label_folders(against["protocol"], against_results, annotations, names)
+    others = explain(against, pairs, **options)
+    return [compared_item(first[other.pair.name], other, comparison) for other in others]
+
+
+def _comparison(comparison: Comparison, against_results: Path | None, figures: list[str]) -> Iterator[str]:
+    """HTML of the comparison by video; "against" is the second."""
+    name = f" of {escape(str(against_results))}" if against_results else ""
+    yield f"<p>Against the numbers{name}; a difference above 0 says that the results have the larger one.</p>"
+    if comparison.names:
+        head, *rows = comparison_table(comparison)
+        cells = [[video_link(video), *map(escape, numbers)] for video, *numbers in rows]
+        yield "<p>The largest difference comes first.</p>"
+        yield table([[escape(name) for name in head], *cells])
+    else:
+        yield "<p>The protocol gives no scores of single videos.</p>"
+    yield from (f"<p>{escape(sentence)}</p>" for sentence in one_sided(comparison))
+    yield from figures
+
+
+def _switches(figures: list[str], total: int) -> list[str]:
+    if not total:
+        return ["<p>There are no ID switches.</p>"]
+    cut = f"; the first {len(figures)} are shown, the plots below mark all" if total > len(figures) else ""
+    return [f"<p>ID switches: {total}{cut}.</p>", *figures]
+
+
+def _about_frames(strips: Strips, video_root: Path | None) -> Iterator[str]:
+    """A sentence on the frames that were not found, where there are such."""
+    if strips.num_missing:
+        place = f"in {video_root}" if video_root else "in a folder JPEGImages beside the annotations"
+        yield (
+            f"<p>{strips.num_missing} of the {strips.num_frames} frames shown were not found "
+            f"{escape(place)}: their label maps are drawn on grey.</p>"
+        )
+
+
+def _page(title: str, about: Iterable[str], sections: dict[str, tuple[str, Iterable[str]]]) -> str:
+    """The page of sections {anchor: (heading, parts)}, with links to them."""
+    links = (f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, (heading, _) in sections.items())
+    body = [f"<h1>{escape(title)}</h1>", *about, f"<nav>{''.join(links)}</nav>", "<main>"]
+    body += [section(anchor, heading, parts) for anchor, (heading, parts) in sections.items()]
+    return page(title, [*body, "</main>"])
+
+
+def write_report(
+    path: Path,
+    report: Report,
+    results: Path,
+    annotations: Path,
+    *,
+    by_id: bool,
+    single_object: bool = False,
+    video_root: Path | None = None,
+    against: Report | None = None,
+    against_results: Path | None = None,
+    num_workers: int = 0,
+) -> None:
+    """Write one HTML file with the evidence behind a report of one of PROTOCOLS, pictures inside.
+
+    results, annotations: what the report was made from, as a user names it
+    by_id: whether the protocol scores an object against the result of the same id
+    single_object: whether every label above 0 is the one object, as in DAVIS 2016
+    video_root: where the frames are; by default JPEGImages beside the annotations, else grey ground
+    against, against_results: a report of other results by the protocol on the same annotations, and these
+    num_workers: processes to share the work
+    Raises UserError where there are no label maps, as for ytvis, and where a file cannot be read.
+    """
+    comparison = compare(report, against) if against else None
+    pairs = label_folders(report["protocol"], results, annotations, list(report["videos"]))
+    frames = find_frames(pairs[0].truth.parent, video_root)
+    options = {"by_id": by_id, "single_object": single_object, "num_workers": num_workers}
+    videos = explain(report, pairs, **options)
+
+    switches = list(islice(switch_items(videos), MAX_SWITCHES))
+    worst, compared = worst_items(videos, NUM_WORST), []
+    if comparison and against_results:
+        compared = _compared_items(comparison, videos, against, against_results, annotations, **options)
+    strips = draw_strips([item.plan for item in (*compared, *switches, *worst)], frames, num_workers)
+    uris = iter(strips.uris)
+
+    sections = {"overall": ("Overall", [_overall(report, comparison)])}
+    if comparison:
+        parts = _comparison(comparison, against_results, _figures(compared, uris))
+        sections["comparison"] = ("Comparison", parts)
+    num_switches = sum(len(video.switches) for video in videos)
+    sections["switches"] = ("ID switches", _switches(_figures(switches, uris), num_switches))
+    sections["worst"] = ("Worst objects by J&F", _figures(worst, uris))
+    sections["videos"] = ("Videos", _videos(report, videos))
+    about = [
+        f"<p>Results: {escape(str(results))}<br>Truth: {escape(str(annotations))}</p><p>{NOTES}</p>",
+        *_about_frames(strips, video_root),
+        *(f"<p>Warning: {escape(line)}</p>" for line in report.get("warnings", ())),
+    ]
+    html = _page(f"Evidence: {report['protocol']}", about, sections)
+    with atomic_write(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""One tracker over one video: prompts, the loop, what is written."""

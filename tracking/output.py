@@ -1,0 +1,129 @@
+"""What a run leaves for each video: label maps and an overlay, which appear whole or not at all."""
+
+import json
+import os
+import shutil
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from common.errors import UserError, require
+from common.files import atomic_write
+from video.images import write_label_map
+from video.pictures import overlay as draw_overlay
+
+
+class OverlayWriter:
+    """Writes an H.264 mp4 that plays in every browser: a context manager with `add`.
+
+    The file takes its name when the block ends; an exception in the block, or no frame, leaves nothing.
+    Raises MissingPackage without PyAV, OSError where the file cannot be written.
+    """
+
+    def __init__(self, path: Path, fps: float):
+        self._av = require("av", "writing overlay videos")
+        self._path = path
+        self._fps = Fraction(fps).limit_denominator(1001)  # 30000/1001 survives
+        self._cleanup = ExitStack()
+        self._container: Any = None
+        self._stream: Any = None
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append an (H, W, 3) uint8 RGB frame; all frames have the size of the first."""
+        # The chroma of yuv420p needs even sides: an odd one grows by its last row or column.
+        frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
+        if self._stream is None:
+            self._open(*frame.shape[:2])
+        assert frame.shape[:2] == (self._stream.height, self._stream.width), "all frames have one size"
+        picture = self._av.VideoFrame.from_ndarray(frame, format="rgb24")
+        self._container.mux(self._stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
+
+    def __enter__(self) -> "OverlayWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.__exit__(kind, error, trace)
+
+    def _open(self, height: int, width: int) -> None:
+        temporary = self._cleanup.enter_context(atomic_write(self._path))
+        index_first = {"movflags": "+faststart"}  # so that a browser plays while it loads
+        self._container = self._cleanup.enter_context(
+            self._av.open(str(temporary), "w", format="mp4", container_options=index_first)
+        )
+        quality = {"crf": "20", "preset": "superfast"}
+        stream = self._container.add_stream("libx264", rate=self._fps, options=quality)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        context = stream.codec_context  # 1 is BT.709 in each, which players assume where a file does not say
+        context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1
+        self._stream = stream
+        self._cleanup.push(self._flush)
+
+    def _flush(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is None:
+            self._container.mux(self._stream.encode(None))
+
+
+class VideoOutput:
+    """Writes the label maps of one video, and its overlay where `fps` is given: a context manager.
+
+    Maps go to output/Annotations/<name>/, the overlay to output/overlays/<name>.mp4. Both appear, in place of
+    what was there, when the block ends; an exception in it leaves what was there.
+    """
+
+    def __init__(self, output: Path, name: str, *, fps: float | None):
+        self.folder = output / "Annotations" / name
+        self.partial = self.folder.with_name(f".{name}.partial")
+        self.overlay = None if fps is None else OverlayWriter(output / "overlays" / f"{name}.mp4", fps)
+
+    def add(self, name: str, frame: Tensor, labels: Tensor) -> None:
+        """Write frame `name`, uint8 RGB (3, H, W), with its (H, W) label map."""
+        labels = labels.cpu().numpy()
+        labels = labels.astype(np.min_scalar_type(labels.max()))  # 8 bits are gone through the fastest
+        write_label_map(self.partial / f"{name}.png", labels)
+        if self.overlay:
+            self.overlay.add(draw_overlay(frame, labels))
+
+    def __enter__(self) -> "VideoOutput":
+        shutil.rmtree(self.partial, ignore_errors=True)  # a killed run may have left one
+        if self.overlay:
+            self.overlay.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self.overlay:
+                self.overlay.__exit__(kind, error, trace)
+            if kind is None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                os.replace(self.partial, self.folder)
+        finally:
+            shutil.rmtree(self.partial, ignore_errors=True)
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Raise UserError where results cannot be put into a folder, or may not replace what it holds."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file: give a folder")
+    if not overwrite and any((output / "Annotations").glob("[!.]*")):
+        raise UserError(f"--output {output} holds results already: choose another folder, or add --overwrite")
+
+
+def videos_of(output: Path) -> list[str]:
+    """The names of the videos whose results a folder holds, by its tracks.json; none without one."""
+    path = output / "tracks.json"
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+
+
+def remove_video(output: Path, name: str) -> None:
+    """Remove the label maps and the overlay of one video."""
+    shutil.rmtree(output / "Annotations" / name, ignore_errors=True)
+    (output / "overlays" / f"{name}.mp4").unlink(missing_ok=True)

@@ -1,0 +1,143 @@
+"""The prompts of a run of inference.py: label maps or boxes, checked before anything is tracked."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from common.types import IGNORE, Prompt
+from tracking.boxes import BoxPrompts, boxes_for
+from video.images import check_label_mode, natural_key, read_header, read_label_map
+from video.reader import Video
+
+
+def no_prompt(video: str) -> UserError:
+    return UserError(
+        f"video {video} has no prompt: give label maps with --prompt_root as {video}/<frame>.png"
+    )
+
+
+def check_size(path: Path, size: tuple[int, int], frame_size: tuple[int, int]) -> None:
+    if tuple(size) != tuple(frame_size):
+        (h, w), (H, W) = size, frame_size
+        raise UserError(f"prompt {path} is {w}x{h} but its frame is {W}x{H}: draw it at the frame's size")
+
+
+class PromptFolder:
+    """Label maps that a person gave, as <video>/<frame>.png, on any frame.
+
+    frames: `first` takes each id from the first map in which it appears, `all` takes every map.
+    Where the first map of a video with an object holds 0 and 255 only, as in DAVIS 2016, its maps show one
+    object, id 1.
+    """
+
+    def __init__(self, root: Path, frames: str = "first"):
+        if not root.is_dir():
+            raise UserError(
+                f"--prompt_root {root}: no such folder; it holds label maps as <video>/<frame>.png"
+            )
+        self.root, self.frames = root, frames
+        self.seen: set[int] = set()  # ids that the video's prompts named so far
+        self.left: set[str] = set()  # names of its maps that no frame has asked for
+        self.binary = False  # whether 255 is an object in the video's maps
+
+    def check(self, video: Video, *, needed: bool) -> None:
+        """Look at a video's maps before anything is tracked: at all headers, and for the first object.
+
+        Raises UserError at a map that is no label map or has another size than the first frame; and, where a
+        prompt is needed, if no map of a frame shows an object.
+        """
+        names, paths = video.frame_names, sorted((self.root / video.name).glob("*.png"))
+        if names is not None:
+            paths = [path for path in paths if path.stem in set(names)]
+        frame_size = video.size if paths else None
+        for path in paths:
+            mode, size = read_header(path)
+            check_label_mode(path, mode)
+            check_size(path, size, frame_size)
+        if needed and not any(read_label_map(path).any() for path in paths):
+            raise no_prompt(video.name)
+
+    def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
+        """Begin a video: a function of a frame's name and the frame that tells its prompt."""
+        self.seen, self.binary = set(), False
+        self.left = {path.stem for path in (self.root / video).glob("*.png")}
+
+        def prompt_of(name: str, frame: Tensor) -> Prompt | None:
+            if name not in self.left:
+                return None
+            self.left.remove(name)
+            return self._prompt(self.root / video / f"{name}.png", frame)
+
+        return prompt_of
+
+    def starts_of(self, video: Video) -> dict[str, list[int]]:
+        """The frames of a video whose maps are the first of some ids, in order, and those ids."""
+        self.seen, starts = set(), {}
+        names = None if video.frame_names is None else set(video.frame_names)
+        for path in sorted((self.root / video.name).glob("*.png"), key=lambda path: natural_key(path.stem)):
+            new = [i for i in self._read(path).ids if i not in self.seen]
+            if new and (names is None or path.stem in names):
+                starts[path.stem] = new
+                self.seen |= set(new)
+        return starts
+
+    def prompt_for(self, video: str, name: str, ids: list[int], frame: Tensor) -> Prompt:
+        """What the map of one frame says of some ids; after `starts_of` of the same video."""
+        prompt = self._read(self.root / video / f"{name}.png", frame)
+        prompt.labels[~torch.isin(prompt.labels, torch.tensor(ids))] = 0
+        return prompt
+
+    def _read(self, path: Path, frame: Tensor | None = None) -> Prompt:
+        """All that a map says; the first of a video decides whether 255 is an object in it."""
+        labels = read_label_map(path)
+        if frame is not None:
+            check_size(path, labels.shape, frame.shape[-2:])
+        if not self.seen:
+            self.binary = set(np.unique(labels)) <= {0, IGNORE}
+        return Prompt(torch.from_numpy((labels > 0 if self.binary else labels).astype(np.int64)))
+
+    def _prompt(self, path: Path, frame: Tensor) -> Prompt | None:
+        prompt = self._read(path, frame)
+        if self.frames == "first":
+            known = [i for i in prompt.ids if i in self.seen]
+            prompt.labels[torch.isin(prompt.labels, torch.tensor(known, dtype=torch.int64))] = 0
+        self.seen |= set(prompt.ids)
+        return prompt if prompt.ids else None
+
+
+Prompts = PromptFolder | BoxPrompts
+
+
+def prompts_of_run(args: argparse.Namespace, videos: list[Video], *, needed: bool) -> Prompts | None:
+    """What --prompt_root, --box or --boxes say of the videos; None where none of them is given.
+
+    args: `prompt_root`, `prompt_frames`, `box`, `boxes`, `reverse`
+    needed: whether the system follows nothing but what a prompt names
+    Raises UserError where flags contradict each other, where a needed prompt is absent, and where there are
+    label maps for no video.
+    """
+    maps = PromptFolder(args.prompt_root, args.prompt_frames) if args.prompt_root else None
+    boxes = boxes_for(videos, args.box, args.boxes)
+    if maps and boxes:
+        raise UserError("--prompt_root and boxes: give one of the two")
+    if needed and not (maps or boxes):
+        told = "give label maps with --prompt_root, or boxes with --box or --boxes"
+        raise UserError(f"this system follows what a prompt names: {told}")
+    if args.reverse and not (needed and maps):
+        raise UserError("--reverse follows prompts backwards: give label maps with --prompt_root")
+    if maps and not any((maps.root / video.name).is_dir() for video in videos):
+        raise UserError(f"--prompt_root {maps.root} has no folder of a video, such as {videos[0].name}/")
+    return maps or boxes
+
+
+def check_videos(videos: list[Video], prompts: Prompts | None, *, needed: bool) -> None:
+    """Raise UserError where a video cannot be opened, or its prompts are wrong or absent though needed."""
+    for video in videos:
+        video.check()
+        if prompts:
+            prompts.check(video, needed=needed)

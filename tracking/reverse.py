@@ -1,0 +1,119 @@
+"""Propagation backwards: what a tracker says of the frames before the prompts that start its objects."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.types import Prompt, Tracker, Tracks
+from tracking.loop import track_video
+from tracking.prompts import PromptFolder
+from video.masks import above
+from video.reader import ImageSequence, Video
+
+
+def backwards_from_disk(
+    frames: Iterable[tuple[str, Tensor]], last: str, path: Path
+) -> Iterator[tuple[str, Tensor]]:
+    """(name, frame) from the one named `last`, or from the very last, to the first.
+
+    They wait in a file in the meantime, three bytes a pixel, because a video file is decoded forwards.
+    """
+    names: list[str] = []
+    with open(path, "w+b") as file:
+        for name, frame in frames:
+            names.append(name)
+            file.write(frame.numpy().tobytes())
+            if name == last:
+                break
+        for place in reversed(range(len(names))):
+            file.seek(place * frame.numel())
+            pixels = np.frombuffer(file.read(frame.numel()), dtype=np.uint8)
+            yield names[place], torch.from_numpy(pixels.copy()).view(frame.shape)
+
+
+def frames_backwards(video: Video, last: str, folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """(name, frame) of a video from the one named `last` to the first, at flat memory in its length."""
+    if isinstance(video, ImageSequence):
+        return video.backwards(last)
+    return backwards_from_disk(video.frames(), last, folder / "frames")
+
+
+class EarlierFrames:
+    """The tracks of objects in the frames before the prompts that start them, kept on disk.
+
+    A context manager: what it keeps in `folder` goes when the block ends.
+    """
+
+    def __init__(self, folder: Path):
+        self._parent = folder
+        self._temporary: TemporaryDirectory | None = None
+
+    def __enter__(self) -> "EarlierFrames":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._temporary:
+            self._temporary.cleanup()
+
+    def track(self, tracker: Tracker, video: Video, prompts: PromptFolder) -> None:
+        """Run the tracker backwards, from the last prompt that starts an object to the first frame."""
+        starts = prompts.starts_of(video)
+        if not starts:
+            return
+        self._temporary = TemporaryDirectory(prefix=".reverse.", dir=self._parent)
+        frames = frames_backwards(video, next(reversed(starts)), Path(self._temporary.name))
+
+        def prompt_of(name: str, frame: Tensor) -> Prompt | None:
+            return prompts.prompt_for(video.name, name, starts[name], frame) if name in starts else None
+
+        for name, _, tracks, _ in track_video(tracker, video.name, frames, prompt_of):
+            earlier = [i not in starts.get(name, ()) for i in tracks.ids.tolist()]
+            self._keep(name, tracks, torch.tensor(earlier, dtype=torch.bool), tracker.mask_threshold)
+
+    def joined(self, name: str, tracks: Tracks) -> Tracks:
+        """The tracks of a frame, whose masks are bool, with those that start later; where both claim a pixel,
+        the given ones have it.
+        """
+        if not self._temporary or not self._path(name).is_file():
+            return tracks
+        with np.load(self._path(name)) as kept:
+            ids, scores, labels = (torch.from_numpy(kept[part]) for part in ("ids", "scores", "labels"))
+            masks = np.unpackbits(kept["masks"], axis=-1, count=labels.shape[1])
+            earlier_boxes = torch.from_numpy(kept["boxes"]) if "boxes" in kept else None
+        masks = torch.from_numpy(masks).bool() & (tracks.labels == 0).cpu()
+        device, boxes = tracks.ids.device, tracks.boxes
+        if earlier_boxes is not None:
+            boxes = earlier_boxes if boxes is None else torch.cat([boxes, earlier_boxes.to(boxes)])
+        return replace(
+            tracks,
+            ids=torch.cat([tracks.ids, ids.to(device)]),
+            scores=torch.cat([tracks.scores, scores.to(device)]),
+            masks=torch.cat([tracks.masks, masks.to(tracks.masks.device)]),
+            labels=torch.where(tracks.labels == 0, labels.to(device), tracks.labels),
+            boxes=boxes,
+        )
+
+    def _path(self, name: str) -> Path:
+        return Path(self._temporary.name) / f"{name}.npz"
+
+    def _keep(self, name: str, tracks: Tracks, chosen: Tensor, threshold: float) -> None:
+        """Write the (K,) chosen of a frame's tracks, if any."""
+        if not chosen.any():
+            return
+        chosen = chosen.to(tracks.ids.device)
+        ids, masks = tracks.ids[chosen], above(tracks.masks[chosen], threshold)
+        labels = tracks.labels * torch.isin(tracks.labels, ids)
+        boxes = {} if tracks.boxes is None else {"boxes": tracks.boxes[chosen].cpu().numpy()}
+        np.savez_compressed(
+            self._path(name),
+            **boxes,
+            ids=ids.cpu().numpy(),
+            scores=tracks.scores[chosen].cpu().numpy(),
+            labels=labels.cpu().numpy(),
+            masks=np.packbits(masks.cpu().numpy(), axis=-1),
+        )

@@ -1,0 +1,219 @@
+"""Keeps the tracks of all videos on disk, from which results.json and tracks.json are written.
+
+Everything is written frame by frame, at flat memory in the length of a video.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, repeat
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from common.files import atomic_write
+from common.types import Tracks
+from video.masks import above, extreme_points
+from video.rle import RLE, encode_rle
+
+
+class TrackRow(NamedTuple):
+    """One track in one frame.
+
+    track: the id
+    score: in [0, 1]
+    category: 1 where there are no classes
+    rle: the run-length encoding of the mask; None where nothing can encode it and only tracks.json is wanted
+    box: the 4 corners (x, y) of a rotated box; None where the system has none
+    extremes: beside a box, the mask's extreme points (x, y): left, top, right, bottom; None where it is empty
+    """
+
+    track: int
+    score: float
+    category: int
+    rle: RLE | None
+    box: list[list[float]] | None = None
+    extremes: list[list[int]] | None = None
+
+
+SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE frames (
+    video INTEGER, frame INTEGER, name TEXT NOT NULL,
+    PRIMARY KEY (video, frame)
+) WITHOUT ROWID;
+CREATE TABLE rows (
+    video INTEGER, track INTEGER, frame INTEGER,
+    score REAL NOT NULL, category INTEGER NOT NULL, rle TEXT NOT NULL,
+    box TEXT NOT NULL, extremes TEXT NOT NULL,
+    PRIMARY KEY (video, track, frame)
+) WITHOUT ROWID;
+"""
+# A track's category is the one it has in most frames, the smallest among equals.
+TRACK_SUMMARY = """
+SELECT track, AVG(score), (
+    SELECT category FROM rows AS other WHERE other.video = rows.video AND other.track = rows.track
+    GROUP BY category ORDER BY COUNT(*) DESC, category LIMIT 1
+), MIN(frame), MAX(frame) FROM rows WHERE video = ? GROUP BY track ORDER BY track
+"""
+TRACK_VALUES = """
+SELECT frames.name, {column} FROM rows JOIN frames USING (video, frame)
+WHERE video = ? AND track = ? AND {column} != 'null' ORDER BY frame
+"""
+
+
+def joined(opening: str, parts: Iterable[Iterable[str]], separator: str, closing: str) -> Iterator[str]:
+    """The pieces of a JSON list or object, from the pieces of each of its parts."""
+    yield opening
+    for index, part in enumerate(parts):
+        yield separator if index else ""
+        yield from part
+    yield closing
+
+
+class ResultsSpool:
+    """Keeps the tracks of all videos in a temporary database on disk, from which the JSON files are written.
+
+    A context manager: `start_video`, `add_frame` for every frame in order, and at the end `write_results` and
+    `write_tracks`. The database `.results.sqlite` in `folder` is removed when the block ends. A video's id is
+    the 1-based rank of its name among all videos; a track's score is the mean of its scores over the frames
+    where it is present.
+    Raises OSError where the database cannot be written.
+    """
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / ".results.sqlite"
+        self._path.write_bytes(b"")  # a killed run may have left one
+        # The calls may come from a background thread, one at a time.
+        self._database = sqlite3.connect(self._path, check_same_thread=False)
+        self._database.executescript(SCHEMA)
+        self._names: list[str] = []  # of the videos; the place in the list is the key in the tables
+        self._lengths: list[int] = []  # in frames
+
+    def start_video(self, name: str) -> None:
+        assert name not in self._names, f"video {name} comes twice"
+        self._names.append(name)
+        self._lengths.append(0)
+
+    def add_frame(self, name: str, rows: Iterable[TrackRow]) -> None:
+        """Append a frame of the video started last, with the tracks that are present in it (maybe none)."""
+        video, frame = len(self._names) - 1, self._lengths[-1]
+        texts = (
+            (video, row.track, frame, row.score, row.category, *map(json.dumps, row[3:])) for row in rows
+        )
+        with self._disk_errors():
+            self._database.execute("INSERT INTO frames VALUES (?, ?, ?)", (video, frame, name))
+            self._database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", texts)
+        self._lengths[video] += 1
+
+    def write_results(self, path: Path) -> None:
+        """Write the results in the YouTube-VIS format: a list with one entry for each track of each video.
+
+        An entry is {"video_id", "category_id", "score", "segmentations": an RLE or null for each frame}.
+        """
+        self._write(path, joined("[\n", self._result_entries(), ",\n", "\n]\n"))
+
+    def write_tracks(self, path: Path) -> None:
+        """Write who was when and where: for each video its id, its length in frames and its tracks.
+
+        {video: {"video_id", "frames", "tracks": {id: {"category", "score", "first", "last", "scores"}}}}:
+        "first" and "last" are names of frames, "scores" holds those of the frames where the track is present.
+        Where a system has boxes, beside them "boxes", 4 corners (x, y) for each frame, and "extreme_points",
+        the left, top, right and bottom pixel of each mask that is not empty.
+        """
+        self._write(path, joined("{\n", self._video_entries(), ",\n", "\n}\n"))
+
+    def __enter__(self) -> "ResultsSpool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+        self._path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, pieces: Iterable[str]) -> None:
+        with self._disk_errors(), atomic_write(path) as temporary:
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.writelines(pieces)
+
+    def _ranked(self) -> Iterator[tuple[int, int]]:
+        """(video_id, key in the tables) of every video, by name."""
+        return enumerate(sorted(range(len(self._names)), key=self._names.__getitem__), start=1)
+
+    def _result_entries(self) -> Iterator[Iterator[str]]:
+        for video_id, video in self._ranked():
+            for track, score, category, *_ in self._database.execute(TRACK_SUMMARY, (video,)):
+                entry = json.dumps({"video_id": video_id, "category_id": category, "score": score})
+                opening = f'{entry[:-1]}, "segmentations": ['
+                yield joined(opening, self._segmentations(video, track), ", ", "]}")
+
+    def _segmentations(self, video: int, track: int) -> Iterator[list[str]]:
+        """The encoding of the track's mask in every frame of the video, null where it is absent."""
+        next_frame = 0
+        query = "SELECT frame, rle FROM rows WHERE video = ? AND track = ? ORDER BY frame"
+        for frame, rle in self._database.execute(query, (video, track)):
+            yield from repeat(["null"], frame - next_frame)
+            yield [rle]
+            next_frame = frame + 1
+        yield from repeat(["null"], self._lengths[video] - next_frame)
+
+    def _video_entries(self) -> Iterator[Iterator[str]]:
+        for video_id, video in self._ranked():
+            entry = json.dumps({"video_id": video_id, "frames": self._lengths[video]})
+            opening = f'{json.dumps(self._names[video])}: {entry[:-1]}, "tracks": {{'
+            yield joined(opening, self._track_entries(video), ",", "}}")
+
+    def _track_entries(self, video: int) -> Iterator[Iterator[str]]:
+        for track, score, category, first, last in self._database.execute(TRACK_SUMMARY, (video,)):
+            ends = {"first": self._frame_name(video, first), "last": self._frame_name(video, last)}
+            entry = json.dumps({"category": category, "score": score, **ends})
+            yield joined(f'\n  "{track}": {entry[:-1]}, ', self._track_values(video, track), ", ", "}")
+
+    def _track_values(self, video: int, track: int) -> Iterator[Iterator[str]]:
+        """What a track has for each frame, by its name: scores; boxes and points where there are boxes."""
+        for title, column in (("scores", "score"), ("boxes", "box"), ("extreme_points", "extremes")):
+            query = TRACK_VALUES.format(column=column)
+            found = self._database.execute(query, (video, track))
+            first = found.fetchone()
+            if first is None:
+                continue
+            texts = ([f"{json.dumps(name)}: {value}"] for name, value in chain([first], found))
+            yield joined(f'"{title}": {{', texts, ", ", "}")
+
+    def _frame_name(self, video: int, frame: int) -> str:
+        query = "SELECT name FROM frames WHERE video = ? AND frame = ?"
+        return self._database.execute(query, (video, frame)).fetchone()[0]
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Name the file where the database meets a full disk or the like."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{self._path}: {error}") from error
+
+
+def track_rows(tracks: Tracks, mask_threshold: float, *, encode: bool) -> list[TrackRow]:
+    """What results.json and tracks.json keep of one frame: every track with a pixel above the threshold.
+
+    A track that only the label map shows, the likeliest of several unlikely ones, has a score and no mask,
+    and so has one of which there is a box alone.
+    tracks: their masks are probabilities, or bool: above the threshold or not
+    encode: whether masks are run-length encoded, which needs pycocotools
+    """
+    masks = tracks.masks if tracks.masks.dtype == torch.bool else above(tracks.masks, mask_threshold)
+    classes = [0] * len(masks) if tracks.classes is None else tracks.classes.tolist()
+    boxes = [None] * len(masks) if tracks.boxes is None else tracks.boxes.tolist()
+    rows = []
+    for track, score, category, mask, box in zip(
+        tracks.ids.tolist(), tracks.scores.tolist(), classes, masks.cpu().numpy(), boxes, strict=True
+    ):
+        if mask.any():
+            rle, extremes = encode_rle(mask) if encode else None, extreme_points(mask) if box else None
+            rows.append(TrackRow(track, score, category + 1, rle, box, extremes))
+        elif box or (tracks.labels == track).any():
+            rows.append(TrackRow(track, score, category + 1, None, box))
+    return rows

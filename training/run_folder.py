@@ -1,0 +1,25 @@
+"""The numbered folder of a run, and the checkpoint from which a run continues."""
+
+from pathlib import Path
+
+
+def new_run_folder(run_dir: Path) -> Path:
+    """Make the next numbered folder in `run_dir`; one that exists is never used again."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    number = max((int(path.name) for path in run_dir.iterdir() if path.name.isdigit()), default=0) + 1
+    while True:
+        try:
+            (run_dir / str(number)).mkdir()
+            return run_dir / str(number)
+        except FileExistsError:  # another run was faster
+            number += 1
+
+
+def find_checkpoint(resume: str | None, run_dir: Path) -> Path | None:
+    """The checkpoint that `--resume` names: a file, or `auto` for the newest run's; None to begin anew."""
+    if resume is None:
+        return None
+    if resume != "auto":
+        return Path(resume)
+    found = [path for path in run_dir.glob("*/last.pth") if path.parent.name.isdigit()]
+    return max(found, key=lambda path: int(path.parent.name), default=None)

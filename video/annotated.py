@@ -1,0 +1,203 @@
+"""An annotated VOS folder on disk: videos, frames, palette masks, who is what."""
+
+import json
+from collections.abc import Container
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from common.progress import progress
+from video.images import (
+    FRAME_SUFFIXES,
+    check_end,
+    check_label_mode,
+    list_files,
+    list_folders,
+    read_frame,
+    read_header,
+    read_label_map,
+)
+
+
+@dataclass
+class Video:
+    """One annotated video; frames go by their file name without the suffix.
+
+    frames, annotated: all frames, and those that have a mask, in order
+    """
+
+    name: str
+    frame_folder: Path
+    mask_folder: Path
+    suffix: str
+    frames: list[str]
+    annotated: list[str]
+
+    def frame_path(self, frame: str) -> Path:
+        return self.frame_folder / f"{frame}{self.suffix}"
+
+    def mask_path(self, frame: str) -> Path:
+        return self.mask_folder / f"{frame}.png"
+
+    def read_frame(self, frame: str) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        return read_frame(self.frame_path(frame))
+
+    def read_labels(self, frame: str) -> np.ndarray:
+        """The (H, W) label map of an annotated frame; UserError where its size is not the frame's."""
+        labels = read_label_map(self.mask_path(frame))
+        self._check_mask_size(frame, labels.shape, read_header(self.frame_path(frame))[1])
+        return labels
+
+    def find_bad(self) -> dict[Path, str]:
+        """Path and trouble of every bad frame and mask, from headers and file ends.
+
+        Bad is what cannot be read, a frame of another size than those before it, a colour mask, a mask
+        without a frame or of another size than its frame.
+        """
+        bad: dict[Path, str] = {}
+        sizes: dict[str, tuple[int, int]] = {}
+        for frame in self.frames:
+            try:
+                sizes[frame] = self._check_frame(frame, next(iter(sizes.values()), None))
+            except (UserError, OSError) as error:
+                bad[self.frame_path(frame)] = str(error)
+        for frame in self.annotated:
+            if self.frame_path(frame) in bad:
+                continue
+            try:
+                self._check_mask(frame, sizes.get(frame))
+            except (UserError, OSError) as error:
+                bad[self.mask_path(frame)] = str(error)
+        return bad
+
+    def drop(self, bad: Container[Path]) -> None:
+        """Take bad files out of the lists; the frame of a bad mask stays, as one that has no mask."""
+        self.frames = [frame for frame in self.frames if self.frame_path(frame) not in bad]
+        there = set(self.frames)
+        self.annotated = [f for f in self.annotated if f in there and self.mask_path(f) not in bad]
+
+    def _check_frame(self, frame: str, expected: tuple[int, int] | None) -> tuple[int, int]:
+        path = self.frame_path(frame)
+        _, size = read_header(path)
+        if expected and size != expected:
+            sizes = f"{size[1]}x{size[0]} but frames before it are {expected[1]}x{expected[0]}"
+            raise UserError(f"frame {path} is {sizes}: all frames of a video have one size")
+        check_end(path)
+        return size
+
+    def _check_mask(self, frame: str, frame_size: tuple[int, int] | None) -> None:
+        path = self.mask_path(frame)
+        if frame_size is None:
+            raise UserError(f"mask {path} has no frame: {self.frame_path(frame)} is missing")
+        mode, size = read_header(path)
+        check_label_mode(path, mode)
+        self._check_mask_size(frame, size, frame_size)
+        check_end(path)
+
+    def _check_mask_size(self, frame: str, mask_size: tuple[int, ...], frame_size: tuple[int, int]) -> None:
+        if mask_size != frame_size:
+            (H, W), (frame_H, frame_W) = mask_size, frame_size
+            raise UserError(f"mask {self.mask_path(frame)} is {W}x{H} but its frame is {frame_W}x{frame_H}")
+
+
+def list_video(name: str, frame_folder: Path, mask_folder: Path) -> Video:
+    """List one video; UserError where it has no frames, no masks, or frames of several formats."""
+    frames, masks = list_files(frame_folder, FRAME_SUFFIXES), list_files(mask_folder, {".png"})
+    suffixes = sorted({path.suffix for path in frames})
+    if len(suffixes) != 1:
+        found = "no .jpg or .png files" if not frames else f"frames of several formats, {' '.join(suffixes)}"
+        raise UserError(f"{frame_folder} holds {found}: put the frames of {name} there, in one format")
+    if not masks:
+        raise UserError(f"{mask_folder} holds no .png masks: add them, or remove the video {frame_folder}")
+    stems = ([path.stem for path in paths] for paths in (frames, masks))
+    return Video(name, frame_folder, mask_folder, suffixes[0], *stems)
+
+
+def read_categories(path: Path) -> dict[str, dict[int, str]]:
+    """{video: {id: category}} of a meta.json in the YouTube-VOS form; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        videos = json.loads(path.read_text(encoding="utf-8"))["videos"]
+        return {
+            video: {int(i): o["category"] for i, o in entry["objects"].items() if "category" in o}
+            for video, entry in videos.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        form = '{"videos": {video: {"objects": {id: {"category": ...}}}}}'
+        raise UserError(f"{path} has not the form {form} ({error!r}): mend it, or remove it") from error
+
+
+class VOSFolder:
+    """An annotated folder in the layout of YouTube-VOS or DAVIS.
+
+    `root` holds JPEGImages/<video>/<frame>.jpg and Annotations/<video>/<frame>.png, or the same below
+    a folder "480p" in each, and optionally meta.json with the categories of the objects.
+    videos: its videos, by name; categories: the sorted names of the categories, empty where there are none
+    left_out: what is wrong with the videos that `skip_bad` left out
+    Raises UserError where a folder is absent; where a video has no frames or no masks, unless `skip_bad`.
+    """
+
+    def __init__(self, root: Path, *, skip_bad: bool = False):
+        self.root = root
+        self.left_out: list[str] = []
+        frames, masks = (self._find(kind) for kind in ("JPEGImages", "Annotations"))
+        names = sorted({*list_folders(frames), *list_folders(masks)})
+        if not names:
+            raise UserError(f"{frames} holds no videos: put the frames of each into a folder of its own")
+        self.videos: list[Video] = []
+        for name in names:
+            try:
+                self.videos.append(list_video(name, frames / name, masks / name))
+            except UserError as error:
+                if not skip_bad:
+                    raise
+                self.left_out.append(str(error))
+        self._categories = read_categories(root / "meta.json")
+        self.categories = sorted({c for objects in self._categories.values() for c in objects.values()})
+
+    def classes_of(self, video: str) -> dict[int, int]:
+        """{object id: index of its category} of a video.
+
+        Raises UserError where meta.json lacks the video, or gives it a category that is not in `categories`.
+        """
+        if video not in self._categories:
+            raise UserError(f"{self.root / 'meta.json'} lacks the categories of video {video}: add them")
+        unknown = sorted(set(self._categories[video].values()) - set(self.categories))
+        if unknown:
+            found = f"{self.root / 'meta.json'}: video {video} has categories that training lacks"
+            raise UserError(f"{found} ({', '.join(unknown)}): leave it out, or use --num_classes 1")
+        return {i: self.categories.index(name) for i, name in self._categories[video].items()}
+
+    def _find(self, kind: str) -> Path:
+        folder = self.root / kind
+        if not folder.is_dir():
+            remedy = "point --dataset_root to the data, or try without any by --synthetic easy"
+            raise UserError(f"there is no folder {folder}: {remedy}")
+        return folder / "480p" if (folder / "480p").is_dir() else folder
+
+
+def check(folder: VOSFolder, *, skip_bad: bool, workers: int = 4) -> list[str]:
+    """Look at every file before a run, without decoding it; returns what is wrong with bad ones, in order.
+
+    With `skip_bad` bad files leave the lists of their videos, and videos without any mask left the folder.
+    Raises UserError at the first bad file otherwise, or where no video is left.
+    """
+    with ThreadPoolExecutor(max(1, workers)) as executor:
+        checks = executor.map(Video.find_bad, folder.videos)
+        found = list(progress(checks, f"checking {folder.root}", len(folder.videos)))
+    troubles = [trouble for bad in found for trouble in bad.values()]
+    if troubles and not skip_bad:
+        others = f"; {len(troubles) - 1} more files are bad" if len(troubles) > 1 else ""
+        raise UserError(f"{troubles[0]}{others} (--skip_bad leaves bad files out)")
+    for video, bad in zip(folder.videos, found, strict=True):
+        video.drop(bad)
+    troubles = folder.left_out + troubles
+    folder.videos = [video for video in folder.videos if video.annotated]
+    if not folder.videos:
+        raise UserError(f"{folder.root} has no good annotated frame; the first bad file: {troubles[0]}")
+    return troubles

@@ -1,0 +1,179 @@
+"""Conversions of label maps, masks and run-length encodings; overlaps; padding to a stride."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.errors import UserError
+from common.types import Prompt
+
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels of the frame
+
+
+def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
+    """(..., H, W) label maps and (K,) ids to (..., K, H, W) bool masks."""
+    return labels.unsqueeze(-3) == ids.to(labels)[:, None, None]
+
+
+def box_window(box: Box) -> tuple[slice, slice]:
+    """The rows and the columns of the pixels that a box fills; empty where it holds none."""
+    x, y, width, height = box
+    rows = slice(max(0, round(y)), max(0, round(y + height)))
+    return rows, slice(max(0, round(x)), max(0, round(x + width)))
+
+
+def masks_of_prompt(prompt: Prompt | None, size: tuple[int, int]) -> tuple[list[int], Tensor]:
+    """The ids that a prompt names and their (K, H, W) bool masks; a box counts as the mask that fills it."""
+    H, W = size
+    if prompt is None or not prompt.ids:
+        return [], torch.zeros(0, H, W, dtype=torch.bool)
+    ids = prompt.ids
+    labels = torch.zeros(size, dtype=torch.int64) if prompt.labels is None else prompt.labels.cpu()
+    masks = masks_from_labels(labels, torch.tensor(ids))
+    for track, box in prompt.boxes.items():
+        masks[ids.index(track)][box_window(box)] = True
+        if not masks[ids.index(track)].any():
+            x, y, width, height = box
+            raise UserError(f"the box of id {track}, {x} {y} {width} {height}, holds no pixel of {W}x{H}")
+    return ids, masks
+
+
+def above(masks: Tensor, threshold: float) -> Tensor:
+    """`masks > threshold`; on the CPU by NumPy, which compares several times as fast as torch."""
+    return torch.from_numpy(masks.numpy() > threshold) if masks.device.type == "cpu" else masks > threshold
+
+
+def extreme_points(mask: np.ndarray) -> list[list[int]]:
+    """The left, top, right and bottom pixel (x, y) of an (H, W) bool mask that is not empty.
+
+    Of several pixels that are as far out, the middle one.
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+
+    def middle(line: np.ndarray) -> int:
+        places = np.flatnonzero(line)
+        return int(places[len(places) // 2])
+
+    left, right, top, bottom = (int(x) for x in (columns[0], columns[-1], rows[0], rows[-1]))
+    return [
+        [left, middle(mask[:, left])],
+        [middle(mask[top]), top],
+        [right, middle(mask[:, right])],
+        [middle(mask[bottom]), bottom],
+    ]
+
+
+def span(there: np.ndarray) -> slice:
+    """From the first to the last True; empty where there is none."""
+    places = np.flatnonzero(there)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
+
+
+def windows(masks: Tensor) -> list[tuple[slice, slice]]:
+    """The rows and the columns in which each of (K, H, W) bool masks lies; empty where it is empty."""
+    masks = masks.view(torch.uint8)
+    rows, columns = (masks.amax(axis).cpu().numpy() for axis in (2, 1))
+    return [(span(row), span(column)) for row, column in zip(rows, columns, strict=True)]
+
+
+def labels_at_once(masks: Tensor, ids: Tensor, threshold: float, scores: Tensor) -> Tensor:
+    """`labels_from_masks` in a few operations on all masks, as a GPU likes it."""
+    weighted = (masks * scores[:, None, None]).where(masks > threshold, 0.0)
+    winner = torch.cat([masks.new_zeros(1, *masks.shape[1:]), weighted]).argmax(0)
+    return torch.cat([ids.new_zeros(1), ids]).long()[winner]
+
+
+def labels_in_turn(masks: Tensor, ids: Tensor, threshold: float, scores: Tensor) -> Tensor:
+    """`labels_from_masks`, each mask only where it lies: a CPU has to go through much less memory."""
+    inside = above(masks, threshold)
+    labels = ids.new_zeros(masks.shape[1:], dtype=torch.int64)
+    best = masks.new_zeros(masks.shape[1:])
+    for k, (track, window) in enumerate(zip(ids.tolist(), windows(inside), strict=True)):
+        weighted = masks[k][window] * scores[k]
+        better = inside[k][window] & (weighted > best[window])
+        labels[window].masked_fill_(better, track)
+        best[window] = torch.where(better, weighted, best[window])
+    return labels
+
+
+def labels_from_masks(
+    masks: Tensor, ids: Tensor, threshold: float = 0.5, scores: Tensor | None = None
+) -> Tensor:
+    """(K, H, W) probabilities and (K,) ids to an (H, W) int64 label map: the largest above a threshold.
+
+    scores: (K,) what probabilities are multiplied with before they are compared, 1 where it is None
+    Background (0) is where no probability exceeds the threshold, or no product exceeds 0; among equals the
+    first wins.
+    """
+    scores = masks.new_ones(len(masks)) if scores is None else scores
+    label = labels_in_turn if masks.device.type == "cpu" else labels_at_once
+    return label(masks, ids, threshold, scores)
+
+
+def pad_to_stride(frames: Tensor, stride: int) -> Tensor:
+    """Pad (..., H, W) with zeros at the right and the bottom to multiples of `stride`."""
+    H, W = frames.shape[-2:]
+    return F.pad(frames, (0, -W % stride, 0, -H % stride))
+
+
+def pad_around(frames: Tensor, stride: int) -> tuple[Tensor, tuple[slice, slice]]:
+    """Pad (..., H, W) with zeros on all sides to multiples of `stride`; returns the window of what was there.
+
+    Of an odd number of rows or columns the one more comes after.
+    """
+    H, W = frames.shape[-2:]
+    top, left = -H % stride // 2, -W % stride // 2
+    padded = F.pad(frames, (left, -W % stride - left, top, -H % stride - top))
+    return padded, (slice(top, top + H), slice(left, left + W))
+
+
+def soft_aggregate(probs: Tensor) -> Tensor:
+    """(B, K, H, W) probabilities of each object by itself to (B, K + 1, H, W) logits, the background first.
+
+    Their softmax is the probability among all. The background is where no object is: the product of 1 - p
+    (STM, Oh et al., ICCV 2019). Always in float32.
+    """
+    probs = probs.float()
+    probs = torch.cat([(1 - probs).prod(1, keepdim=True), probs], 1).clamp(1e-7, 1 - 1e-7)
+    return (probs / (1 - probs)).log()
+
+
+def mask_intersections(masks: Tensor, others: Tensor) -> Tensor:
+    """(K, h, w) and (R, h, w) bool to the (K, R) float numbers of common pixels."""
+    return masks.flatten(1).float() @ others.flatten(1).float().T
+
+
+def mask_ious(masks: Tensor, others: Tensor) -> Tensor:
+    """(K, h, w) and (R, h, w) bool to (K, R) intersection over union, 0 where the union is empty."""
+    common = mask_intersections(masks, others)
+    areas, other_areas = masks.flatten(1).sum(1), others.flatten(1).sum(1)
+    return common / (areas[:, None] + other_areas - common).clamp(min=1)
+
+
+def suppress(masks: Tensor, scores: Tensor, named: Tensor, max_iou: float, max_inside: float) -> Tensor:
+    """Non-maximum suppression: the indices, best first, of the masks that are kept.
+
+    masks (K, h, w) bool, scores (K,). What overlaps a better one by more than `max_iou`, or lies inside a
+    better one by more than `max_inside` of itself, is dropped; so is an empty mask. What a person named
+    ((K,) bool) is better than the rest and is not dropped.
+    """
+    order = (scores + named.to(scores)).argsort(descending=True, stable=True)
+    masks = masks[order]
+    areas = masks.flatten(1).sum(1)
+    bad = (mask_ious(masks, masks) > max_iou) | (
+        mask_intersections(masks, masks) / areas[:, None].clamp(min=1) > max_inside
+    )
+    bad, areas = (bad & ~named[order, None]).cpu(), areas.tolist()
+    kept: list[int] = []
+    for index in range(len(order)):
+        if areas[index] and not bad[index, kept].any():
+            kept.append(index)
+    return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
+
+
+def ids_in(labels: np.ndarray) -> list[int]:
+    """The ids above 0 in a label map, ascending."""
+    flat = labels.ravel()
+    begins = flat[1:] != flat[:-1]  # neighbours mostly agree: a look at the pixel that begins a run is enough
+    return [i for i in np.unique(np.append(flat[:1], flat[1:][begins])).tolist() if i]

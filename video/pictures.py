@@ -1,0 +1,139 @@
+"""Pictures for people: coloured overlays of label maps, contact sheets, training curves."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import find_objects
+from torch import Tensor
+
+GAP = 4  # pixels between the pictures of a sheet
+
+
+def _davis_palette() -> np.ndarray:
+    """(256, 3) uint8 colours of PASCAL VOC and DAVIS: the bits of an index go to R, G and B in turn."""
+    indices = np.arange(256)
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    for level in range(8):
+        for channel in range(3):
+            bit = indices >> (3 * level + channel) & 1
+            palette[:, channel] |= (bit << (7 - level)).astype(np.uint8)
+    return palette
+
+
+PALETTE = _davis_palette()
+# The same hues at full brightness, which stand out on the fill, on dark and on white ground.
+OUTLINES = (PALETTE * (255.0 / PALETTE.max(1, keepdims=True).clip(1))).astype(np.uint8)
+
+
+def colour_indices(ids: np.ndarray) -> np.ndarray:
+    """Rows of PALETTE of the ids: past 255 they begin again at 1, because 0 is the background's."""
+    return np.where(ids > 0, (ids - 1) % 255 + 1, 0)
+
+
+def colour_of(track: int) -> tuple[int, int, int]:
+    """RGB colour of an id."""
+    red, green, blue = PALETTE[colour_indices(np.asarray(track))].tolist()
+    return red, green, blue
+
+
+def _outlines(labels: np.ndarray, thickness: int) -> np.ndarray:
+    """(H, W) bool: pixels within `thickness` of another label, up, down, left or right."""
+    edges = np.zeros(labels.shape, dtype=bool)
+    for step in range(1, thickness + 1):
+        across = labels[:, step:] != labels[:, :-step]
+        down = labels[step:] != labels[:-step]
+        edges[:, step:] |= across
+        edges[:, :-step] |= across
+        edges[step:] |= down
+        edges[:-step] |= down
+    return edges
+
+
+@lru_cache(maxsize=1024)
+def _name_plate(text: str, size: int, colour: tuple[int, int, int]) -> np.ndarray:
+    """(h, w, 3) uint8: text of a font size on a box of the colour, framed in the colour of the text."""
+    font = ImageFont.load_default(size)
+    left, top, right, bottom = (round(side) for side in font.getbbox(text))
+    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    ink = (0, 0, 0) if luminance > 110 else (255, 255, 255)
+    plate = Image.new("RGB", (right - left + 6, bottom - top + 5), colour)
+    draw = ImageDraw.Draw(plate)
+    draw.rectangle((0, 0, plate.width - 1, plate.height - 1), outline=ink)
+    draw.text((3 - left, 2 - top), text, font=font, fill=ink)
+    return np.asarray(plate)
+
+
+def _place(taken: np.ndarray, x: int, y: int, height: int, width: int) -> tuple[int, int]:
+    """The (top, left) corner of a plate at the point (x, y): above it, or a step off where one is taken."""
+    left = min(max(x - width // 2, 0), max(taken.shape[1] - width, 0))
+    for corner in (y - height, y, y + height, y - 2 * height, y - height):
+        top = min(max(corner, 0), max(taken.shape[0] - height, 0))
+        if not taken[top : top + height, left : left + width].any():
+            break
+    return top, left
+
+
+def _draw_names(picture: np.ndarray, labels: np.ndarray, text: dict[int, str] | None) -> None:
+    """Name every object, in place, at the middle of its highest row of pixels."""
+    size = max(11, min(labels.shape) // 26)
+    taken = np.zeros(labels.shape, dtype=bool)
+    for track, box in enumerate(find_objects(labels.astype(np.int32)), start=1):
+        name = str(track) if text is None else text.get(track)
+        if box is None or not name:
+            continue
+        rows, columns = box
+        highest = np.flatnonzero(labels[rows.start, columns] == track)
+        plate = _name_plate(name, size, colour_of(track))[: labels.shape[0], : labels.shape[1]]
+        height, width = plate.shape[:2]
+        top, left = _place(taken, columns.start + int(highest.mean()), rows.start, height, width)
+        picture[top : top + height, left : left + width] = plate
+        taken[top : top + height, left : left + width] = True
+
+
+def overlay(
+    frame: np.ndarray | Tensor, labels: np.ndarray | Tensor, text: dict[int, str] | None = None
+) -> np.ndarray:
+    """Draw a label map over its frame: a translucent fill, an outline and a name for each object.
+
+    frame: uint8 RGB, a (3, H, W) tensor or an (H, W, 3) array
+    labels: (H, W) ids, 0 background
+    text: the name of each id, none for ids that it lacks; the ids themselves where it is None
+    Returns a new (H, W, 3) uint8 array.
+    """
+    picture = frame.permute(1, 2, 0).cpu().numpy().copy() if isinstance(frame, Tensor) else frame.copy()
+    labels = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
+    assert picture.shape[:2] == labels.shape, "the label map has the size of the frame"
+    edges = (labels > 0) & _outlines(labels, thickness=max(1, round(min(labels.shape) / 300)))
+    pixels, ids = picture.reshape(-1, 3), labels.ravel()
+    places = np.flatnonzero(ids)
+    pixels[places] = pixels.take(places, 0) // 2 + (PALETTE // 2).take(colour_indices(ids[places]), 0)
+    places = np.flatnonzero(edges)
+    pixels[places] = OUTLINES.take(colour_indices(ids[places]), 0)
+    _draw_names(picture, labels, text)
+    return picture
+
+
+def strip(
+    images: Sequence[np.ndarray], captions: Sequence[str] | None = None, columns: int | None = None
+) -> np.ndarray:
+    """Arrange pictures in rows, each under its caption, on white.
+
+    images: (H, W, 3) uint8; the cells have the size of the largest
+    captions: one for each image
+    columns: pictures in a row, all in one row where it is None
+    Returns an (H', W', 3) uint8 array.
+    """
+    captions = captions or [""] * len(images)
+    columns = min(columns or len(images), len(images))
+    line = 18 if any(captions) else 0
+    height = max(image.shape[0] for image in images) + line + GAP
+    width = max(image.shape[1] for image in images) + GAP
+    sheet = Image.new("RGB", (columns * width + GAP, -(-len(images) // columns) * height + GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        x, y = index % columns * width + GAP, index // columns * height + GAP
+        draw.text((x, y), caption, font=ImageFont.load_default(13), fill="black")
+        sheet.paste(Image.fromarray(image), (x, y + line))
+    return np.array(sheet)

@@ -1,0 +1,288 @@
+"""Reads the frames of videos one at a time: from folders of images, image globs and video files.
+
+Still images are read as they are stored, without applying an EXIF orientation, because masks are drawn on the
+stored pixels. The display rotation of a video file (a portrait clip of a phone) is applied, as players do.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from glob import escape, glob
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.errors import UserError, require
+from video.images import natural_key, read_frame, read_header
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
+DEFAULT_FPS = 24.0  # of still images, which do not say; the rate at which DAVIS is shown
+LAYOUTS = ("JPEGImages", "480p")  # the inner folders of YouTube-VOS and DAVIS roots that hold the videos
+MISSING_TAIL = 1.0  # seconds by which a file may end before its stated duration: containers round it
+
+
+def _images_in(folder: Path, pattern: str) -> Iterator[Path]:
+    return (
+        path
+        for path in folder.glob(pattern)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def _of_one_size(path: Path, frames: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[str, Tensor]]:
+    """Turn (H, W, 3) arrays into (3, H, W) tensors; raises UserError where the size changes."""
+    expected = None
+    for name, frame in frames:
+        height, width = frame.shape[:2]
+        expected = expected or (height, width)
+        if (height, width) != expected:
+            raise UserError(
+                f"{path}: frame {name} is {width}x{height}, those before it are {expected[1]}x{expected[0]}: "
+                "bring all frames of a video to one size"
+            )
+        yield name, torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)))
+
+
+@dataclass(frozen=True)
+class ImageSequence:
+    """A video of still images in one folder, sorted by name, numbers by value.
+
+    name: the folder's name
+    path: the folder
+    pattern: which of its files (a glob); those that are no images are passed over
+    fps: frames per second
+    """
+
+    name: str
+    path: Path
+    pattern: str = "*"
+    fps: float = DEFAULT_FPS
+
+    @cached_property
+    def images(self) -> list[Path]:
+        """The image files in order; raises UserError where two have the same frame name."""
+        images = sorted(_images_in(self.path, self.pattern), key=lambda image: natural_key(image.stem))
+        for image, following in pairwise(images):
+            if image.stem == following.stem:
+                raise UserError(f"{image} and {following.name} are the same frame: remove one of them")
+        return images
+
+    @property
+    def frame_names(self) -> list[str]:
+        """File names without their suffix."""
+        return [image.stem for image in self.images]
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the first image."""
+        return read_header(self.images[0])[1]
+
+    def check(self) -> None:
+        """Raise UserError where the first image cannot be opened."""
+        read_header(self.images[0])
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield (frame name, uint8 RGB (3, H, W)), one at a time.
+
+        Raises UserError where an image is cut short or of another size than those before it.
+        """
+        return _of_one_size(self.path, ((image.stem, read_frame(image)) for image in self.images))
+
+    def backwards(self, last: str) -> Iterator[tuple[str, Tensor]]:
+        """As `frames`, from the one of this name to the first."""
+        images = reversed(self.images[: self.frame_names.index(last) + 1])
+        return _of_one_size(self.path, ((image.stem, read_frame(image)) for image in images))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a video file as (container, its main video stream); raises UserError where it has none."""
+    av = require("av", "reading video files")
+    with open(path, "rb"):
+        pass  # where the file system refuses, its own complaint is the clearest
+    try:
+        container = av.open(str(path))
+    except av.FFmpegError as error:
+        raise UserError(
+            f"{path} is not a readable video ({error.strerror}): copy it again, or re-encode it"
+        ) from error
+    with container:
+        stream = container.streams.best("video")
+        if stream is None or stream.codec_context is None:
+            raise UserError(f"{path} has no video stream that can be decoded: choose another file")
+        yield container, stream
+
+
+class _Damage(Exception):
+    """What is wrong with a video file, in a few words."""
+
+
+def _end_seconds(packet: Any) -> float:
+    """The time at which what the packet holds has been shown; 0 where it does not say."""
+    if packet.pts is None:
+        return 0.0
+    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
+
+
+def _check_ending(container: Any, end: float) -> None:
+    """Raise _Damage where the packets end at `end` seconds, well before the stated duration of the file."""
+    if container.duration is None:
+        return
+    microseconds = container.duration + (container.start_time or 0)
+    if end < microseconds / 1e6 - MISSING_TAIL:
+        raise _Damage(f"it should last {microseconds / 1e6:.1f} s, but ends after {end:.1f} s")
+
+
+def _decode(path: Path) -> Iterator[np.ndarray]:
+    """Yield the frames of a video file, (H, W, 3) uint8 RGB, upright; raises _Damage where some are lost.
+
+    The decoder conceals damage, and the reader takes a file that was cut between two packets for a whole one,
+    so both are asked. Audio is read, not decoded: it shows a cut that lies between two frames.
+    """
+    with _opened(path) as (container, stream):
+        stream.thread_type = "FRAME"  # decoding slice by slice leaves damaged frames unmarked
+        end = 0.0
+        for packet in container.demux([*container.streams.video, *container.streams.audio]):
+            if packet.is_corrupt:
+                raise _Damage("it is cut short")
+            end = max(end, _end_seconds(packet))
+            if packet.stream.index != stream.index:
+                continue
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    raise _Damage("the next frame is corrupt")
+                yield np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+        _check_ending(container, end)
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A video in one file; its frames are named 00000, 00001, ... in the order in which they are shown."""
+
+    name: str
+    path: Path
+
+    @cached_property
+    def _header(self) -> tuple[float, int | None]:
+        with _opened(self.path) as (_, stream):
+            return float(stream.average_rate or DEFAULT_FPS), stream.frames or None
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, on average over the file."""
+        return self._header[0]
+
+    @property
+    def num_frames(self) -> int | None:
+        """What the file says (a trimmed clip shows fewer); None where only decoding can tell."""
+        return self._header[1]
+
+    @property
+    def frame_names(self) -> None:
+        """None: only decoding can tell."""
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the first frame, which is decoded for it, because players turn what a phone recorded.
+
+        Raises what `frames` raises.
+        """
+        frames = self.frames()
+        try:
+            return tuple(next(frames)[1].shape[-2:])
+        finally:
+            frames.close()
+
+    def check(self) -> None:
+        """Raise UserError where the file is no video; damage further on is met when it is decoded."""
+        with _opened(self.path):
+            pass
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield (frame name, uint8 RGB (3, H, W)), one at a time.
+
+        Raises UserError where the file is no video or holds no frame, and, after the frames that can be read,
+        where it is damaged; MissingPackage without PyAV.
+        """
+        av = require("av", "reading video files")
+        count = 0
+        named = ((f"{i:05d}", frame) for i, frame in enumerate(_decode(self.path)))
+        try:
+            for count, item in enumerate(_of_one_size(self.path, named), start=1):  # noqa: B007
+                yield item
+        except (_Damage, av.FFmpegError) as error:
+            reason = error.args[0] if isinstance(error, _Damage) else error.strerror
+            raise UserError(
+                f"{self.path} is damaged after {count} readable frames ({reason}): "
+                "copy it again, or re-encode it"
+            ) from error
+        if count == 0:
+            raise UserError(f"{self.path} holds no frame: choose another file")
+
+
+Video = ImageSequence | VideoFile
+
+
+def _candidates(root: Path) -> tuple[list[Path], str]:
+    """The paths that may be videos or images of one, and the glob that chooses among the images."""
+    if root.is_dir():
+        for inner in LAYOUTS:
+            root = root / inner if (root / inner).is_dir() else root
+        return [root, *root.iterdir()], "*"
+    if root.exists():
+        return [root], escape(root.name)
+    matches = [Path(match) for match in glob(str(root))]
+    if not matches:
+        raise UserError(f"{root}: no such file or folder, and no file matches it: check the path")
+    return matches, root.name
+
+
+def _videos_among(paths: list[Path], pattern: str, fps: float) -> Iterator[Video]:
+    """The video files, folders of images and folders that hold the single images among the paths."""
+    patterns: dict[Path, str] = {}
+    for path in paths:
+        suffix = path.suffix.lower()
+        if path.is_dir():
+            if any(_images_in(path, "*")):
+                patterns[path] = "*"
+        elif suffix in IMAGE_SUFFIXES:
+            patterns.setdefault(path.parent, pattern)
+        elif suffix in VIDEO_SUFFIXES:
+            yield VideoFile(path.stem, path)
+    for folder, chosen in patterns.items():
+        yield ImageSequence(folder.resolve().name, folder, chosen, fps)
+
+
+def find_videos(root: str | Path, fps: float = DEFAULT_FPS) -> list[Video]:
+    """Find the videos of a path, sorted by name.
+
+    root: a folder of video folders or of video files (or both), a YouTube-VOS or DAVIS root, one video
+        folder, one video file, or a glob of images, folders or files
+    fps: frames per second of still images
+    A video is named by its folder, or by its file without the suffix. What is neither an image, a folder of
+    images nor a video file is passed over. Raises UserError where the path does not exist, where nothing is
+    found, and where two videos have the same name.
+    """
+    paths, pattern = _candidates(Path(root))
+    videos = sorted(_videos_among(paths, pattern, fps), key=lambda video: video.name)
+    if not videos:
+        raise UserError(
+            f"{root} holds no video: looked for folders of images ({' '.join(sorted(IMAGE_SUFFIXES))}) "
+            f"and for video files ({' '.join(sorted(VIDEO_SUFFIXES))})"
+        )
+    for video, following in pairwise(videos):
+        if video.name == following.name:
+            raise UserError(
+                f"{video.path} and {following.path} are both named {video.name}: rename one of them"
+            )
+    return videos
