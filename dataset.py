@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.seeding import mix, seeded
 from common.types import IGNORE, Clip
 from video.allocate import zeros
-from video.annotated import Video, VOSFolder, check
+from video.annotated import AnnotatedVideo, VOSFolder, check
 from video.transforms import (
     LONGEST,
     Augmentation,
@@ -196,7 +196,7 @@ class YouTubeVOSDataset(Dataset[Clip]):
         places = [min(start + i * step, length - 1) for i in range(T)]
         return places[::-1] if self.training and draw(0, 1) < 0.5 else places
 
-    def _classes(self, video: Video, ids: list[int]) -> list[int]:
+    def _classes(self, video: AnnotatedVideo, ids: list[int]) -> list[int]:
         if self.config.num_classes == 1:
             return [0] * len(ids)
         classes = self.folder.classes_of(video.name)

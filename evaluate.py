@@ -32,7 +32,7 @@ from tools.evidence.report import write_report
 from tools.submission import write_submission
 from tracking.loop import track_video
 from tracking.spool import ResultsSpool, track_rows
-from video.annotated import Video, VOSFolder
+from video.annotated import AnnotatedVideo, VOSFolder
 from video.pictures import overlay, strip
 
 BY_ID = ("davis", "sav", "youtube_vos")  # protocols whose results bear the ids of the true objects
@@ -61,14 +61,14 @@ class Gallery:
         self.pictures: list[np.ndarray] = []
         self.captions: list[str] = []
 
-    def wanted(self, place: int, video: Video) -> set[str]:
+    def wanted(self, place: int, video: AnnotatedVideo) -> set[str]:
         """The names of the frames that are shown of a video, the `place`-th."""
         if place >= self.num_videos:
             return set()
         chosen = np.linspace(0, len(video.annotated) - 1, self.num_frames).round().astype(int)
         return {video.annotated[index] for index in chosen}
 
-    def show(self, video: Video, frames: dict[str, Shown]) -> None:
+    def show(self, video: AnnotatedVideo, frames: dict[str, Shown]) -> None:
         """Add the frames of a video by name: a row of the truth, a row of what the tracker says."""
         for title in ("truth", "tracked"):
             for place, (name, shown) in enumerate(frames.items()):
@@ -88,7 +88,7 @@ class Gallery:
 class Truth:
     """The label maps of one video, read as its frames come; a prompted system sees each object's first."""
 
-    def __init__(self, video: Video, prompted: bool):
+    def __init__(self, video: AnnotatedVideo, prompted: bool):
         self.video, self.prompted = video, prompted
         self.annotated = set(video.annotated)
         self.seen: set[int] = set()
@@ -115,7 +115,7 @@ class Truth:
 
 
 def evaluate_video(
-    tracker: Tracker, video: Video, scorer: VideoScorer, spool: ResultsSpool, wanted: set[str]
+    tracker: Tracker, video: AnnotatedVideo, scorer: VideoScorer, spool: ResultsSpool, wanted: set[str]
 ) -> tuple[VideoScore, dict[str, Shown]]:
     """Run the tracker over a video as in inference; returns its score, and the wanted frames to show."""
     truth = Truth(video, tracker.needs_prompt)

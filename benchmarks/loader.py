@@ -26,15 +26,15 @@ from common.errors import UserError, run_command
 from dataset import YouTubeVOSDataset, make_loader
 from modules import VITA_TCOVIS
 from video import transforms
-from video.annotated import Video, VOSFolder
+from video.annotated import AnnotatedVideo, VOSFolder
 from video.images import write_label_map
 
 DECODING, LOADER = "bare JPEG decoding", "loader"
 AIM = 0.6
 HEIGHT, WIDTH, OBJECTS, QUALITY = 720, 1280, 3, 90
 PARTS = (
-    (Video, "read_frame", "frames: read, decode"),
-    (Video, "read_labels", "masks: read, decode, check"),
+    (AnnotatedVideo, "read_frame", "frames: read, decode"),
+    (AnnotatedVideo, "read_labels", "masks: read, decode, check"),
     (transforms, "resize_frames", "resize frames"),
     (transforms, "resize_labels", "resize masks"),
     (transforms.Augmentation, "__call__", "crop, flip"),

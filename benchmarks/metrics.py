@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from common.errors import UserError, run_command
-from common.parallel import score_each
+from common.parallel import process_map
 from scoring.jf import boundary_measure, boundary_radius
 from scoring.label_folders import VideoPair, mask_root, read_pair, read_pairs, true_masks, video_pairs
 from scoring.protocols.table import PROTOCOLS
@@ -176,10 +176,10 @@ def time_protocol(videos: int, frames: int, height: int, width: int, workers: in
     with TemporaryDirectory() as folder:
         truth, results = Path(folder) / "truth", Path(folder) / "results"
         write = partial(write_video, truth=truth, results=results, frames=frames, height=height, width=width)
-        score_each(write, [str(number) for number in range(videos)], num_workers=workers, title="generating")
+        process_map(write, [str(number) for number in range(videos)], num_workers=workers, title="generating")
         pairs = video_pairs(results, truth)
         score = partial(PROTOCOLS["davis"], results, truth, num_workers=workers)
-        read = partial(score_each, read_video, pairs, num_workers=workers, title="reading")
+        read = partial(process_map, read_video, pairs, num_workers=workers, title="reading")
         seconds = np.min([[seconds_of(score), seconds_of(read)] for _ in range(ROUNDS)], axis=0)
         load = os.getloadavg()[0]
     size = f"{videos} videos of {frames} frames, {width}x{height}, {OBJECTS} objects"

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: one thread each, so that files and the network work at the same time."""
+"""Work beside work: a thread that reads ahead, one that writes behind, processes that share videos."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from common.progress import progress
 
-Score = TypeVar("Score")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def _safe_context(module: str) -> BaseContext:
@@ -23,9 +24,9 @@ def _safe_context(module: str) -> BaseContext:
     return context
 
 
-def score_each(
-    score: Callable[..., Score], *arguments: Iterable, num_workers: int = 0, title: str = "scoring"
-) -> list[Score]:
+def process_map(
+    function: Callable[..., Result], *arguments: Iterable, num_workers: int = 0, title: str = "scoring"
+) -> list[Result]:
     """Apply a top-level function, or a partial of one, to the arguments of each video, in order.
 
     num_workers: processes to share the work; 0 or 1 stays in this one
@@ -33,13 +34,10 @@ def score_each(
     columns = [list(column) for column in arguments]
     total = len(columns[0])
     if num_workers <= 1 or total <= 1:
-        return list(progress(map(score, *columns), title, total))
-    context = _safe_context(getattr(score, "func", score).__module__)
+        return list(progress(map(function, *columns), title, total))
+    context = _safe_context(getattr(function, "func", function).__module__)
     with ProcessPoolExecutor(min(num_workers, total), mp_context=context) as executor:
-        return list(progress(executor.map(score, *columns), title, total))
-
-
-Item = TypeVar("Item")
+        return list(progress(executor.map(function, *columns), title, total))
 
 
 class _End(Exception):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError, require
-from common.parallel import score_each
+from common.parallel import process_map
 from video.rle import RLE, checked_rle
 
 MANY = 1000  # annotations or results, from which on further processes are worth their start
@@ -132,7 +132,9 @@ def _grouped(entries: list[dict], truth: dict, use_categories: bool, where: str,
     names = [f"{where} {number}" for number in range(len(entries))]
     of_videos = [videos[entry["video_id"]] for entry in entries]
     num_workers = num_workers if len(entries) >= MANY else 0
-    tracks = score_each(_track, entries, of_videos, names, num_workers=num_workers, title=f"reading {where}s")
+    tracks = process_map(
+        _track, entries, of_videos, names, num_workers=num_workers, title=f"reading {where}s"
+    )
     for number, (entry, track) in enumerate(zip(entries, tracks, strict=True)):
         video_id, category = entry["video_id"], entry["category_id"]
         crowd = int(entry.get("iscrowd", 0))

@@ -23,7 +23,7 @@ from video.images import (
 
 
 @dataclass
-class Video:
+class AnnotatedVideo:
     """One annotated video; frames go by their file name without the suffix.
 
     frames, annotated: all frames, and those that have a mask, in order
@@ -104,7 +104,7 @@ class Video:
             raise UserError(f"mask {self.mask_path(frame)} is {W}x{H} but its frame is {frame_W}x{frame_H}")
 
 
-def list_video(name: str, frame_folder: Path, mask_folder: Path) -> Video:
+def list_video(name: str, frame_folder: Path, mask_folder: Path) -> AnnotatedVideo:
     """List one video; UserError where it has no frames, no masks, or frames of several formats."""
     frames, masks = list_files(frame_folder, FRAME_SUFFIXES), list_files(mask_folder, {".png"})
     suffixes = sorted({path.suffix for path in frames})
@@ -114,7 +114,7 @@ def list_video(name: str, frame_folder: Path, mask_folder: Path) -> Video:
     if not masks:
         raise UserError(f"{mask_folder} holds no .png masks: add them, or remove the video {frame_folder}")
     stems = ([path.stem for path in paths] for paths in (frames, masks))
-    return Video(name, frame_folder, mask_folder, suffixes[0], *stems)
+    return AnnotatedVideo(name, frame_folder, mask_folder, suffixes[0], *stems)
 
 
 def read_categories(path: Path) -> dict[str, dict[int, str]]:
@@ -149,7 +149,7 @@ class VOSFolder:
         names = sorted({*list_folders(frames), *list_folders(masks)})
         if not names:
             raise UserError(f"{frames} holds no videos: put the frames of each into a folder of its own")
-        self.videos: list[Video] = []
+        self.videos: list[AnnotatedVideo] = []
         for name in names:
             try:
                 self.videos.append(list_video(name, frames / name, masks / name))
@@ -188,7 +188,7 @@ def check(folder: VOSFolder, *, skip_bad: bool, workers: int = 4) -> list[str]:
     Raises UserError at the first bad file otherwise, or where no video is left.
     """
     with ThreadPoolExecutor(max(1, workers)) as executor:
-        checks = executor.map(Video.find_bad, folder.videos)
+        checks = executor.map(AnnotatedVideo.find_bad, folder.videos)
         found = list(progress(checks, f"checking {folder.root}", len(folder.videos)))
     troubles = [trouble for bad in found for trouble in bad.values()]
     if troubles and not skip_bad:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from common.errors import UserError
-from common.parallel import score_each
+from common.parallel import process_map
 from common.types import IGNORE
 from scoring.jf import pairwise_jf, statistics
 from scoring.jf_table import JFTable
@@ -209,7 +209,7 @@ def davis(
     pairs = video_pairs(mask_root(results), masks, names)
     match = partial(match_by_id, single_object=year == 2016)
     score = partial(_score_video, match=match, official_decay=official_decay, name_proposals=False)
-    scored = score_each(score, pairs, num_workers=num_workers)
+    scored = process_map(score, pairs, num_workers=num_workers)
     videos = {pair.name: video for pair, video in zip(pairs, scored, strict=True)}
     return report_objects("davis", summarise_davis, videos, videos_without_truth(mask_root(results), masks))
 
@@ -242,7 +242,7 @@ def davis_unsupervised(
     names = listed_sequences(annotations, image_set, list_folders_of(image_set, unsupervised=True))
     pairs = video_pairs(mask_root(results), masks, names)
     score = partial(_score_video, match=match, official_decay=official_decay, good=good)
-    scored = score_each(score, pairs, num_workers=num_workers)
+    scored = process_map(score, pairs, num_workers=num_workers)
     videos = {pair.name: video for pair, video in zip(pairs, scored, strict=True)}
     warnings = videos_without_truth(mask_root(results), masks)
     return report_objects("davis_unsupervised", summarise, videos, warnings, definition=definition)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.parallel import score_each
+from common.parallel import process_map
 from common.types import IGNORE
 from scoring.jf import pairwise_overlap, slots_of
 from scoring.label_folders import (
@@ -93,7 +93,7 @@ def mots(results: Path, annotations: Path, *, definition: str = "trackeval", num
         raise UserError(f"unknown definition {definition}: choose among {', '.join(definitions)}")
     score, combine, summarise = definitions[definition]
     pairs = video_pairs(mask_root(results), mask_root(annotations))
-    counts, entries = zip(*score_each(score, pairs, num_workers=num_workers), strict=True)
+    counts, entries = zip(*process_map(score, pairs, num_workers=num_workers), strict=True)
     videos = {pair.name: entry for pair, entry in zip(pairs, entries, strict=True)}
     warnings = videos_without_truth(mask_root(results), mask_root(annotations))
     return make_report("mots", summarise(combine(counts)), videos, warnings, definition=definition)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import read_json
-from common.parallel import score_each
+from common.parallel import process_map
 from common.types import IGNORE
 from scoring.label_folders import (
     VideoPair,
@@ -79,7 +79,7 @@ def tcovis(
     names = [pair.name for pair in pairs]
     categories = _category_ids(masks.parent, annotations, names) if use_categories else [None] * len(pairs)
     score = partial(_tcovis_video, prompted=prompted, meta=annotations / "meta.json")
-    scores = score_each(score, pairs, [ranks[name] for name in names], categories, num_workers=num_workers)
+    scores = process_map(score, pairs, [ranks[name] for name in names], categories, num_workers=num_workers)
     videos = {}
     for name, one in zip(names, scores, strict=True):
         numbers = summarise([one])

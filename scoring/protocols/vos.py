@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.parallel import score_each
+from common.parallel import process_map
 from common.types import IGNORE
 from scoring.jf import pairwise_jf
 from scoring.label_folders import (
@@ -114,7 +114,7 @@ def sav(
     masks = mask_root(annotations, ("Annotations_6fps", "Annotations/480p", "Annotations"))
     pairs = video_pairs(mask_root(results), masks)
     score = partial(_score_sav, skip_first_and_last=skip_first_and_last)
-    scored = score_each(score, pairs, num_workers=num_workers)
+    scored = process_map(score, pairs, num_workers=num_workers)
     videos = {pair.name: video for pair, video in zip(pairs, scored, strict=True)}
     warnings = videos_without_truth(mask_root(results), masks)
     return report_objects("sav", mean_jf, videos, warnings)
@@ -186,7 +186,7 @@ def youtube_vos(
     )
     seen = {category for objects in training.values() for category in objects.values()}
     pairs = video_pairs(mask_root(results), masks)
-    scored = score_each(partial(_score_youtube_vos, rule=first_frame), pairs, num_workers=num_workers)
+    scored = process_map(partial(_score_youtube_vos, rule=first_frame), pairs, num_workers=num_workers)
     videos = {pair.name: video for pair, video in zip(pairs, scored, strict=True)}
     groups: dict[bool, list[Scores]] = {True: [], False: []}
     for name, video in videos.items():

@@ -24,7 +24,7 @@ from systems.siammask.augmentation import (
 )
 from systems.siammask.backbones import centred
 from systems.siammask.crops import SEARCH, TEMPLATE
-from video.annotated import Video, VOSFolder
+from video.annotated import AnnotatedVideo, VOSFolder
 from video.transforms import draw
 
 SMALL_SEARCH = 143  # side of the search crops that train the refinement, pixels
@@ -46,7 +46,7 @@ class Pairs(Clip):
 class Seen(NamedTuple):
     """An object in a frame of a video."""
 
-    video: Video
+    video: AnnotatedVideo
     frame: str
     track: int
     mask: np.ndarray
@@ -121,7 +121,7 @@ class SiamMaskDataset(Dataset[Pairs]):
             return self._pair(self._any_object(video), self._any_object(other))
         return self._pair(*self._near_pair(video))
 
-    def _objects(self, video: Video, frame: str) -> dict[int, np.ndarray]:
+    def _objects(self, video: AnnotatedVideo, frame: str) -> dict[int, np.ndarray]:
         """{id: (H, W) bool} of the objects of a frame that are large enough, the largest first."""
         labels = video.read_labels(frame)
         ids, areas = np.unique(labels, return_counts=True)
@@ -130,7 +130,7 @@ class SiamMaskDataset(Dataset[Pairs]):
         kept = [int(ids[i]) for i in order if areas[i] > self.config.min_area and ids[i] not in ignored]
         return {track: labels == track for track in kept}
 
-    def _any_object(self, video: Video) -> Seen | None:
+    def _any_object(self, video: AnnotatedVideo) -> Seen | None:
         """An object in any frame of a video; None where none was met."""
         for _ in range(RETRIES):
             frame = video.annotated[int(draw(0, len(video.annotated)))]
@@ -139,7 +139,7 @@ class SiamMaskDataset(Dataset[Pairs]):
                 return Seen(video, frame, *found[int(draw(0, len(found)))])
         return None
 
-    def _near_pair(self, video: Video) -> tuple[Seen | None, Seen | None]:
+    def _near_pair(self, video: AnnotatedVideo) -> tuple[Seen | None, Seen | None]:
         """An object in any frame, and in one near it."""
         template = self._any_object(video)
         if template is None:
@@ -153,7 +153,7 @@ class SiamMaskDataset(Dataset[Pairs]):
                 return template, Seen(video, frame, template.track, mask)
         return template, template
 
-    def _first_pair(self, video: Video) -> tuple[Seen | None, Seen | None]:
+    def _first_pair(self, video: AnnotatedVideo) -> tuple[Seen | None, Seen | None]:
         """The largest object of the first frame with one, and the last frame in reach that shows it."""
         for place, frame in enumerate(video.annotated):
             for track, mask in self._objects(video, frame).items():

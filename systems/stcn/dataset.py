@@ -18,7 +18,7 @@ from common.types import IGNORE, Clip
 from dataset import collate, compact_labels, draw_good
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
-from video.annotated import Video, VOSFolder, check
+from video.annotated import AnnotatedVideo, VOSFolder, check
 from video.transforms import draw, fit_short_side, normalise, resize_frames, resize_labels
 
 NUM_FRAMES = 3
@@ -64,7 +64,7 @@ def choose_targets(first: Tensor, instance: str, min_area: int, most: int = 2) -
     return [seen[place] for place in order[:most]]
 
 
-def davis_videos(root: Path, *, skip_bad: bool) -> list[Video]:
+def davis_videos(root: Path, *, skip_bad: bool) -> list[AnnotatedVideo]:
     """The checked training videos of DAVIS; those that ImageSets/2017/train.txt names, where there is one.
 
     With `skip_bad` every bad file that is left out is told. Raises UserError where there is no folder,
@@ -139,7 +139,7 @@ class STCNDataset(Dataset[Clip]):
         """The most objects of a clip."""
         return 2
 
-    def _training_videos(self, folder: VOSFolder) -> list[Video]:
+    def _training_videos(self, folder: VOSFolder) -> list[AnnotatedVideo]:
         """Each as often as it counts in an epoch, without those that are too short."""
         config = self.config
         videos = folder.videos * config.clips_per_video
@@ -195,7 +195,7 @@ class STCNDataset(Dataset[Clip]):
             names=[[(video.name, name) for name in names]],
         )
 
-    def _places(self, video: Video, epoch: int) -> list[int]:
+    def _places(self, video: AnnotatedVideo, epoch: int) -> list[int]:
         config, length = self.config, len(video.annotated)
         spacing = frame_spacing(video.annotated)
         if self.training:
@@ -208,7 +208,7 @@ class STCNDataset(Dataset[Clip]):
     def _random_places(self, length: int, max_jump: int) -> list[int]:
         return random_places(length, max_jump)
 
-    def _read(self, video: Video, names: list[str]) -> tuple[Tensor, Tensor, list[int]]:
+    def _read(self, video: AnnotatedVideo, names: list[str]) -> tuple[Tensor, Tensor, list[int]]:
         """(T, 3, H, W) uint8 frames and (T, H, W) labels, augmented in training, and the id of each label."""
         config = self.config
         frames = torch.from_numpy(np.stack([video.read_frame(name) for name in names])).permute(0, 3, 1, 2)

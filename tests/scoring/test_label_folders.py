@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
-from common.parallel import score_each
+from common.parallel import process_map
 from scoring.label_folders import mask_root, read_pair, true_masks, video_pairs, videos_without_truth
 from video.masks import ids_in
 
@@ -84,5 +84,5 @@ def test_a_colour_result_is_named(tmp_path):
 
 
 def test_scores_come_in_the_order_of_the_videos():
-    assert score_each(operator.sub, [5, 7, 9], [1, 2, 3]) == [4, 5, 6]
-    assert score_each(operator.sub, [], []) == []
+    assert process_map(operator.sub, [5, 7, 9], [1, 2, 3]) == [4, 5, 6]
+    assert process_map(operator.sub, [], []) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from common.parallel import score_each
+from common.parallel import process_map
 from scoring.label_folders import VideoPair, true_masks
 from scoring.report import Report, Scores
 from tools.evidence.measured import Measured, Rules, measure, read_maps, rules_of
@@ -166,5 +166,5 @@ def explain(
     entries = [report["videos"][pair.name] for pair in pairs]
     score = partial(explain_video, rules=Rules(report["protocol"], by_id, single_object))
     tracks = map(_proposals, entries)
-    videos = score_each(score, pairs, tracks, num_workers=num_workers, title="explaining")
+    videos = process_map(score, pairs, tracks, num_workers=num_workers, title="explaining")
     return [_as_scored(video, entry) for video, entry in zip(videos, entries, strict=True)]

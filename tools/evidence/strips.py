@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from common.parallel import score_each
+from common.parallel import process_map
 from scoring.label_folders import VideoPair
 from tools.evidence.measured import Rules, read_maps
 from video.images import read_frame
@@ -186,7 +186,7 @@ def draw_strips(plans: Sequence[StripPlan], videos: dict[str, Video], num_worker
     groups: dict[str, list[int]] = {}
     for number, plan in enumerate(plans):
         groups.setdefault(plan.video, []).append(number)
-    drawn = score_each(
+    drawn = process_map(
         _draw_video,
         [[plans[number] for number in numbers] for numbers in groups.values()],
         [videos.get(name) for name in groups],
