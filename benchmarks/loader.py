@@ -20,7 +20,7 @@ from PIL import Image
 
 import dataset
 from benchmarks.metrics import blob, draw
-from benchmarks.tracker import Aim, Phases, counted, judge, print_parts, set_up
+from benchmarks.measuring import Aim, Phases, counted, judge, print_parts, set_up
 from common.config import Parser, add_config_flags, config_from_args
 from common.errors import UserError, run_command
 from dataset import YouTubeVOSDataset, make_loader

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.tracker import Aim, judge
+from benchmarks.measuring import Aim, judge
 from video import synthetic
 
 ROOT = Path(__file__).resolve().parents[1]

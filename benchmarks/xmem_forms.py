@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.tracker import Aim, Phases, counted, print_parts
+from benchmarks.measuring import Aim, Phases, counted, print_parts
 from common.types import Prompt
 from systems.stcn import blocks
 from systems.stcn.affinity import (
