@@ -5,8 +5,8 @@ import torch
 from benchmarks import vos, xmem_forms
 from tests.support.commands import run_here
 from tests.support.stcn_networks import NARROW
+from tests.support.vos_videos import BLUE, RED, make_video, play, prompt_of
 from tests.support.xmem_networks import small_network, small_tracker
-from tests.systems.stcn.test_tracker import BLUE, RED, make_video, play, prompt_of
 
 TINY = """--size 32 48 --objects 1 2 --frames 2 --memory_frames 3 --rounds 1 --long_frames 10 --short_side -1
 --key_dim 8 --value_dim 16 --decoder_dim 16 --hidden_dim 8"""

@@ -58,3 +58,9 @@ def perfect_outputs(clip: Clip, *, tokens: int = 4, classes: int = 1) -> dict:
     embeddings = torch.eye(B * tokens, 16).view(B, 1, tokens, 16).expand(-1, T, -1, -1)
     layer = {"class_logits": scores, "mask_logits": masks}
     return {**layer, "embeddings": embeddings, "aux": [layer]}
+
+
+def perfect_logits(clip: Clip) -> Tensor:
+    """(B, T - 1, K + 1, H, W) logits of all frames but the first, the background in front."""
+    background = ~clip.masks.any(2, keepdim=True)
+    return 40.0 * torch.cat([background, clip.masks], 2)[:, 1:]

@@ -12,6 +12,14 @@ SIZES = {"key_dim": 8, "value_dim": 16, "decoder_dim": 16, "hidden_dim": 8}
 FLAGS = """--system xmem --backbone narrow --backbone_weights none --value_weights none --key_dim 8
 --value_dim 16 --decoder_dim 16 --hidden_dim 8 --crop_size 32 --clip_length 4 --short_side -1 --batch_size 2
 --num_workers 0 --device cpu""".split()
+LONG_TERM = {  # options by which a short video has prototypes, and its oldest are forgotten
+    "min_mid_term_frames": 2,
+    "max_mid_term_frames": 4,
+    "num_prototypes": 5,
+    "max_long_term_elements": 13,
+    "mem_every": 2,
+    "top_k": 9,
+}
 
 
 def small_network(seed: int = 0, **options: Any) -> XMem:

@@ -9,8 +9,7 @@ import torch
 from common.types import Prompt
 from systems.stcn.tracker import STCNTracker
 from tests.support import stcn_networks, xmem_networks
-from tests.systems.stcn.test_tracker import BLUE, RED, make_video, play, prompt_of
-from tests.systems.xmem.test_tracker import LONG_TERM
+from tests.support.vos_videos import BLUE, RED, make_video, play, prompt_of
 
 
 class Case(NamedTuple):
@@ -24,7 +23,7 @@ def case(request) -> Case:
     if request.param == "stcn":
         bound = {"mem_every": 2, "max_memory_frames": 3}
         return Case("systems.stcn.tracker", stcn_networks.small_tracker, bound)
-    return Case("systems.xmem.tracker", xmem_networks.small_tracker, LONG_TERM)
+    return Case("systems.xmem.tracker", xmem_networks.small_tracker, xmem_networks.LONG_TERM)
 
 
 def test_objects_are_decoded_in_parts_as_all_at_once(case, monkeypatch):

@@ -11,12 +11,10 @@ import inference
 from common.types import Prompt, Tracker, Tracks
 from tests.support.commands import Outcome, assert_refused, files_in, run_here, train_here
 from tests.support.stcn_networks import small_tracker as small_stcn
+from tests.support.vos_videos import BLUE, GREEN, RED, SIZE, make_video, prompt_of
 from tests.support.xmem_networks import FLAGS
 from tests.support.xmem_networks import small_tracker as small_xmem
-from tests.systems.stcn.test_tracker import BLUE, RED, SIZE, make_video, prompt_of
 from tracking.discovery import DiscoveringTracker
-
-GREEN = (slice(24, 34), slice(4, 20))
 
 
 class Finder:

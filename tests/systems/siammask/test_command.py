@@ -6,16 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import inference
 import main
 from common.checkpoint import read_checkpoint
 from tests.support.commands import Outcome, assert_refused, files_in, run_here, train_here
 from tests.support.siammask_networks import FLAGS
-from video.images import read_label_map, write_label_map
-
-SIZE = (37, 53)
+from tests.support.vos_folders import write_frames, write_prompt
+from video.images import read_label_map
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +24,7 @@ def base_run(small_data, tmp_path_factory) -> Outcome:
 
 @pytest.fixture
 def videos(tmp_path) -> Path:
-    frames = np.random.default_rng(0).integers(0, 255, (3, *SIZE, 3), dtype=np.uint8)
-    (tmp_path / "videos" / "walk").mkdir(parents=True)
-    for t, frame in enumerate(frames):
-        Image.fromarray(frame).save(tmp_path / "videos" / "walk" / f"{t:05d}.png")
+    write_frames(tmp_path / "videos" / "walk", 3, ".png")
     return tmp_path / "videos"
 
 
@@ -38,14 +33,6 @@ def infer(base_run, videos, tmp_path):
     """A function of further flags that runs the trained network over the video walk."""
     flags = ["--checkpoint", base_run.run / "best.pth", "--video_root", videos, "--device", "cpu"]
     return lambda *further: run_here(inference.main, *flags, "--output", tmp_path / "output", *further)
-
-
-def write_prompt(path: Path, ids: dict[int, slice]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    labels = np.zeros(SIZE, dtype=np.int64)
-    for track, rows in ids.items():
-        labels[rows] = track
-    write_label_map(path, labels)
 
 
 def test_the_first_step_is_scored_and_the_second_starts_from_it(base_run, small_data, tmp_path):

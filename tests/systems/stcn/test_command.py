@@ -13,9 +13,9 @@ import main
 from common.checkpoint import read_checkpoint
 from tests.support.commands import Outcome, assert_refused, files_in, run_here, tracking_in, train_here
 from tests.support.stcn_networks import FLAGS
-from video.images import read_label_map, write_label_map
-
-SIZE = (37, 53)
+from tests.support.vos_folders import write_frames, write_prompt, written_ids
+from tests.support.vos_videos import SIZE
+from video.images import read_label_map
 
 
 @pytest.fixture(scope="module")
@@ -30,34 +30,11 @@ def infer(stcn_run, tmp_path):
     return tracking_in(tmp_path, stcn_run.run / "best.pth")
 
 
-def write_frames(folder: Path, count: int, suffix: str = ".jpg") -> None:
-    folder.mkdir(parents=True)
-    frames = np.random.default_rng(0).integers(0, 255, (count, *SIZE, 3), dtype=np.uint8)
-    for t, frame in enumerate(frames):
-        Image.fromarray(frame).save(folder / f"{t:05d}{suffix}")
-
-
-def write_prompt(path: Path, ids: dict[int, slice], size: tuple[int, int] = SIZE) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    labels = np.zeros(size, dtype=np.int64)
-    for track, rows in ids.items():
-        labels[rows] = track
-    write_label_map(path, labels)
-
-
 @pytest.fixture
 def video(tmp_path) -> Path:
     """Five frames of a video named walk; the folder of its prompts."""
     write_frames(tmp_path / "videos" / "walk", 5)
     return tmp_path / "prompts" / "walk"
-
-
-def maps(output: Path, name: str = "walk") -> list[set[int]]:
-    """The ids in each label map of a video."""
-    return [
-        set(np.unique(read_label_map(path)).tolist())
-        for path in sorted((output / "Annotations" / name).iterdir())
-    ]
 
 
 def test_a_run_is_scored_and_names_the_next_command(stcn_run, tmp_path):
@@ -120,7 +97,7 @@ def test_frames_of_both_formats_are_followed_from_the_first_prompt(suffix, infer
     write_frames(tmp_path / "videos" / "walk", 3, suffix)
     write_prompt(tmp_path / "prompts" / "walk" / "00000.png", {7: slice(3, 20), 300: slice(25, 30)})
     output = infer().run
-    assert maps(output)[0] == {0, 7, 300} and all(ids <= {0, 7, 300} for ids in maps(output))
+    assert written_ids(output)[0] == {0, 7, 300} and all(ids <= {0, 7, 300} for ids in written_ids(output))
     assert Image.open(output / "Annotations" / "walk" / "00000.png").size == SIZE[::-1]
 
 
@@ -128,7 +105,7 @@ def test_frames_before_a_late_first_prompt_are_background_and_later_ids_join(inf
     write_prompt(video / "00002.png", {7: slice(3, 20)})
     write_prompt(video / "00004.png", {7: slice(3, 20), 9: slice(22, 35)})
     output = infer().run
-    found = maps(output)
+    found = written_ids(output)
     assert found[:2] == [{0}, {0}] and 7 in found[2] and found[3] <= {0, 7} and 9 in found[4]
     tracks = json.loads((output / "tracks.json").read_text())["walk"]["tracks"]
     assert tracks["7"]["first"] == "00002" and tracks["9"]["first"] == "00004"
@@ -150,7 +127,7 @@ def test_a_mask_of_0_and_255_is_one_object(infer, video, tmp_path):
     first = read_label_map(output / "Annotations" / "walk" / "00000.png")
     assert np.array_equal(first, mask // 255)
     Image.new("L", SIZE[::-1], 255).save(video / "00000.png")  # it fills the frame
-    assert maps(infer("--overwrite").run)[0] == {1}
+    assert written_ids(infer("--overwrite").run)[0] == {1}
 
 
 def test_a_box_is_followed_as_the_mask_that_fills_it(stcn_run, video, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from systems.stcn.criterion import STCNCriterion, bootstrapped_cross_entropy, hardest_share
-from tests.support.clips import make_clip, random_clip
+from tests.support.clips import make_clip, perfect_logits, random_clip
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,6 @@ def test_ignored_pixels_do_not_count_and_nothing_is_zero():
     assert bootstrapped_cross_entropy(logits_of(losses), labels, 0.5).item() == pytest.approx(1.0)
     nothing = torch.full_like(labels, 255)
     assert [bootstrapped_cross_entropy(logits_of(losses), nothing, s).item() for s in (1.0, 0.5)] == [0, 0]
-
-
-def perfect_logits(clip) -> torch.Tensor:
-    background = ~clip.masks.any(2, keepdim=True)
-    return 40.0 * torch.cat([background, clip.masks], 2)[:, 1:]
 
 
 def test_the_perfect_answer_costs_nothing_and_any_other_does():

@@ -22,30 +22,11 @@ from systems.stcn.dataset import (
     random_places,
 )
 from systems.stcn.static import FIVEFOLD, SoftClip, StillClips, find_pairs, read_mask
+from tests.support.vos_folders import maps_of, write_video
 from video.annotated import VOSFolder
 from video.images import write_label_map
 
 CONFIG = STCNDataset.Config(epochs=10, crop_size=32)
-
-
-def write_video(root: Path, name: str, maps: np.ndarray, step: int = 1) -> None:
-    """Frames whose colour is ten times the label, and (T, H, W) label maps, numbered in steps."""
-    for t, labels in enumerate(maps):
-        for kind in ("JPEGImages", "Annotations"):
-            (root / kind / name).mkdir(parents=True, exist_ok=True)
-        frame = np.repeat(labels[..., None] * 10, 3, -1).astype(np.uint8)
-        Image.fromarray(frame).save(root / "JPEGImages" / name / f"{t * step:05d}.png")
-        write_label_map(root / "Annotations" / name / f"{t * step:05d}.png", labels)
-
-
-def maps_of(ids: list[int], frames: int = 6, size: int = 40) -> np.ndarray:
-    """(T, H, W) bands of rows, the first the widest; 0 below them."""
-    labels = np.zeros((frames, size, size), dtype=np.uint8)
-    top = 0
-    for place, track in enumerate(ids):
-        labels[:, top : top + 16 - 5 * place] = track
-        top += 16 - 5 * place
-    return labels
 
 
 @pytest.fixture

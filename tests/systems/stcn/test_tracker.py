@@ -7,39 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import UserError
-from common.types import Prompt, Tracks
+from common.types import Prompt
 from systems.stcn.modules import STCN, others_of
-from systems.stcn.tracker import STCNTracker, resize_masks, scaled_size
+from systems.stcn.tracker import resize_masks, scaled_size
 from tests.support.stcn_networks import small_network, small_tracker
+from tests.support.vos_videos import BLUE, RED, SIZE, make_video, play, prompt_of
 from video.masks import pad_around, soft_aggregate
 from video.transforms import normalise
-
-SIZE = (37, 53)
-
-
-def make_video(count: int, size: tuple[int, int] = SIZE, seed: int = 1) -> Tensor:
-    """(T, 3, H, W) uint8 noise with two coloured squares that move."""
-    generator = torch.Generator().manual_seed(seed)
-    frames = torch.randint(0, 90, (count, 3, *size), generator=generator, dtype=torch.uint8)
-    for t in range(count):
-        frames[t, 0, 4:20, 2 + t : 18 + t] = 250
-        frames[t, 2, 22:36, 40 - t : 52 - t] = 240
-    return frames
-
-
-def prompt_of(ids: dict[int, tuple[slice, slice]], size: tuple[int, int] = SIZE) -> Prompt:
-    labels = torch.zeros(size, dtype=torch.int64)
-    for track, window in ids.items():
-        labels[window] = track
-    return Prompt(labels)
-
-
-RED, BLUE = (slice(4, 20), slice(2, 18)), (slice(22, 36), slice(38, 50))
-
-
-def play(tracker: STCNTracker, frames: Tensor, prompts: dict[int, Prompt]) -> list[Tracks]:
-    tracker.reset()
-    return [tracker.step(frame, prompts.get(t)) for t, frame in enumerate(frames)]
 
 
 @torch.no_grad()

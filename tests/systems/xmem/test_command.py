@@ -10,8 +10,8 @@ import inference
 import main
 from common.checkpoint import read_checkpoint
 from tests.support.commands import Outcome, assert_refused, files_in, run_here, tracking_in, train_here
+from tests.support.vos_folders import write_frames, write_prompt, written_ids
 from tests.support.xmem_networks import FLAGS
-from tests.systems.stcn.test_command import maps, write_frames, write_prompt
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_stage_starts_from_the_one_before(xmem_run, small_data, tmp_path):
 
 def test_late_objects_and_long_term_memory_go_together(infer, video):
     output = infer(*LONG_TERM).run
-    found = maps(output)
+    found = written_ids(output)
     assert found[0] == {0, 7} and 300 in found[5] and all(ids <= {0, 7} for ids in found[:5])
 
 
@@ -78,7 +78,7 @@ def test_every_frame_of_an_object_has_a_confidence(infer, video):
     output = infer(*LONG_TERM).run
     tracks = json.loads((output / "tracks.json").read_text())["walk"]["tracks"]
     for track in ("7", "300"):
-        seen = [f"{t:05d}" for t, labels in enumerate(maps(output)) if int(track) in labels]
+        seen = [f"{t:05d}" for t, labels in enumerate(written_ids(output)) if int(track) in labels]
         assert seen == list(tracks[track]["scores"])
         assert all(1 / 3 < score <= 1 for score in tracks[track]["scores"].values())  # the largest of three
 
@@ -86,7 +86,7 @@ def test_every_frame_of_an_object_has_a_confidence(infer, video):
 @pytest.mark.parametrize("flags", ["--deep_update_every 3", "--no_long_term", "--flip", "--reverse"])
 def test_the_flags_run_together_with_long_term_memory(flags, infer, video):
     output = infer(*LONG_TERM, *flags.split()).run
-    assert len(maps(output)) == 12 and (300 in maps(output)[0]) <= (flags == "--reverse")
+    assert len(written_ids(output)) == 12 and (300 in written_ids(output)[0]) <= (flags == "--reverse")
 
 
 def test_the_published_flags_change_the_tracker(xmem_run):

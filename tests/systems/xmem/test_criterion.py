@@ -5,8 +5,7 @@ import torch
 
 from systems.stcn.criterion import STCNCriterion
 from systems.xmem.criterion import XMemCriterion, dice_loss
-from tests.support.clips import make_clip, random_clip
-from tests.systems.stcn.test_criterion import perfect_logits
+from tests.support.clips import make_clip, perfect_logits, random_clip
 
 CONFIG = XMemCriterion.Config(num_objects=2)
 

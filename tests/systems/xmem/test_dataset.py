@@ -12,7 +12,7 @@ from common.errors import UserError
 from common.seeding import seeded
 from common.types import Clip
 from systems.xmem.dataset import XMemDataset, nearby_places
-from tests.systems.stcn.test_dataset import maps_of, write_video
+from tests.support.vos_folders import maps_of, write_video
 from video.annotated import VOSFolder
 
 CONFIG = XMemDataset.Config(epochs=10, crop_size=32, clip_length=4)

@@ -6,20 +6,11 @@ import torch.nn.functional as F
 
 from common.errors import UserError
 from systems.stcn.affinity import keys_of_terms
-from tests.support.xmem_networks import small_network, small_tracker
+from tests.support.vos_videos import BLUE, GREEN, RED, make_video, play, prompt_of
+from tests.support.xmem_networks import LONG_TERM, small_network, small_tracker
 from tests.support.xmem_plain import plain_program
-from tests.systems.stcn.test_tracker import BLUE, RED, make_video, play, prompt_of
 from video.transforms import normalise
 
-GREEN = (slice(24, 34), slice(4, 20))
-LONG_TERM = {
-    "min_mid_term_frames": 2,
-    "max_mid_term_frames": 4,
-    "num_prototypes": 5,
-    "max_long_term_elements": 13,
-    "mem_every": 2,
-    "top_k": 9,
-}
 CASES = {
     "published": ({}, {0: {5: RED, 2: BLUE}}),
     "long term": (LONG_TERM, {0: {5: RED, 2: BLUE}}),
