@@ -17,21 +17,25 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from common.checkpoint import load_network
-from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
+from common import checkpoint
+from common.config import Parser, add_config_flags, checked, config_from_args, config_from_dict, option
 from common.device import AMP, pick_device
 from common.errors import UserError, available, run_command
 from common.files import write_json
 from common.types import IGNORE, Prompt, Tracker, Tracks
-from systems.sam_track.tracker import SAMTracker
-from systems.siammask.tracker import SiamMaskTracker
-from systems.stcn.tracker import STCNTracker
-from systems.xmem.tracker import XMemTracker
-from tracking.discovery import DiscoveringTracker
+from dataset import YouTubeVOSDataset
+from modules import VITA_TCOVIS, start
+from systems.sam_track import system as sam_track
+from systems.siammask import system as siammask
+from systems.stcn import system as stcn
+from systems.xmem import system as xmem
+from tracking.discovery import DiscoveringTracker, is_propagator
 from tracking.output import check_output, remove_video, videos_of
 from tracking.process import process_video
 from tracking.prompts import check_videos, prompts_of_run
 from tracking.spool import ResultsSpool
+from training.system import System
+from utils import TCOVISCriterion
 from video.allocate import empty
 from video.masks import (
     labels_from_masks,
@@ -357,13 +361,36 @@ class VITATracker:
         self.global_tracker.load_state_dict(state)
 
 
-TRACKERS: dict[str, type] = {
-    "vita_tcovis": VITATracker,
-    "stcn": STCNTracker,
-    "xmem": XMemTracker,
-    "siammask": SiamMaskTracker,
-    "sam_track": SAMTracker,
+# ------------------------------------------------------------------------------------------------ the systems
+
+# All that knows the systems: every command and script gets them from here.
+SYSTEMS: dict[str, System] = {
+    "vita_tcovis": System(VITA_TCOVIS, TCOVISCriterion, VITATracker, YouTubeVOSDataset, start),
+    "stcn": stcn.SYSTEM,
+    "xmem": xmem.SYSTEM,
+    "siammask": siammask.SYSTEM,
+    "sam_track": sam_track.SYSTEM,
 }
+
+
+def load_network(path: str | Path, system: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a checkpoint, ours or a published one, and its config: see `checkpoint.load_network`.
+
+    Raises UserError where it cannot be had, or is not of the `system` that is asked for.
+    """
+    return checkpoint.load_network(path, SYSTEMS, system)
+
+
+def load_tracker(path: str | Path, *, device: str = "auto", **options: Any) -> Tracker:
+    """The tracker that a checkpoint describes, with its network on the device.
+
+    options: of the tracker's `Config`, in place of those that it was trained with
+    Raises UserError where the checkpoint or the device cannot be had.
+    """
+    network, config = load_network(path)
+    tracker = SYSTEMS[config["system"]].tracker
+    chosen = config_from_dict(tracker.Config, {**config["tracker"], **options}, str(path))
+    return tracker(network.to(pick_device(device)), checked(chosen))
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -398,10 +425,10 @@ def add_paths(parser: Parser) -> None:
     parser.add_argument("--video_root", type=Path, required=True, help="folder of videos, or one video")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--prompt_root", type=Path, help="label maps <video>/<frame>.png that name objects")
-    parser.add_argument("--system", choices=sorted(TRACKERS), help="refuse a checkpoint of another system")
+    parser.add_argument("--system", choices=sorted(SYSTEMS), help="refuse a checkpoint of another system")
 
 
-def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list[str]]:
+def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list[str]]:
     """Read the flags; returns the tracker that the checkpoint describes, the flags, the names of categories.
 
     The defaults of the tracker's flags are those it was trained with. Foreign and abbreviated flags are
@@ -412,14 +439,14 @@ def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list
     add_config_flags(parser, RunConfig, "run")
     first = Parser(add_help=False)
     first.add_argument("--checkpoint", type=Path)
-    first.add_argument("--system", choices=sorted(TRACKERS))
+    first.add_argument("--system", choices=sorted(SYSTEMS))
     known = first.parse_known_args(argv)[0]
     if known.checkpoint is None:
         shown = known.system or "vita_tcovis"
-        add_config_flags(parser, TRACKERS[shown].Config, shown)
+        add_config_flags(parser, SYSTEMS[shown].tracker.Config, shown)
         parser.parse_args(argv)  # shows the help, or says what is missing
     network, config = load_network(known.checkpoint, known.system)
-    tracker = TRACKERS[config["system"]]
+    tracker = SYSTEMS[config["system"]].tracker
     add_config_flags(parser, tracker.Config, config["system"])
     parser.set_defaults(**asdict(config_from_dict(tracker.Config, config["tracker"], str(known.checkpoint))))
     args = parser.parse_args(argv)
@@ -430,8 +457,11 @@ def load_tracker(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list
 
 def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracker:
     """The tracker with the VITA-TCOVIS of --discover, which finds its objects."""
-    if not isinstance(tracker, STCNTracker):
-        raise UserError("--discover finds objects for stcn and xmem: --checkpoint is of another system")
+    if not is_propagator(tracker):
+        able = [name for name, system in SYSTEMS.items() if is_propagator(system.tracker)]
+        raise UserError(
+            f"--discover finds objects for {' and '.join(able)}: --checkpoint is of another system"
+        )
     if args.prompt_root or args.box or args.boxes:
         raise UserError("--discover takes the place of --prompt_root and of boxes: give one of them")
     network, config = load_network(args.discover)
@@ -447,7 +477,7 @@ def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracke
 def main() -> None:
     """Track every video of --video_root; on a mistake nothing is left half-written."""
     warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
-    tracker, args, categories = load_tracker(sys.argv[1:])
+    tracker, args, categories = tracker_of_run(sys.argv[1:])
     videos = find_videos(args.video_root, args.fps)
     prompts = prompts_of_run(args, videos, needed=tracker.needs_prompt)
     check_output(args.output, overwrite=args.overwrite)

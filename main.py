@@ -1,4 +1,4 @@
-"""The orchestrator: flags, the table of systems, training loop, checkpoints, logging, final evaluation.
+"""The orchestrator: flags, training loop, checkpoints, logging, final evaluation.
 
 python main.py [--system S] [@presets/X.txt] [flags]
 """
@@ -12,65 +12,36 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader
 
 from common import distributed
-from common.checkpoint import read_checkpoint, read_resumable, save_checkpoint
-from common.config import Parser, config_from_args
+from common.checkpoint import read_checkpoint, save_checkpoint
+from common.config import Parser
 from common.device import autocast, pick_device
-from common.distributed import say
 from common.errors import UserError, run_command
-from common.files import atomic_write, write_json
-from common.progress import every, plain_lines, progress
+from common.files import write_json
+from common.progress import every, plain_lines, progress, say
 from common.seeding import mix
 from common.types import Clip
-from dataset import EpochSampler, YouTubeVOSDataset, loaded, make_loader, split_videos
+from dataset import EpochSampler, loaded, make_loader, split_videos
 from evaluate import Gallery, evaluate_tracker
-from inference import VITATracker
-from modules import VITA_TCOVIS
-from systems.sam_track import TRAINING as SAM_TRACK_TRAINING
-from systems.sam_track.criterion import SAMTrackCriterion
-from systems.sam_track.dataset import SAMTrackDataset
-from systems.sam_track.modules import SAMTrack
-from systems.sam_track.tracker import SAMTracker
-from systems.siammask.criterion import SiamMaskCriterion
-from systems.siammask.dataset import SiamMaskDataset
-from systems.siammask.modules import SiamMask
-from systems.siammask.tracker import SiamMaskTracker
-from systems.stcn.criterion import STCNCriterion
-from systems.stcn.dataset import STCNDataset
-from systems.stcn.modules import STCN
-from systems.stcn.tracker import STCNTracker
-from systems.xmem.criterion import XMemCriterion
-from systems.xmem.dataset import XMemDataset
-from systems.xmem.modules import XMem
-from systems.xmem.tracker import XMemTracker
+from inference import SYSTEMS
 from training.config import TrainConfig
-from training.curves import plot_curves
 from training.experiment import Experiment, open_experiment
-from training.history import History, Means, columns_of, with_margin
+from training.history import Means, columns_of, with_margin
 from training.interrupt import interruptible
-from training.optim import OPTIMIZERS, MovingAverage, gradient_norm, learning_rate, parameter_groups
+from training.optim import gradient_norm, parameter_groups
+from training.report import Report
 from training.run_folder import find_checkpoint, new_run_folder
-from training.system import System
-from utils import TCOVISCriterion
+from training.state import check_finite, make_state, read_resumable
+from training.system import Plan
 from video import synthetic
 from video.annotated import VOSFolder
-
-SYSTEMS: dict[str, System] = {
-    "vita_tcovis": System(VITA_TCOVIS, TCOVISCriterion, VITATracker, YouTubeVOSDataset),
-    "stcn": System(STCN, STCNCriterion, STCNTracker, STCNDataset),
-    "xmem": System(XMem, XMemCriterion, XMemTracker, XMemDataset),
-    "siammask": System(SiamMask, SiamMaskCriterion, SiamMaskTracker, SiamMaskDataset),
-    "sam_track": System(SAMTrack, SAMTrackCriterion, SAMTracker, SAMTrackDataset, SAM_TRACK_TRAINING),
-}
 
 
 def make_parser(name: str) -> Parser:
@@ -89,8 +60,12 @@ def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Parser]:
     return parser.parse_args(argv), parser
 
 
-# ----------------------------------------------------------------------------------------------------
-# training
+# ------------------------------------------------------------------------------------------------ training
+
+
+def run_network(network: nn.Module, clip: Clip) -> dict[str, Any]:
+    """What a network says of a batch; the masks of the prompt are made where it looks at them."""
+    return network(clip.frames, clip.prompt if network.takes_prompt else None)
 
 
 class Objective(nn.Module):
@@ -101,39 +76,50 @@ class Objective(nn.Module):
         self.network, self.criterion = network, criterion
 
     def forward(self, clip: Clip) -> dict[str, Tensor]:
-        return self.criterion(self.network(clip.frames, clip.prompt), clip)
+        return self.criterion(run_network(self.network, clip), clip)
+
+
+class Loaders(NamedTuple):
+    """Batches: of training, in the order of `sampler`, and one clip of every held-out video."""
+
+    sampler: EpochSampler
+    train: DataLoader[Clip]
+    valid: DataLoader[Clip]
+
+
+def make_loaders(plan: Plan, train: VOSFolder, valid: VOSFolder, device: torch.device) -> Loaders:
+    """Each process has a share of the training clips, and all held-out ones."""
+    options, make_dataset = plan.options, plan.system.dataset
+    drawing = {"seed": options.seed, "skip_bad": options.skip_bad}
+    loading = {"num_workers": options.num_workers, "pin_memory": device.type == "cuda"}
+    clips = make_dataset(train, plan.configs["data"], training=True, **drawing)
+    share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+    sampler = EpochSampler(len(clips), options.batch_size, seed=options.seed, **share)
+    held_out = make_dataset(valid, plan.configs["data"], training=False, **drawing)
+    batches = list(every([(0, index) for index in range(len(held_out))], options.batch_size))
+    return Loaders(sampler, make_loader(clips, sampler, **loading), make_loader(held_out, batches, **loading))
 
 
 class Trainer:
-    """One run: the loop over epochs, what it writes, and how it continues after an interruption.
+    """One run: the loop over epochs and steps, and its evaluations.
 
     Everything random depends on (seed, epoch, sample) or (seed, step): a resumed run equals an unbroken one.
     """
 
-    def __init__(
-        self,
-        args: argparse.Namespace,
-        configs: dict[str, Any],
-        network: nn.Module,
-        run: Path,
-        train: VOSFolder,
-        valid: VOSFolder,
-        experiment: Experiment,
-    ):
-        self.args, self.configs, self.run, self.valid, self.experiment = args, configs, run, valid, experiment
-        system = SYSTEMS[args.system]
-        self.device = pick_device(args.device)
+    def __init__(self, plan: Plan, network: nn.Module, train: VOSFolder, valid: VOSFolder, report: Report):
+        self.plan, self.options, self.valid, self.report = plan, plan.options, valid, report
+        self.device = pick_device(self.options.device)
         self.network = network.to(self.device)
-        self.criterion = system.criterion(configs["criterion"]).to(self.device)
+        self.criterion = plan.system.criterion(plan.configs["criterion"]).to(self.device)
         self.objective = self._make_objective()
-        self.tracker = system.tracker(self.network, configs["tracker"])
-        self._make_loaders(system.make_dataset, train)
-        self._make_optimizer()
-        self.history = History(run / "results.csv")
-        self.epoch = self.step = 0
-        self.best: dict[str, float] | None = None
-        self.skipped: list[str] = []
-        self.use_classes = getattr(args, "num_classes", 1) > 1
+        self.tracker = plan.system.tracker(self.network, plan.configs["tracker"])
+        self.loaders = make_loaders(plan, train, valid, self.device)
+        self.steps_per_epoch = -(-len(self.loaders.sampler) // self.options.accumulate)
+        rates = {"lr_backbone": self.options.lr_backbone, "lr_head": self.options.lr_head}
+        decay = self.options.weight_decay
+        groups = parameter_groups(self.network, self.criterion, **rates, weight_decay=decay)
+        self.state = make_state(self.network, self.criterion, groups, self.options, self.steps_per_epoch)
+        self.skipped: list[str] = []  # bad files in place of which clips were drawn anew
 
     def _make_objective(self) -> nn.Module:
         objective = Objective(self.network, self.criterion)
@@ -142,152 +128,105 @@ class Trainer:
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(objective, device_ids=devices)
 
-    def _make_loaders(self, make_dataset: Callable[..., Dataset], train: VOSFolder) -> None:
-        args, data = self.args, self.configs["data"]
-        common = {"num_workers": args.num_workers, "pin_memory": self.device.type == "cuda"}
-        clips = make_dataset(train, data, training=True, seed=args.seed, skip_bad=args.skip_bad)
-        share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
-        self.sampler = EpochSampler(len(clips), args.batch_size, seed=args.seed, **share)
-        self.loader = make_loader(clips, self.sampler, **common)
-        held_out = make_dataset(self.valid, data, training=False, seed=args.seed, skip_bad=args.skip_bad)
-        batches = list(every([(0, index) for index in range(len(held_out))], args.batch_size))
-        self.valid_loader = make_loader(held_out, batches, **common)
-        self.steps_per_epoch = -(-len(self.sampler) // args.accumulate)
-
-    def _make_optimizer(self) -> None:
-        args = self.args
-        rates = {name: getattr(args, name) for name in ("lr_head", "lr_backbone", "weight_decay")}
-        groups = parameter_groups(self.network, self.criterion, **rates)
-        self.optimizer = OPTIMIZERS[args.optimizer](groups, fused=True)
-        names = ("warmup_steps", "drop_at", "warmup_epochs", "warmup_from", "final_lr")
-        options = {name: getattr(args, name) for name in names}
-        schedule = args.schedule, args.epochs, self.steps_per_epoch
-        self.scheduler = learning_rate(self.optimizer, *schedule, **options)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.amp == "fp16")
-        self.ema = MovingAverage(self.network, args.ema) if args.ema > 0 else None
-
     def fit(self) -> None:
         """Train until `epochs` are done; whatever ends it early leaves a checkpoint to continue from."""
-        if self.step == 0:
+        if self.state.step == 0:
             self.save("last.pth")
         with interruptible() as interrupted:
-            while self.epoch < self.args.epochs and not interrupted():
+            while self.state.epoch < self.options.epochs and not interrupted():
                 self._train_epoch(interrupted)
         if interrupted():
-            last = self.run / "last.pth"
-            say(f"interrupted at step {self.step}; continue with the same flags and --resume {last}")
+            last = self.report.folder / "last.pth"
+            say(f"interrupted at step {self.state.step}; continue with the same flags and --resume {last}")
             raise KeyboardInterrupt
 
     def _train_epoch(self, interrupted: Callable[[], bool]) -> None:
+        state, options = self.state, self.options
         begun, means = time.monotonic(), Means()
-        done = self.step - self.epoch * self.steps_per_epoch  # steps of this epoch before an interruption
-        self.sampler.set_epoch(self.epoch, start=done * self.args.accumulate)
-        if hasattr(self.network, "set_epoch") and self.network.set_epoch(self.epoch, self.args.epochs):
+        done = state.step - state.epoch * self.steps_per_epoch  # steps of this epoch before an interruption
+        self.loaders.sampler.set_epoch(state.epoch, start=done * options.accumulate)
+        if self.network.set_epoch(state.epoch, options.epochs):
             self.objective = self._make_objective()  # other parameters are trained than before
         self.objective.train()
-        steps = every(loaded(self.loader), self.args.accumulate)
-        title = f"epoch {self.epoch + 1}/{self.args.epochs}"
+        steps = every(loaded(self.loaders.train), options.accumulate)
+        title = f"epoch {state.epoch + 1}/{options.epochs}"
         for number, clips in enumerate(progress(steps, title, self.steps_per_epoch - done), start=done + 1):
             means.add(self._optimise(clips))
-            self.step += 1
-            if self.step % self.args.log_steps == 0:
-                self._report_step(title, number, means, (number - done) / (time.monotonic() - begun))
-            if self.step % self.args.checkpoint_steps == 0 or interrupted():
+            state.step += 1
+            if state.step % options.log_steps == 0:
+                speed = (number - done) / (time.monotonic() - begun)
+                self._report_step(f"{title} step {number}/{self.steps_per_epoch}", means, speed)
+            if state.step % options.checkpoint_steps == 0 or interrupted():
                 self.save("last.pth")
             if interrupted():
                 return
-        self.epoch += 1
+        state.epoch += 1
         self._finish_epoch(means.result(), time.monotonic() - begun)
 
     def _optimise(self, clips: list[Clip]) -> dict[str, Tensor]:
         """One optimiser step over `accumulate` batches; returns losses and statistics on the device."""
-        total: dict[str, Tensor] = {}
-        for part, clip in enumerate(clips):
-            self.skipped += clip.skipped
-            torch.manual_seed(mix(self.args.seed, self.step, part, distributed.rank()))
-            last = part == len(clips) - 1
-            with nullcontext() if last or distributed.world_size() == 1 else self.objective.no_sync():
-                with autocast(self.device, self.args.amp):
-                    losses = self.objective(clip.to(self.device, non_blocking=True))
-                self.scaler.scale(sum(losses.values()) / len(clips)).backward()
-            shares = {f"loss/{name}": loss.detach() / len(clips) for name, loss in losses.items()}
-            for name, value in (shares | self.criterion.stats).items():
-                total[name] = total.get(name, 0) + value
-        self.scaler.unscale_(self.optimizer)
-        norm = gradient_norm(self.objective.parameters(), self.args.clip_grad)
+        state = self.state
+        total = self._backward(clips)
+        state.scaler.unscale_(state.optimizer)
+        norm = gradient_norm(self.objective.parameters(), self.options.clip_grad)
         losses = {name.removeprefix("loss/"): value for name, value in total.items() if "loss/" in name}
         # The scaler skips a step whose gradient is not finite by itself.
-        self._check_finite(losses if self.scaler.is_enabled() else losses | {"gradient_norm": norm})
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scheduler.step()
-        if self.ema:
-            self.ema.update(self.network)
+        checked = losses if state.scaler.is_enabled() else losses | {"gradient_norm": norm}
+        check_finite(checked, state.step, self.report.folder / "last.pth")
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.scheduler.step()
+        if state.ema:
+            state.ema.update(self.network)
         total["loss/total"] = sum(value for name, value in total.items() if name.startswith("loss/"))
         return {**total, "gradient_norm": norm}
 
-    def _check_finite(self, losses: dict[str, Tensor]) -> None:
-        """Stop before a loss that is not finite reaches the weights; one transfer to the CPU."""
-        values = torch.stack(list(losses.values()))
-        if not values.isfinite().all():
-            terms = ", ".join(
-                f"{name} {value:.4g}" for name, value in zip(losses, values.tolist(), strict=True)
-            )
-            remedy = "lower --lr_head and --lr_backbone, or use --amp off"
-            raise UserError(
-                f"the loss is not finite at step {self.step} ({terms}): {remedy}; "
-                f"{self.run / 'last.pth'} is from before"
-            )
+    def _backward(self, clips: list[Clip]) -> dict[str, Tensor]:
+        """The gradients of a step's batches, added up; returns "loss/..." and statistics."""
+        total: dict[str, Tensor] = {}
+        for part, clip in enumerate(clips):
+            self.skipped += clip.skipped
+            torch.manual_seed(mix(self.options.seed, self.state.step, part, distributed.rank()))
+            last = part == len(clips) - 1
+            with nullcontext() if last or distributed.world_size() == 1 else self.objective.no_sync():
+                with autocast(self.device, self.options.amp):
+                    losses = self.objective(clip.to(self.device, non_blocking=True))
+                self.state.scaler.scale(sum(losses.values()) / len(clips)).backward()
+            shares = {f"loss/{name}": loss.detach() / len(clips) for name, loss in losses.items()}
+            for name, value in (shares | self.criterion.stats).items():
+                total[name] = total.get(name, 0) + value
+        return total
 
-    def _rates(self) -> dict[str, float]:
-        return {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-
-    def _report_step(self, title: str, number: int, means: Means, speed: float) -> None:
+    def _report_step(self, title: str, means: Means, speed: float) -> None:
         """Losses since the start of the epoch, on the screen where there is no bar and in the experiment."""
         values = means.result()
         if plain_lines():
-            left = (self.args.epochs * self.steps_per_epoch - self.step) / speed
+            left = (self.options.epochs * self.steps_per_epoch - self.state.step) / speed
             rates = f"{speed:.2f} steps/s, {left / 60:.1f} min left"
-            say(f"{title} step {number}/{self.steps_per_epoch}: loss {values['loss/total']:.3f}, {rates}")
-        self._send(columns_of(with_margin(values), "train"))
-
-    def _send(self, values: dict[str, float]) -> None:
-        """Give the experiment numbers by their names, group/series."""
-        for name, value in values.items():
-            group, _, series = name.partition("/")
-            if series:
-                self.experiment.scalars(group, {series: value}, self.step)
+            say(f"{title}: loss {values['loss/total']:.3f}, {rates}")
+        self.report.numbers(columns_of(with_margin(values), "train"), self.state.step)
 
     def _finish_epoch(self, means: dict[str, float], seconds: float) -> None:
         """Write the row, the curves and the checkpoints of an epoch; evaluate where it is time."""
-        row = {"epoch": self.epoch, "step": self.step, "seconds": seconds}
-        row |= columns_of(with_margin(means), "train") | self._rates()
-        last = self.epoch == self.args.epochs
-        if self.args.eval_every and (last or self.epoch % self.args.eval_every == 0):
-            with self.ema.applied(self.network) if self.ema else nullcontext():
-                row |= columns_of(self.evaluate(self.args.eval_videos, f"epoch_{self.epoch:03d}"), "val")
+        state, options = self.state, self.options
+        row = {"epoch": state.epoch, "step": state.step, "seconds": seconds}
+        row |= columns_of(with_margin(means), "train")
+        row |= {f"lr/{group['name']}": group["lr"] for group in state.optimizer.param_groups}
+        last = state.epoch == options.epochs
+        if options.eval_every and (last or state.epoch % options.eval_every == 0):
+            with state.ema.applied(self.network) if state.ema else nullcontext():
+                row |= columns_of(self.evaluate(options.eval_videos, f"epoch_{state.epoch:03d}"), "val")
         score = row.get("val/J&F")
-        if score is not None and (self.best is None or score >= self.best["J&F"]):
-            self.best = {"J&F": score, "epoch": self.epoch}
+        if score is not None and (state.best is None or score >= state.best["J&F"]):
+            state.best = {"J&F": score, "epoch": state.epoch}
             self.save("best.pth")
         self.save("last.pth")
-        if self.args.save_every and self.epoch % self.args.save_every == 0:
-            self.save(f"model_epoch_{self.epoch}.pth", weights_only=True)
+        if options.save_every and state.epoch % options.save_every == 0:
+            self.save(f"model_epoch_{state.epoch}.pth", weights_only=True)
         if distributed.is_main():
-            self._log(row)
+            self.report.epoch(row, f"epoch {state.epoch}/{options.epochs}")
         distributed.barrier()
-
-    def _log(self, row: dict[str, float]) -> None:
-        self.history.add(row)
-        plot_curves(self.history.path, self.run / "results.png")
-        self._send(row)
-        shown = ("loss/total", "cosine/train_margin", "val/J&F", "id_switches/per_100_frames")
-        numbers = ", ".join(f"{name} {row[name]:.3f}" for name in shown if row.get(name) is not None)
-        say(f"epoch {self.epoch}/{self.args.epochs}: {numbers} ({row['seconds']:.0f} s)")
-
-    # ------------------------------------------------------------------------------------------------
-    # evaluation
 
     def evaluate(self, num_videos: int, picture: str) -> dict[str, float]:
         """Losses and cosines on held-out clips; scores and pictures of held-out videos, of all where 0.
@@ -298,89 +237,63 @@ class Trainer:
         scores = self._validate()
         if distributed.is_main():
             gallery = Gallery()
-            options = {"num_videos": num_videos, "use_classes": self.use_classes, "gallery": gallery}
+            options = {"num_videos": num_videos, "use_classes": self.plan.use_classes, "gallery": gallery}
             tracked = evaluate_tracker(self.tracker, self.valid, **options)
             scores |= {name: value for name, value in tracked.items() if value is not None}
-            self._write_picture(picture, gallery.picture())
+            self.report.picture(picture, gallery.picture(), self.state.step)
         return scores
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         """The total loss and the statistics of one clip of every held-out video, at fixed points."""
         means = Means()
-        for number, clip in enumerate(loaded(self.valid_loader)):
-            torch.manual_seed(mix(self.args.seed, number))
+        for number, clip in enumerate(loaded(self.loaders.valid)):
+            torch.manual_seed(mix(self.options.seed, number))
             clip = clip.to(self.device, non_blocking=True)
-            with autocast(self.device, self.args.amp):
-                losses = self.criterion(self.network(clip.frames, clip.prompt), clip)
+            with autocast(self.device, self.options.amp):
+                losses = self.criterion(run_network(self.network, clip), clip)
             means.add({"loss": sum(losses.values()), **self.criterion.stats})
         return with_margin(means.result())
-
-    def _write_picture(self, name: str, picture: np.ndarray) -> None:
-        with atomic_write(self.run / "overlays" / f"{name}.png") as temporary:
-            Image.fromarray(picture).save(temporary, format="PNG")
-        self.experiment.image("validation", "truth and tracks", self.step, picture)
-
-    # ------------------------------------------------------------------------------------------------
-    # checkpoints
 
     def save(self, name: str, *, weights_only: bool = False) -> None:
         """Write a checkpoint into the run folder, by one process; weights alone are without the optimiser."""
         if not distributed.is_main():
             return
-        state = {
-            "format": 1,
-            "system": self.args.system,
-            "config": {role: asdict(config) for role, config in self.configs.items()}
-            | {"categories": self.valid.categories if self.use_classes else []},
-            "model": self.network.state_dict(),
-            "ema": self.ema.weights if self.ema else None,
-            "criterion": self.criterion.state_dict(),
-            "optimizer": None if weights_only else self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "best": self.best,
-            "args": vars(self.args) | {"steps_per_epoch": self.steps_per_epoch},
-        }
-        save_checkpoint(self.run / name, state)
+        config = {role: asdict(config) for role, config in self.plan.configs.items()}
+        config["categories"] = self.valid.categories if self.plan.use_classes else []
+        header = {"format": 1, "system": self.plan.name, "config": config}
+        flags = self.plan.flags | {"steps_per_epoch": self.steps_per_epoch}
+        state = self.state.state_dict(weights_only=weights_only)
+        save_checkpoint(self.report.folder / name, {**header, **state, "args": flags})
 
-    def resume(self, state: dict[str, Any]) -> None:
+    def resume(self, checkpoint: dict[str, Any]) -> None:
         """Continue where a checkpoint stopped; UserError where an epoch has another number of steps now."""
-        before = state["args"]["steps_per_epoch"]
+        before = checkpoint["args"]["steps_per_epoch"]
         if before != self.steps_per_epoch:
-            told = f"an epoch had {before} steps and has {self.steps_per_epoch} now"
-            raise UserError(f"--resume: {told}: give the same videos and number of processes")
-        self.network.load_state_dict(state["model"])
-        if self.ema:
-            self.ema.load(state["ema"] or state["model"], updates=state["step"])
-        self.criterion.load_state_dict(state["criterion"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.best = state["best"] if (self.run / "best.pth").is_file() else None
-        self.history.resume(self.epoch)
+            change = f"an epoch had {before} steps and has {self.steps_per_epoch} now"
+            raise UserError(f"--resume: {change}: give the same videos and number of processes")
+        self.state.load_state_dict(checkpoint)
+        if not (self.report.folder / "best.pth").is_file():
+            self.state.best = None
+        self.report.history.resume(self.state.epoch)
 
 
-def prepare_data(args: argparse.Namespace, run: Path) -> Path:
+# ------------------------------------------------------------------------------------------------ a run
+
+
+def prepare_data(options: TrainConfig, run: Path) -> Path:
     """The root of the data set; synthetic videos are written into the run folder first."""
-    if not args.synthetic:
-        return Path(args.dataset_root)
+    if not options.synthetic:
+        return Path(options.dataset_root)
     if distributed.is_main() and not (run / "data").exists():
-        counts = {"train_videos": args.synthetic_videos, "valid_videos": 25, "frames": 20, "size": 64}
-        synthetic.generate(run / "data", args.synthetic, seed=args.seed, **counts)
+        counts = {"train_videos": options.synthetic_videos, "valid_videos": 25, "frames": 20, "size": 64}
+        synthetic.generate(run / "data", options.synthetic, seed=options.seed, **counts)
     distributed.barrier()
     return run / "data"
 
 
-METRICS = """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
-cosine_positive cosine_negative cosine_margin videos frames""".split()  # of metrics.json, beside `seconds`
-
-
-def load_videos(args: argparse.Namespace, root: Path) -> tuple[VOSFolder, VOSFolder, list[str]]:
-    return split_videos(root, holdout=args.holdout, skip_bad=args.skip_bad)
+def load_videos(options: TrainConfig, root: Path) -> tuple[VOSFolder, VOSFolder, list[str]]:
+    return split_videos(root, holdout=options.holdout, skip_bad=options.skip_bad)
 
 
 def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
@@ -388,65 +301,60 @@ def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     millions = sum(p.numel() for p in trainer.network.parameters()) / 1e6
     counts = f"{len(train.videos)} training and {len(trainer.valid.videos)} validation videos"
-    say(f"{trainer.args.system}: {versions}, {trainer.device}, {millions:.1f} M parameters, {counts}")
-    say(f"{trainer.args.epochs} epochs of {trainer.steps_per_epoch} steps into {trainer.run}")
+    say(f"{trainer.plan.name}: {versions}, {trainer.device}, {millions:.1f} M parameters, {counts}")
+    say(f"{trainer.options.epochs} epochs of {trainer.steps_per_epoch} steps into {trainer.report.folder}")
     for number, trouble in enumerate(troubles, start=1):
         say(f"skipped bad file {number} of {len(troubles)}: {trouble}")
 
 
+def next_command(trainer: Trainer, best: Path) -> str:
+    """The command that tracks the held-out videos with the best weights."""
+    flags = {"--checkpoint": best, "--video_root": trainer.valid.root}
+    flags["--output"] = trainer.report.folder / "inference"
+    if trainer.tracker.needs_prompt:
+        flags["--prompt_root"] = trainer.valid.videos[0].mask_folder.parent
+    words = [str(word) for flag in flags.items() for word in flag]
+    return "python inference.py " + shlex.join(words)
+
+
 def finish(trainer: Trainer, begun: float) -> None:
     """The final evaluation, of the best weights; metrics.json; and the exact next command."""
-    best = trainer.run / ("best.pth" if distributed.broadcast(trainer.best) else "last.pth")
+    run = trainer.report.folder
+    best = run / ("best.pth" if distributed.broadcast(trainer.state.best) else "last.pth")
     weights = read_checkpoint(best, trainer.device)
     trainer.network.load_state_dict(weights["ema"] or weights["model"])
     scores = trainer.evaluate(num_videos=0, picture="final")
     if not distributed.is_main():
         return
-    metrics = {name: scores.get(name) for name in METRICS} | {"seconds": round(time.monotonic() - begun, 1)}
-    write_json(trainer.run / "metrics.json", metrics)
-    for name, value in metrics.items():
-        say(f"{name:28} {'-' if value is None else f'{value:.3f}' if isinstance(value, float) else value}")
-        if value is not None:
-            trainer.experiment.single_value(name, value)
-    trainer.experiment.figure("results", trainer.run / "results.png", trainer.step)
-    trainer.experiment.artifact("metrics", metrics)
-    trainer.experiment.model("best", best)
+    seconds = round(time.monotonic() - begun, 1)
+    trainer.report.metrics(scores, seconds, best, trainer.state.step)
     if trainer.skipped:
         paths = ", ".join(sorted(set(trainer.skipped)))
         say(f"{len(trainer.skipped)} clips were drawn anew because of bad files: {paths}")
-    command = [
-        "--checkpoint",
-        best,
-        "--video_root",
-        trainer.valid.root,
-        "--output",
-        trainer.run / "inference",
-    ]
-    if trainer.tracker.needs_prompt:
-        command += ["--prompt_root", trainer.valid.videos[0].mask_folder.parent]
-    say("next: python inference.py " + shlex.join(map(str, command)))
-    say(str(trainer.run))
+    say("next: " + next_command(trainer, best))
+    say(str(run))
 
 
 def run_training(args: argparse.Namespace, experiment: Experiment, begun: float) -> None:
     """Network, then data, then the run folder: what is wrong with the first two leaves no folder."""
-    config_from_args(TrainConfig, args)  # the ranges of its numbers
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    checkpoint = find_checkpoint(args.resume, Path(args.run_dir))
-    system = SYSTEMS[args.system]
-    configs = system.configs(args)
-    pick_device(args.device)  # what cannot be used is told before anything is written
-    state = read_resumable(checkpoint, args.system, configs, vars(args)) if checkpoint else None
-    torch.manual_seed(mix(args.seed))
-    network = system.network(configs["network"], pretrained=checkpoint is None)
-    data = None if args.synthetic else load_videos(args, Path(args.dataset_root))
-    made = new_run_folder(Path(args.run_dir)) if not checkpoint and distributed.is_main() else None
+    plan = SYSTEMS[args.system].plan(args)
+    options = plan.options
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    checkpoint = find_checkpoint(options.resume, Path(options.run_dir))
+    pick_device(options.device)  # what cannot be used is told before anything is written
+    state = read_resumable(checkpoint, plan.name, plan.configs, plan.flags) if checkpoint else None
+    torch.manual_seed(mix(options.seed))
+    network = plan.system.network(plan.configs["network"])
+    if not checkpoint:
+        plan.system.start(network, plan.configs["network"])
+    data = None if options.synthetic else load_videos(options, Path(options.dataset_root))
+    made = new_run_folder(Path(options.run_dir)) if not checkpoint and distributed.is_main() else None
     run = checkpoint.parent if checkpoint else distributed.broadcast(made)
-    root = prepare_data(args, run)
-    train, valid, troubles = data or load_videos(args, root)
+    root = prepare_data(options, run)
+    train, valid, troubles = data or load_videos(options, root)
     try:
-        trainer = Trainer(args, configs, network, run, train, valid, experiment)
+        trainer = Trainer(plan, network, train, valid, Report(run, experiment))
     except UserError:
         if distributed.is_main() and not any(run.iterdir()):
             run.rmdir()
@@ -455,7 +363,7 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
         trainer.resume(state)
     if distributed.is_main():
         (run / "metrics.json").unlink(missing_ok=True)  # of fewer epochs
-        write_json(run / "args.json", vars(args))
+        write_json(run / "args.json", plan.flags)
     announce(trainer, train, troubles)
     trainer.fit()
     finish(trainer, begun)

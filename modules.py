@@ -149,6 +149,8 @@ class VITA_TCOVIS(nn.Module):
     """
 
     stride = 32  # H and W of the frames are multiples of this
+    takes_prompt = False
+    backbone_parts = ("backbone",)
 
     @dataclass
     class Config:
@@ -170,14 +172,14 @@ class VITA_TCOVIS(nn.Module):
         )
         masked_attention: bool = option(True, "let tokens attend only inside their previous mask")
 
-    def __init__(self, config: Config, *, pretrained: bool = True):
+    def __init__(self, config: Config):
         super().__init__()
         self.config = config
         D = config.hidden_dim
         if D % 8 or D % config.num_heads:
             heads = f"--num_heads {config.num_heads}"
             raise UserError(f"--hidden_dim {D} must be a multiple of 8 and of {heads}")
-        self.backbone = Backbone(config.backbone, config.backbone_weights, pretrained=pretrained)
+        self.backbone = Backbone(config.backbone, config.backbone_weights)
         self.pyramid = FeaturePyramid(self.backbone.channels, D, config.mask_stride, config.attention_stride)
         self.tokens = nn.Parameter(torch.randn(config.num_tokens, D))
         self.token_positions = nn.Parameter(torch.randn(config.num_tokens, D))
@@ -193,6 +195,10 @@ class VITA_TCOVIS(nn.Module):
         )
         self.foreground_head = nn.Conv2d(D, 1, 1)
         self.association = TemporalAssociationModule(D)
+
+    def set_epoch(self, epoch: int, epochs: int) -> bool:
+        """Every epoch trains the same parameters."""
+        return False
 
     def forward(self, frames: Tensor, prompt: Tensor | None = None) -> dict[str, Any]:
         """frames (B, T, 3, H, W), ImageNet-normalised, H and W multiples of 32; `prompt` is not used.
@@ -252,3 +258,9 @@ class VITA_TCOVIS(nn.Module):
             {"class_logits": classes, "mask_logits": logits}
             for classes, logits in zip(self.class_head(tokens).unbind(1), masks.unbind(1), strict=True)
         ]
+
+
+def start(network: VITA_TCOVIS, config: VITA_TCOVIS.Config) -> None:
+    """Bring the weights that a run begins with, the backbone's; UserError where they cannot be had."""
+    if config.backbone_weights != "none":
+        network.backbone.load(config.backbone_weights)

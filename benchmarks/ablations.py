@@ -20,12 +20,11 @@ from statistics import mean
 
 import torch
 
-from common.checkpoint import load_network
 from common.config import Parser, config_from_dict
 from common.errors import UserError, run_command
 from common.files import write_json
 from evaluate import evaluate_tracker
-from inference import VITATracker
+from inference import VITATracker, load_network
 from video import synthetic
 from video.annotated import VOSFolder
 

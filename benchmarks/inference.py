@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 import inference
 from benchmarks.loader import write_video
-from benchmarks.tracker import (
+from benchmarks.measuring import (
     Aim,
     Phases,
     add_machine_flags,
@@ -38,11 +38,10 @@ from benchmarks.tracker import (
     print_parts,
     set_up,
 )
-from common.checkpoint import load_network
 from common.config import Parser, add_config_flags, config_from_args
 from common.device import AMP, autocast
 from common.errors import UserError, available, run_command
-from inference import VITATracker
+from inference import VITATracker, load_network
 from modules import VITA_TCOVIS
 from tracking import process
 from tracking import spool as results
@@ -171,7 +170,7 @@ def make_tracker(args: argparse.Namespace, device: torch.device) -> tuple[VITATr
     if args.checkpoint:
         network, _ = load_network(args.checkpoint, "vita_tcovis")
     else:
-        network = VITA_TCOVIS(config_from_args(VITA_TCOVIS.Config, args), pretrained=False).eval()
+        network = VITA_TCOVIS(config_from_args(VITA_TCOVIS.Config, args)).eval()
     network = network.to(device)
     if args.compile:
         network.forward = torch.compile(network.forward)

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.tracker import Aim, Phases, add_machine_flags, counted, judge, peak_memory, set_up
+from benchmarks.measuring import Aim, Phases, add_machine_flags, counted, judge, peak_memory, set_up
 from benchmarks.vos import bands, draw_frames
 from common.config import Parser, add_config_flags, config_from_args
 from common.device import AMP, autocast
@@ -232,7 +232,7 @@ def main() -> None:
     args = parse_args()
     device = set_up(args.device, args.threads)
     config = config_from_args(SAMTrack.Config, args)
-    network = SAMTrack(config, pretrained=False).to(device).eval()
+    network = SAMTrack(config).to(device).eval()
     for name, weight in network.image_encoder.named_parameters():
         if "rel_pos" in name:  # zero before training
             torch.nn.init.normal_(weight, std=0.1)

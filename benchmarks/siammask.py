@@ -15,7 +15,7 @@ import argparse
 
 import torch
 
-from benchmarks.tracker import Aim, Phases, add_machine_flags, counted, judge, peak_memory, set_up
+from benchmarks.measuring import Aim, Phases, add_machine_flags, counted, judge, peak_memory, set_up
 from benchmarks.vos import draw_frames
 from common.config import Parser, add_config_flags, config_from_args
 from common.device import AMP, autocast
@@ -80,7 +80,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     device = set_up(args.device, args.threads)
-    network = SiamMask(config_from_args(SiamMask.Config, args), pretrained=False).to(device).eval()
+    network = SiamMask(config_from_args(SiamMask.Config, args)).to(device).eval()
     print(f"\n{args.size[1]}x{args.size[0]}, one object, amp {args.amp}, {args.frames} frames")
     print("folded  channels last  bare backbone ms  frame ms    ratio  against neither  frames/s")
     frames: list[float] = []

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.tracker import add_machine_flags, set_up
-from common.checkpoint import load_network
+from benchmarks.measuring import add_machine_flags, set_up
 from common.config import Parser, config_from_dict
 from common.errors import UserError, run_command
 from evaluate import evaluate_tracker
+from inference import load_network
 from systems.siammask.tracker import SiamMaskTracker
 from video.annotated import VOSFolder
 from video.synthetic import PROFILES, write_split

@@ -17,6 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,12 +29,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.tracker import Aim, Phases, counted, judge, peak_memory, print_parts, set_up
+from benchmarks.measuring import Aim, Phases, counted, judge, peak_memory, print_parts, set_up
 from common.device import autocast
 from common.errors import UserError, run_command
 from common.types import Clip
 from main import SYSTEMS, Trainer, make_parser
 from training.experiment import Experiment
+from training.report import Report
 from video import synthetic
 from video.annotated import VOSFolder
 from video.masks import pad_to_stride
@@ -113,13 +115,12 @@ def draw_clip(args: argparse.Namespace, height: int, width: int) -> Clip:
 
 def make_trainer(args: argparse.Namespace, folder: Path) -> Trainer:
     """The trainer of main.py, on a network without anybody's weights and a data set that it never reads."""
-    system = SYSTEMS[SYSTEM]
-    configs = system.configs(args)
+    plan = SYSTEMS[SYSTEM].plan(args)
     counts = {"train_videos": args.batch_size, "valid_videos": 1, "frames": 1, "size": 16}
     synthetic.generate(folder / "data", "easy", seed=0, **counts)
     train, valid = (VOSFolder(folder / "data" / split) for split in synthetic.SPLITS)
-    network = system.network(configs["network"], pretrained=False)
-    trainer = Trainer(args, configs, network, folder, train, valid, Experiment())
+    network = plan.system.network(plan.configs["network"])
+    trainer = Trainer(plan, network, train, valid, Report(folder, Experiment()))
     trainer.objective.train()
     return trainer
 
@@ -127,11 +128,11 @@ def make_trainer(args: argparse.Namespace, folder: Path) -> Trainer:
 def make_bare_step(trainer: Trainer) -> Callable[[Clip], None]:
     """Forward and backward of a copy of the backbone alone."""
     backbone = copy.deepcopy(trainer.network.backbone)
-    if trainer.args.compile:
+    if trainer.plan.flags["compile"]:
         backbone.compile()
 
     def step(clip: Clip) -> None:
-        with autocast(trainer.device, trainer.args.amp):
+        with autocast(trainer.device, trainer.options.amp):
             features = backbone(clip.frames.flatten(0, 1))[32]
         features.float().mean().backward()
         backbone.zero_grad(set_to_none=True)
@@ -141,12 +142,13 @@ def make_bare_step(trainer: Trainer) -> Callable[[Clip], None]:
 
 def make_step(trainer: Trainer) -> Callable[[Clip], None]:
     """One optimiser step of the training loop."""
-    if trainer.args.compile:
+    if trainer.plan.flags["compile"]:
         trainer.network.forward = torch.compile(trainer.network.forward)
 
     def step(clip: Clip) -> None:
-        trainer._optimise([clip] * trainer.args.accumulate)
-        trainer.step += 1
+        # New clips each time: one counts where its objects are only once.
+        trainer._optimise([replace(clip) for _ in range(trainer.options.accumulate)])
+        trainer.state.step += 1
 
     return step
 
@@ -182,7 +184,7 @@ def parts_of(trainer: Trainer, phases: Phases) -> Iterator[None]:
             (trainer.criterion, "forward", CRITERION),
             (type(trainer.criterion.matcher), "__call__", MATCHER),
             (Tensor, "backward", CRITERION_BACKWARD),
-            (trainer.optimizer, "step", OPTIMISER),
+            (trainer.state.optimizer, "step", OPTIMISER),
         ):
             stack.enter_context(phases.inside(owner, attribute, name))
         yield
@@ -255,8 +257,8 @@ def main() -> None:
         clip = draw_clip(args, height, width).to(device)
         sizes = "x".join(map(str, clip.frames.shape[:2])) + f" frames of {height}x{width}"
         millions = sum(p.numel() for p in trainer.network.parameters()) / 1e6
-        told = f"{args.num_tokens} tokens, {args.backbone}, {millions:.1f} M parameters, amp {args.amp}"
-        print(f"{sizes}, {args.objects} objects, {told}{', compiled' * args.compile}\n")
+        network = f"{args.num_tokens} tokens, {args.backbone}, {millions:.1f} M parameters, amp {args.amp}"
+        print(f"{sizes}, {args.objects} objects, {network}{', compiled' * args.compile}\n")
         report(*measure(trainer, clip, args.rounds))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.tracker import (
+from benchmarks.measuring import (
     Aim,
     Phases,
     add_machine_flags,
@@ -211,9 +211,7 @@ def main() -> None:
     args = parse_args()
     device = set_up(args.device, args.threads)
     system = SYSTEMS[args.system]
-    network = (
-        system.network(config_from_args(system.network.Config, args), pretrained=False).to(device).eval()
-    )
+    network = system.network(config_from_args(system.network.Config, args)).to(device).eval()
     config = config_from_args(system.tracker.Config, args)
     frames = list(draw_frames(tuple(args.size), args.frames + 1))
     print(f"\n{args.system}, {args.size[1]}x{args.size[0]}, amp {args.amp}, {args.frames} frames")

@@ -98,12 +98,10 @@ class Backbone(nn.Module):
     name: `resnet50` (256/512/1024/2048 channels) or `narrow` (32/48/64/96)
     weights: `imagenet`, `none`, or the path of a state dict of torchvision's ResNet-50. With weights, stem,
         layer1 and batch norm are frozen; without, norms are GroupNorm and everything is trained.
-    pretrained: False builds the same network without reading any weights, for a checkpoint to fill
-
-    Raises UserError where the weights cannot be had; there is no silent random start.
+    Nothing is read here: `load` brings the weights. Raises UserError where there can be none.
     """
 
-    def __init__(self, name: str, weights: str, *, pretrained: bool = True):
+    def __init__(self, name: str, weights: str):
         super().__init__()
         if name == "narrow" and weights != "none":
             raise UserError(f"--backbone narrow has no {weights} weights: add --backbone_weights none")
@@ -113,16 +111,17 @@ class Backbone(nn.Module):
         else:
             self.stem, stages, self.channels = _resnet50_stages(FrozenBatchNorm2d if frozen else group_norm)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        if frozen and pretrained:
-            self._load(
-                imagenet_weights() if weights == "imagenet" else read_backbone_weights(Path(weights)), weights
-            )
         if frozen:
             self.stem.requires_grad_(False)
             self.layer1.requires_grad_(False)
 
-    def _load(self, weights: dict[str, Tensor], source: str) -> None:
-        """Take the entries of torchvision's ResNet-50, without its classifier and batch counters."""
+    def load(self, source: str) -> None:
+        """Take torchvision's weights of a ResNet-50, without its classifier and batch counters.
+
+        source: `imagenet`, or the path of a state dict
+        Raises UserError where the weights cannot be had or do not fit; there is no silent random start.
+        """
+        weights = imagenet_weights() if source == "imagenet" else read_backbone_weights(Path(source))
         renamed = {
             f"stem.{key}" if key.startswith(("conv1.", "bn1.")) else key: value
             for key, value in weights.items()

@@ -5,10 +5,10 @@ A checkpoint is {"format", "system", "config", "model", "ema", "criterion", "opt
 to and with which options the network was built, so that `load_network` needs no other file and no flag.
 """
 
-import importlib
 import os
 import pickle
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,23 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.progress import say
+from common.types import Network
 
 FORMAT = 1
-# Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
-RUN_FLAGS = """seed batch_size accumulate optimizer lr_head lr_backbone weight_decay schedule drop_at
-final_lr warmup_epochs warmup_from warmup_steps clip_grad ema amp holdout skip_bad synthetic""".split()
 NEEDED = ("format", "system", "config", "model")  # without these a file is not one of our checkpoints
-
-# {system: (module, class)}. Names, not imports: common lies below the systems, and a script that loads one
-# system need not import the others.
-NETWORKS: dict[str, tuple[str, str]] = {
-    "vita_tcovis": ("modules", "VITA_TCOVIS"),
-    "stcn": ("systems.stcn.modules", "STCN"),
-    "xmem": ("systems.xmem.modules", "XMem"),
-    "siammask": ("systems.siammask.modules", "SiamMask"),
-    "sam_track": ("systems.sam_track.modules", "SAMTrack"),
-}
-
 
 # NumPy's numbers, such as the best accuracy that a published training checkpoint noted, under their names of
 # NumPy 1 and 2.
@@ -52,22 +40,37 @@ class Published(NamedTuple):
     """A published checkpoint of a system, in this project's terms.
 
     config: the options of its parts, as in a checkpoint of ours
-    told: what was found, in a few words
+    description: what it is, in a few words
     """
 
     config: dict[str, dict[str, Any]]
     weights: dict[str, Tensor]
-    told: str
+    description: str
 
 
-# {system: (module, function)}: the function takes what a file holds, and returns `Published`, or None where
-# the keys are not those of its system.
-PUBLISHED: dict[str, tuple[str, str]] = {
-    "stcn": ("systems.stcn.published", "recognise"),
-    "xmem": ("systems.xmem.published", "recognise"),
-    "siammask": ("systems.siammask.published", "recognise"),
-    "sam_track": ("systems.sam_track.published", "recognise"),
-}
+Recognise = Callable[[Any], Published | None]  # what a file holds, to what it is; None where it is another
+
+
+def state_dict_of(content: Any, wrapper: str) -> dict[str, Tensor]:
+    """The weights in a published file that is a state dict, or holds one under the key `wrapper`.
+
+    Empty where it is neither.
+    """
+    wrapped = isinstance(content, dict) and isinstance(content.get(wrapper), dict)
+    weights = content[wrapper] if wrapped else content
+    if not isinstance(weights, dict) or not all(isinstance(x, Tensor) for x in weights.values()):
+        return {}
+    return weights
+
+
+class Loadable(NamedTuple):
+    """What is needed of a system to load its checkpoints; a row of the table of systems has both, too.
+
+    recognise: tells the published files of the system by their keys; None where there are none
+    """
+
+    network: type[Network]
+    recognise: Recognise | None
 
 
 def _is_plain(value: Any) -> bool:
@@ -155,100 +158,84 @@ def _check_ours(path: Path, checkpoint: Any) -> dict[str, Any]:
     if absent:
         raise UserError(f"{path} is not a checkpoint of this project: it has no {', '.join(absent)}")
     if checkpoint["format"] != FORMAT:
-        found = f"{path} has checkpoint format {checkpoint['format']}"
-        raise UserError(f"{found}, this version reads {FORMAT}; update the project")
+        version = f"{path} has checkpoint format {checkpoint['format']}"
+        raise UserError(f"{version}, this version reads {FORMAT}; update the project")
     return checkpoint
 
 
-def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-    """Read the checkpoint from which a run of these options continues.
-
-    configs: {"network", "criterion", "data": the dataclass of the run's options}
-    args: all flags of the run
-    Raises UserError for what `read_checkpoint` refuses, another system, weights without an optimiser, options
-    that would make another run of it (with the flags to give), and a run that has come to its end.
-    """
-    state = read_checkpoint(path)
-    if state["system"] != system:
-        raise UserError(f"--resume {path} is a checkpoint of {state['system']}, not of {system}")
-    if state.get("optimizer") is None:
-        raise UserError(f"--resume {path} holds weights only: resume from last.pth or best.pth")
-    known = [name for name in RUN_FLAGS if name in state["args"]]  # an older file lacks newer flags
-    mine, its = ({name: flags.get(name) for name in known} for flags in (args, state["args"]))
-    for role in ("network", "criterion", "data"):
-        mine, its = mine | asdict(configs[role]), its | state["config"].get(role, {})
-    names = (mine.keys() | its.keys()) - {"epochs"}  # a dataset may plan with them; a run may be prolonged
-    changed = sorted(name for name in names if mine.get(name) != its.get(name))
-    if changed:
-        told = ", ".join(f"--{name} {its.get(name)}" for name in changed)
-        raise UserError(f"--resume {path} was trained with {told}: give the same flags")
-    if state["epoch"] >= args["epochs"] and (path.parent / "metrics.json").exists():
-        done = f"its {state['epoch']} epochs are done and scored"
-        raise UserError(f"--resume {path}: nothing to resume, {done}; raise --epochs to train on")
-    return state
-
-
-def _build(path: Path, system: str, options: dict[str, Any]) -> nn.Module:
-    """Build a system's network from the options of a checkpoint; nothing is downloaded."""
-    module, name = NETWORKS[system]
-    network = getattr(importlib.import_module(module), name)
+def _build(path: Path, system: str, network: type[Network], options: dict[str, Any]) -> nn.Module:
+    """Build a system's network from the options of a checkpoint; no weights are fetched."""
     known = {field.name for field in fields(network.Config)}
     if known != set(options):
         parts = {"unknown": sorted(set(options) - known), "missing": sorted(known - set(options))}
-        told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in parts.items() if names)
-        raise UserError(f"{path} was written with other options of the {system} network ({told})")
-    return network(network.Config(**options), pretrained=False)
+        difference = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in parts.items() if names)
+        raise UserError(f"{path} was written with other options of the {system} network ({difference})")
+    return network(network.Config(**options))
 
 
-def _check_weights(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+def _check_weights(path: Path, expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
     """Raise UserError, with counts and first names, unless names and shapes agree and all is finite."""
-    common = expected.keys() & found.keys()
+    common = expected.keys() & weights.keys()
     parts = {
         "missing": sorted(expected.keys() - common),
-        "unexpected": sorted(found.keys() - common),
-        "of another shape": sorted(key for key in common if expected[key].shape != found[key].shape),
-        "not finite": sorted(key for key in common if not found[key].isfinite().all()),
+        "unexpected": sorted(weights.keys() - common),
+        "of another shape": sorted(key for key in common if expected[key].shape != weights[key].shape),
+        "not finite": sorted(key for key in common if not weights[key].isfinite().all()),
     }
-    told = [
+    troubles = [
         f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
         for kind, keys in parts.items()
         if keys
     ]
-    if told:
-        raise UserError(f"{path} does not fit its network: weights {', '.join(told)}")
+    if troubles:
+        raise UserError(f"{path} does not fit its network: weights {', '.join(troubles)}")
 
 
-def _recognise(path: Path, content: Any) -> dict[str, Any]:
+def check_start(path: str, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    """Raise UserError unless weights of --load_network have the names and shapes of a state dict."""
+    unfit = [key for key in state if key not in weights or weights[key].shape != state[key].shape]
+    if unfit or len(weights) != len(state):
+        raise UserError(
+            f"--load_network {path}: its network has other options, as {[*unfit, 'its size'][0]} shows"
+        )
+
+
+def _recognise(path: Path, content: Any, systems: Mapping[str, Loadable]) -> dict[str, Any]:
     """A published file as a checkpoint of ours, told in a line; UserError where its keys are unknown."""
-    for system, (module, function) in PUBLISHED.items():
-        published = getattr(importlib.import_module(module), function)(content)
+    published_systems = {name: system.recognise for name, system in systems.items() if system.recognise}
+    for name, recognise in published_systems.items():
+        published = recognise(content)
         if published:
-            print(f"{path}: {published.told}")
-            return {"system": system, "config": published.config, "model": published.weights}
-    known = f"nor a published one of {', '.join(PUBLISHED)}, by its keys"
+            say(f"{path}: {published.description}")
+            return {"system": name, "config": published.config, "model": published.weights}
+    known = f"nor a published one of {', '.join(published_systems)}, by its keys"
     raise UserError(f"{path} is not a checkpoint of this project, {known}; pass another")
 
 
-def load_network(path: str | Path, system: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def load_network(
+    path: str | Path, systems: Mapping[str, Loadable], system: str | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """Build the network that a checkpoint describes and load its weights, the EMA's where there are any.
 
-    It may also be a published checkpoint of one of the systems in `PUBLISHED`: a line says so. Returns the
-    network, on the CPU in `eval` mode, and the checkpoint's config: its system, and the options of each part
-    as plain types, {"system": str, "network": {...}, "criterion": {...}, "tracker": {...}, "data": {...}}.
+    systems: those of which it may be, by name; it may also be a checkpoint that one of them recognises as
+    published: a line says so.
+    Returns the network, on the CPU in `eval` mode, and the checkpoint's config: its system, and the options
+    of each part as plain types, {"system": str, "network": {...}, "criterion": {...}, "tracker": {...},
+    "data": {...}}.
     Raises UserError for what `read_checkpoint` refuses, a system other than `system`, an unknown one, options
     that differ in name from the network's own, and weights that do not fit exactly or are not finite.
     """
     path = Path(path)
     content = _read_file(path, "cpu")
     ours = isinstance(content, dict) and "format" in content
-    checkpoint = _check_ours(path, content) if ours else _recognise(path, content)
-    found = checkpoint["system"]
-    if system not in (None, found):
-        raise UserError(f"{path} is a checkpoint of the system {found}, not of {system}; leave --system out")
-    if found not in NETWORKS:
-        raise UserError(f"{path} is of the unknown system {found}; known are: {', '.join(NETWORKS)}")
-    network = _build(path, found, checkpoint["config"].get("network", {}))
+    checkpoint = _check_ours(path, content) if ours else _recognise(path, content, systems)
+    name = checkpoint["system"]
+    if system not in (None, name):
+        raise UserError(f"{path} is a checkpoint of the system {name}, not of {system}; leave --system out")
+    if name not in systems:
+        raise UserError(f"{path} is of the unknown system {name}; known are: {', '.join(systems)}")
+    network = _build(path, name, systems[name].network, checkpoint["config"].get("network", {}))
     weights = checkpoint.get("ema") or checkpoint["model"]
     _check_weights(path, network.state_dict(), weights)
     network.load_state_dict(weights)
-    return network.eval(), {"system": found, **checkpoint["config"]}
+    return network.eval(), {"system": name, **checkpoint["config"]}

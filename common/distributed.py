@@ -63,12 +63,6 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def say(text: str) -> None:
-    """Print a line, in one process only."""
-    if is_main():
-        print(text, flush=True)
-
-
 def barrier() -> None:
     """Wait until every process has come here."""
     if _grouped():

@@ -1,12 +1,19 @@
-"""A progress bar on a terminal, plain lines elsewhere."""
+"""What a program says while it runs: lines, and a progress bar on a terminal."""
 
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from common import distributed
 from common.errors import MissingPackage, require
 
 Item = TypeVar("Item")
+
+
+def say(message: str, *, error: bool = False) -> None:
+    """Print a line, in one process of a run only; on stderr where it tells of trouble."""
+    if distributed.is_main():
+        print(message, file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def progress(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:

@@ -7,6 +7,7 @@ says where in a tensor: slot k of a clip is label k in its label maps, at index 
 """
 
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -45,9 +46,9 @@ class Clip:
         """(B, K, H, W) bool: the masks of the first frame."""
         return self.labels[:, 0].unsqueeze(1) == self._slots[None, :, None, None]
 
-    @property
+    @cached_property
     def present(self) -> Tensor:
-        """(B, T, K) bool: whether the slot has any pixel in the frame."""
+        """(B, T, K) bool: whether the slot has any pixel in the frame; counted once."""
         B, T = self.labels.shape[:2]
         counts = torch.zeros(B, T, 256, dtype=torch.int32, device=self.labels.device)
         pixels = self.labels.flatten(2).long()
@@ -99,6 +100,7 @@ class Tracks:
     scores: (K,) float32 in [0, 1]
     classes: (K,) int64 class indices; None where the system has no classes
     boxes: (K, 4, 2) rotated boxes in pixels, or None
+    binary_masks: (K, H, W) bool, where `masks` exceed the tracker's threshold; None where it did not look
     """
 
     ids: Tensor
@@ -107,6 +109,7 @@ class Tracks:
     scores: Tensor
     classes: Tensor | None = None
     boxes: Tensor | None = None
+    binary_masks: Tensor | None = None
 
     @classmethod
     def empty(cls, height: int, width: int, device: torch.device | str = "cpu") -> "Tracks":
@@ -119,6 +122,63 @@ class Tracks:
         )
 
 
+# ------------------------------------------------------------------------------------------------ the doors
+
+
+@runtime_checkable
+class Network(Protocol):
+    """What the training loop asks of a network, an `nn.Module` made of its dataclass `Config` alone.
+
+    stride: H and W of the frames that it takes are multiples of this
+    takes_prompt: whether `forward` looks at its `prompt`; where it does not, none is made
+    backbone_parts: names of the modules whose learning rate is --lr_backbone; there may be none
+    """
+
+    Config: type
+    stride: int
+    takes_prompt: bool
+    backbone_parts: tuple[str, ...]
+
+    def set_epoch(self, epoch: int, epochs: int) -> bool:
+        """Prepare for an epoch, counted from 0; tells whether other parameters are trained from now on."""
+
+    def __call__(self, frames: Tensor, prompt: Any = None) -> dict[str, Any]:
+        """frames (B, T, 3, H, W) in the normalisation of its dataset; prompt (B, K, H, W), the masks of the
+        first frame, or what its dataset's clips have in place of them. Returns what its criterion takes.
+        """
+
+
+@runtime_checkable
+class Criterion(Protocol):
+    """The losses of a network, an `nn.Module`.
+
+    stats: detached scalars of the last call that are not losses; of a pair `x_sum` and `x_count` the loop
+    makes the one mean `x`. A name "group/series" says in which graph it stands.
+    """
+
+    Config: type
+    stats: dict[str, Tensor]
+
+    def __call__(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
+        """The weighted losses, scalars by name; their sum is minimised. All are finite without objects."""
+
+
+@runtime_checkable
+class ClipDataset(Protocol):
+    """Clips of one kind, each a `Clip` of B = 1; made of (folder, config, training=, seed=, skip_bad=)."""
+
+    Config: type
+
+    def __len__(self) -> int:
+        """Clips in an epoch."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Clip:
+        """The clip (epoch, index), which depends on the seed and the key alone."""
+
+    def collate(self, clips: list[Clip]) -> Clip:
+        """One batch of single clips."""
+
+
 @runtime_checkable
 class Tracker(Protocol):
     """One video at a time, one frame at a time; each output is final.
@@ -127,6 +187,7 @@ class Tracker(Protocol):
     mask_threshold: probability above which a pixel of `Tracks.masks` belongs to the object in results.json
     """
 
+    Config: type
     needs_prompt: bool
     mask_threshold: float
 

@@ -1,4 +1,4 @@
-"""What several test files share: a small data set, a run trained on it, the fake system in its tables."""
+"""What several test files share: a small data set, a run trained on it, the fake system in the table."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import inference
 import main
 from tests.support.commands import TINY, Outcome, run_here
+from tests.support.fake_system import SYSTEM
 from video import synthetic
 
 
@@ -60,13 +62,6 @@ def train(small_data: Path, tmp_path: Path) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def fake_system(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of the fake prompted system, which is added as a user would: one row in each table."""
-    import inference
-    from common import checkpoint
-    from tests.support import fake_system as fake
-
-    parts = fake.FakeNetwork, fake.FakeCriterion, fake.FakeTracker, fake.FakeDataset
-    monkeypatch.setitem(main.SYSTEMS, "fake", main.System(*parts))
-    monkeypatch.setitem(inference.TRACKERS, "fake", fake.FakeTracker)
-    monkeypatch.setitem(checkpoint.NETWORKS, "fake", ("tests.support.fake_system", "FakeNetwork"))
+    """The name of the fake prompted system, which is added as a user would: one row in the table."""
+    monkeypatch.setitem(inference.SYSTEMS, "fake", SYSTEM)
     return "fake"

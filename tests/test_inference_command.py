@@ -134,15 +134,15 @@ def test_the_same_command_gives_the_same_files(videos, infer, tmp_path):
 
 def test_the_trackers_options_are_those_of_training_unless_they_are_given(trained):
     flags = ["--checkpoint", str(trained.run / "best.pth"), "--video_root", "x", "--output", "y"]
-    tracker, args, _ = inference.load_tracker(flags)
+    tracker, args, _ = inference.tracker_of_run(flags)
     assert tracker.config.image_size == 32 and args.beta == 0.2  # 32 is what it was trained with
-    tracker, *_ = inference.load_tracker([*flags, "--image_size", "64", "--beta", "0.4"])
+    tracker, *_ = inference.tracker_of_run([*flags, "--image_size", "64", "--beta", "0.4"])
     assert (tracker.config.image_size, tracker.config.beta) == (64, 0.4)
 
 
 def test_averaged_weights_are_what_runs(trained):
     path = trained.run / "best.pth"
-    tracker, *_ = inference.load_tracker(["--checkpoint", str(path), "--video_root", "x", "--output", "y"])
+    tracker, *_ = inference.tracker_of_run(["--checkpoint", str(path), "--video_root", "x", "--output", "y"])
     saved = read_checkpoint(path)
     assert all(value.equal(saved["ema"][name]) for name, value in tracker.network.state_dict().items())
     assert not tracker.network.training and not saved["model"]["tokens"].equal(saved["ema"]["tokens"])
@@ -151,10 +151,10 @@ def test_averaged_weights_are_what_runs(trained):
 def test_ids_go_on_over_the_chunks_of_a_long_video(videos, trained):
     flags = ["--checkpoint", str(trained.run / "best.pth"), "--video_root", "x", "--output", "y"]
     flags += ["--birth_score", "0.2", "--score_threshold", "0.2"]
-    tracker, *_ = inference.load_tracker(flags)
+    tracker, *_ = inference.tracker_of_run(flags)
     frames = [torch.from_numpy(picture.transpose(2, 0, 1).copy()) for picture in pictures(6)]
     whole = [tracker.step(frame) for frame in frames]
-    other, *_ = inference.load_tracker(flags)
+    other, *_ = inference.tracker_of_run(flags)
     tracker.reset()
     parts = [tracker.step(frame) for frame in frames[:3]]
     other.load_state_dict(tracker.state_dict())

@@ -120,7 +120,7 @@ def test_a_foreign_or_abbreviated_flag_or_value_is_refused_in_one_line(flag, tmp
 
 
 def test_a_system_may_have_defaults_of_its_own_for_the_flags_of_training(monkeypatch, tmp_path):
-    row = main.SYSTEMS["stcn"]._replace(training={"ema": 0.5, "epochs": 3})
+    row = main.SYSTEMS["stcn"]._replace(defaults={"ema": 0.5, "epochs": 3})
     monkeypatch.setitem(main.SYSTEMS, "stcn", row)
     (tmp_path / "preset.txt").write_text("--system stcn\n--epochs 4\n")
     args, parser = main.parse_args([f"@{tmp_path / 'preset.txt'}"])

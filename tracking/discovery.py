@@ -22,6 +22,11 @@ class Propagator(Tracker, Protocol):
     def forget(self, ids: Collection[int]) -> None: ...
 
 
+def is_propagator(tracker: Tracker | type[Tracker]) -> bool:
+    """Whether a tracker, or a class of them, can be given newcomers and told to forget objects."""
+    return hasattr(tracker, "forget")
+
+
 class DiscoveringTracker:
     """A tracker that needs no prompt, because another gives it.
 

@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError, require
+from common.progress import say
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"  # what a ClearML agent installs
 PROBE_SECONDS = 3.0  # how long a server may take to answer a ping
@@ -128,10 +129,10 @@ class ClearMLExperiment(Experiment):
         self._put(self._end_task, error)
         self._reports.put(None)
         if not self._reporter_ends():
-            _tell("the server does not answer; what it had not received is lost")
+            say("ClearML: the server does not answer; what it had not received is lost", error=True)
             atexit.register(_leave, 2 if isinstance(error, UserError | OSError) else 0)
         if self._num_failures > 1:
-            _tell(f"{self._num_failures} reports failed in all")
+            say(f"ClearML: {self._num_failures} reports failed in all", error=True)
         for number, handler in self._handlers.items():
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
@@ -147,7 +148,7 @@ class ClearMLExperiment(Experiment):
             except Exception as error:
                 self._num_failures += 1
                 if self._num_failures == 1:
-                    _tell(f"a report failed ({_one_line(error)}); training goes on")
+                    say(f"ClearML: a report failed ({_one_line(error)}); training goes on", error=True)
 
     def _report_scalars(self, title: str, values: dict[str, float | None], step: int) -> None:
         for series, value in values.items():
@@ -188,10 +189,6 @@ class ClearMLExperiment(Experiment):
 
 def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _tell(text: str) -> None:
-    print(f"ClearML: {text}", file=sys.stderr)
 
 
 def _leave(status: int) -> None:
@@ -251,7 +248,7 @@ def _init_task(clearml: ModuleType, project_name: str, task_name: str) -> Any:
         overrides = {"sdk": {"development": {"report_use_subprocess": False}}}
         clearml.config.config_obj.set_overrides(overrides)
     except AttributeError:  # not a documented interface
-        _tell("report_use_subprocess could not be set; the exit may be slow")
+        say("ClearML: report_use_subprocess could not be set; the exit may be slow", error=True)
     clearml.Task.force_requirements_env_freeze(False, str(REQUIREMENTS))
     task = clearml.Task.init(
         project_name=project_name,
@@ -280,7 +277,7 @@ def _open_task(clearml: ModuleType, *, offline: bool, online: bool, **names: str
             problem = _one_line(error)
         if online:
             raise UserError(f"ClearML: {problem}; --queue, and the run of an agent, need the server")
-        _tell(f"{problem}; this run is recorded offline")
+        say(f"ClearML: {problem}; this run is recorded offline", error=True)
     clearml.Task.set_offline(True)
     return _init_task(clearml, **names)
 
@@ -361,5 +358,5 @@ def open_experiment(
     except UserError:
         raise
     except Exception as error:
-        _tell(f"{_one_line(error)}; this run is not recorded")
+        say(f"ClearML: {_one_line(error)}; this run is not recorded", error=True)
         return Experiment()

@@ -23,9 +23,9 @@ def parameter_groups(
 
     Norms, biases, embeddings (parameters held by a module itself rather than by a layer) and the criterion's
     own parameters do not decay. Each group has a `name`, for the log. The backbone is what the network's
-    `backbone_parts` name, or its module `backbone`.
+    `backbone_parts` name.
     """
-    backbone = tuple(f"{name}." for name in getattr(network, "backbone_parts", ("backbone",)))
+    backbone = tuple(f"{name}." for name in network.backbone_parts)
     groups = {
         (part, decay): {
             "name": part,

@@ -1,42 +1,74 @@
-"""What a system is to the command that trains it: four parts, whose options are flags, and defaults."""
+"""The row of a system: its parts, whose options are flags, what a run begins with, and its own defaults."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from torch import nn
+
+from common.checkpoint import Recognise
 from common.config import Parser, add_config_flags, config_from_args
+from common.types import ClipDataset, Criterion, Network, Tracker
 from training.config import TrainConfig
 from training.experiment import add_experiment_flags
 
 
-class System(NamedTuple):
-    """The parts of one system; each has a dataclass `Config`, whose fields are the system's flags.
+class Plan(NamedTuple):
+    """What the flags of a run say: of which system, the loop's options and each part's, and all as given."""
 
-    training: the defaults of the training loop's flags where the system has its own
+    name: str
+    system: "System"
+    options: TrainConfig
+    configs: dict[str, Any]
+    flags: dict[str, Any]
+
+    @property
+    def use_classes(self) -> bool:
+        """Whether the network tells the categories of meta.json apart."""
+        return self.flags.get("num_classes", 1) > 1
+
+
+class System(NamedTuple):
+    """All that the commands know of a system; each part has a dataclass `Config`, whose fields are flags.
+
+    start: brings the weights that a run begins with into a new network, by the network's options
+    recognise: tells the published checkpoints of the system by their keys; None where there are none
+    defaults: of the training loop's flags, where the system has its own
     """
 
-    network: type
-    criterion: type
-    tracker: type
-    make_dataset: type
-    training: Mapping[str, Any] = MappingProxyType({})
+    network: type[Network]
+    criterion: type[Criterion]
+    tracker: type[Tracker]
+    dataset: type[ClipDataset]
+    start: Callable[[nn.Module, Any], None]
+    recognise: Recognise | None = None
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def parts(self) -> dict[str, type]:
         """The parts by their roles, as a checkpoint's config names them."""
-        roles = ("network", "criterion", "tracker", "data")
-        return dict(zip(roles, self[: len(roles)], strict=True))
+        return {
+            "network": self.network,
+            "criterion": self.criterion,
+            "tracker": self.tracker,
+            "data": self.dataset,
+        }
 
     def add_flags(self, parser: Parser, name: str) -> None:
         """Add the flags of the training loop, of the experiment, and of the system's parts."""
-        assert self.training.keys() <= {item.name for item in fields(TrainConfig)}
+        assert self.defaults.keys() <= {item.name for item in fields(TrainConfig)}
         add_config_flags(parser, TrainConfig, "training")
         add_experiment_flags(parser)
         for part in self.parts.values():
             add_config_flags(parser, part.Config, f"{name}: {part.__name__}")
-        parser.set_defaults(**self.training)
+        parser.set_defaults(**self.defaults)
+
+    def plan(self, args: argparse.Namespace) -> Plan:
+        """The plan of a run by its flags; UserError where a number is out of range."""
+        options = config_from_args(TrainConfig, args)
+        return Plan(args.system, self, options, self.configs(args), vars(args))
 
     def configs(self, args: argparse.Namespace) -> dict[str, Any]:
         """The options of each part by its role; UserError where a number is out of range."""

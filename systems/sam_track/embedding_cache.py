@@ -12,9 +12,9 @@ from typing import TextIO
 import torch
 from torch import Tensor, nn
 
-from common.distributed import say
 from common.errors import UserError
 from common.files import atomic_write
+from common.progress import say
 
 TYPES = {"float16": torch.float16, "float32": torch.float32}
 DIGEST = 32  # bytes in front of an entry, of its key and its content

@@ -18,7 +18,6 @@ from systems.sam_track.embedding_cache import EmbeddingCache
 from systems.sam_track.image_encoder import ImageEncoder
 from systems.sam_track.images import Size, batch_on_grid, pad_to, padding_on_grid, prepare_frames, restore
 from systems.sam_track.mask_decoder import MaskDecoder
-from systems.sam_track.start import start_weights
 
 NOWHERE = -30.0  # the logit of an object that is told to be nowhere
 
@@ -105,6 +104,10 @@ class SAMTrack(nn.Module):
     Unless `train_encoder`, the image encoder is frozen, and what it makes of a known file is kept on disk.
     """
 
+    stride = 1  # frames of any size
+    takes_prompt = True
+    backbone_parts = ()  # the encoder, where it is trained, learns as everything else
+
     @dataclass
     class Config:
         load_network: str = option(
@@ -142,7 +145,7 @@ class SAMTrack(nn.Module):
         cache_gb: float = option(50.0, "most gigabytes in --embedding_cache", least=0)
         cache_type: str = option("float16", "how embeddings are stored", ("float16", "float32"))
 
-    def __init__(self, config: Config, *, pretrained: bool = True):
+    def __init__(self, config: Config):
         super().__init__()
         self.config = config
         check_sizes(config)
@@ -167,21 +170,10 @@ class SAMTrack(nn.Module):
         self.cache = (
             EmbeddingCache(config.embedding_cache, config.cache_gb, config.cache_type) if kept else None
         )
-        if pretrained:
-            self._start()
 
-    def _start(self) -> None:
-        """Take the weights to begin with, and open the cache; UserError where one cannot be had."""
-        config = self.config
-        if self.cache:
-            self.cache.check()
-        if config.load_network != "none":
-            self.load_state_dict(start_weights(config.load_network, self.state_dict(), config))
-        elif not config.train_encoder:
-            raise UserError(
-                "--system sam_track keeps its image encoder as it is: give one by --load_network "
-                "sam_vit_b.pth, or train it by --train_encoder"
-            )
+    def set_epoch(self, epoch: int, epochs: int) -> bool:
+        """Every epoch trains the same parameters."""
+        return False
 
     def train(self, mode: bool = True) -> "SAMTrack":
         super().train(mode)

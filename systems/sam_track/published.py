@@ -76,7 +76,7 @@ def recognise(content: Any) -> Published | None:
     """What a file holds where it is a published SAM: a state dict, of any size.
 
     Its prompt encoder is left out but for the positions, and what tracking adds is drawn at random where the
-    file has none of it; both are told.
+    file has none of it; the description says both.
     """
     if not isinstance(content, dict) or not any(str(key).startswith(OWN_PARTS) for key in content):
         return None
@@ -91,11 +91,11 @@ def recognise(content: Any) -> Published | None:
         name = "in part, compared with vit_b"
     weights = {name: x for name, x in content.items() if not LEFT_OUT.fullmatch(name)}
     dropped = len(content) - len(weights)
-    told = f"the published SAM {name}, {config.image_size} pixels, {len(content)} entries"
+    description = f"the published SAM {name}, {config.image_size} pixels, {len(content)} entries"
     if dropped:
-        told += f"; {dropped} of the prompt encoder are left out, its positions are used"
+        description += f"; {dropped} of the prompt encoder are left out, its positions are used"
     if not any(key.startswith(tuple(PREFIX + part for part in ADDED)) for key in weights):
         weights |= drawn_extension(config)
-        told += "; what tracking adds is not in it and is drawn at random: train it with main.py"
+        description += "; what tracking adds is not in it and is drawn at random: train it with main.py"
     options = {"network": asdict(config), "tracker": asdict(SAMTracker.Config())}
-    return Published(options, weights, told)
+    return Published(options, weights, description)

@@ -1,44 +1,64 @@
 """What training starts from: a checkpoint of this system, or a published one of SAM, at any image size."""
 
-from typing import Any
-
 from torch import Tensor
 
-from common.checkpoint import load_network
-from common.distributed import say
+from common.checkpoint import Loadable, load_network
 from common.errors import UserError
+from common.progress import say
 from systems.sam_track.attention import resize_table
 from systems.sam_track.image_encoder import resize_positions
+from systems.sam_track.modules import SAMTrack
+from systems.sam_track.published import recognise
 
 # The options that decide the names and shapes of the weights, the image size aside.
 SIZES = """patch_size embed_dim depth num_heads mlp_ratio window_size global_blocks out_dim decoder_heads
 decoder_depth decoder_mlp_dim num_multimask iou_hidden iou_depth""".split()
 
 
-def fit_positions(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with positions of the sizes of `own`: absolute ones bicubically, relative ones linearly."""
+def fit_positions(weights: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with positions as large as a state dict has them: absolute ones bicubically, relative ones
+    linearly.
+    """
     fitted = dict(weights)
     for name, weight in weights.items():
         if name == "image_encoder.pos_embed":
-            fitted[name] = resize_positions(weight, tuple(own[name].shape[1:3]))
+            fitted[name] = resize_positions(weight, tuple(state[name].shape[1:3]))
         elif name.endswith(("rel_pos_h", "rel_pos_w")):
-            fitted[name] = resize_table(weight, len(own[name]))
+            fitted[name] = resize_table(weight, len(state[name]))
     return fitted
 
 
-def start_weights(path: str, own: dict[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """The weights of a checkpoint for a network with these options, whose state dict is `own`.
+def load_checkpoint(network: SAMTrack, path: str) -> None:
+    """Fill a network from a checkpoint of this system, of any image size.
 
     Raises UserError for what `load_network` refuses, and where sizes differ, with the flags to give.
     """
-    network, _ = load_network(path, "sam_track")
-    differing = [name for name in SIZES if getattr(network.config, name) != getattr(config, name)]
-    if network.config.attn_norm and not config.attn_norm:  # one that the file lacks begins anew
+    source = load_network(path, {"sam_track": Loadable(SAMTrack, recognise)}, "sam_track")[0]
+    config, given = network.config, source.config
+    differing = [name for name in SIZES if getattr(given, name) != getattr(config, name)]
+    if given.attn_norm and not config.attn_norm:  # one that the file lacks begins anew
         differing.append("attn_norm")
     if differing:
-        flags = " ".join(f"--{name} {getattr(network.config, name)}" for name in differing)
+        flags = " ".join(f"--{name} {getattr(given, name)}" for name in differing)
         raise UserError(f"--load_network {path} has other sizes: add {flags}")
-    if network.config.image_size != config.image_size:
-        told = f"positions of {network.config.image_size} pixels are interpolated for {config.image_size}"
-        say(f"--load_network {path}: {told}")
-    return own | fit_positions(network.state_dict(), own)
+    if given.image_size != config.image_size:
+        change = f"positions of {given.image_size} pixels are interpolated for {config.image_size}"
+        say(f"--load_network {path}: {change}")
+    state = network.state_dict()
+    network.load_state_dict(state | fit_positions(source.state_dict(), state))
+
+
+def start(network: SAMTrack, config: SAMTrack.Config) -> None:
+    """Bring the weights that a run of SAM for tracking begins with, and look at the folder of its cache.
+
+    Raises UserError where one cannot be had.
+    """
+    if network.cache:
+        network.cache.check()
+    if config.load_network != "none":
+        load_checkpoint(network, config.load_network)
+    elif not config.train_encoder:
+        raise UserError(
+            "--system sam_track keeps its image encoder as it is: give one by --load_network "
+            "sam_vit_b.pth, or train it by --train_encoder"
+        )

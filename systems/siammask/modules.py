@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from common.config import option
-from common.errors import UserError
 from systems.siammask.anchors import NUM_ANCHORS
 from systems.siammask.backbones import (
     FROZEN,
@@ -22,11 +21,9 @@ from systems.siammask.backbones import (
     freeze,
     hold_statistics,
     init_convolutions,
-    load_imagenet,
 )
 from systems.siammask.crops import TEMPLATE
 from systems.siammask.refinement import WINDOWS, Refinement, all_windows, window_at
-from systems.siammask.start import start_weights
 
 COARSE = 63  # side of the masks of the mask branch
 NARROWEST = 20  # features narrower than this lose their margin, which saw padding
@@ -109,7 +106,9 @@ class SiamMask(nn.Module):
     from the mask branch. With it the other parts are as they were, and only what refines is trained.
     """
 
-    backbone_parts = ("features.features",)  # whose learning rate is --lr_backbone
+    stride = 1  # crops have sizes of their own
+    takes_prompt = False  # the template is the prompt
+    backbone_parts = ("features.features",)
 
     @dataclass
     class Config:
@@ -127,7 +126,7 @@ class SiamMask(nn.Module):
             least=0,
         )
 
-    def __init__(self, config: Config, *, pretrained: bool = True):
+    def __init__(self, config: Config):
         super().__init__()
         self.config = config
         self.features = Features(config.backbone)
@@ -136,27 +135,7 @@ class SiamMask(nn.Module):
         self.mask_model = nn.ModuleDict({"mask": Branch(C, COARSE**2)})
         init_convolutions(self)
         self.refine_model = Refinement(self.features.features.channels, C) if config.refine else None
-        if pretrained:
-            self._load_start()
         self.set_epoch(1, 1)
-
-    def _load_start(self) -> None:
-        """Begin from another network's weights, or from ImageNet's; UserError where they cannot be had.
-
-        The second step begins from the first: without it what is frozen would be random.
-        """
-        config = self.config
-        if config.load_network != "none":
-            self.load_state_dict(start_weights(config.load_network, self.state_dict()))
-        elif config.refine:
-            raise UserError(
-                "--refine trains the refinement alone: give step one's weights with --load_network"
-            )
-        elif config.backbone_weights != "none":
-            if config.backbone == "narrow":
-                told = f"--backbone narrow has no {config.backbone_weights} weights"
-                raise UserError(f"{told}: add --backbone_weights none")
-            load_imagenet(self.features.features, config.backbone_weights)
 
     def set_epoch(self, epoch: int, epochs: int) -> bool:
         """Freeze what is not trained in this epoch, counted from 0; tells whether that is a change.

@@ -3,13 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor
-
-from common.checkpoint import Published, with_batch_counters
+from common.checkpoint import Published, state_dict_of, with_batch_counters
 from systems.siammask.modules import SiamMask
-from systems.siammask.start import REFINEMENT
 from systems.siammask.tracker import SiamMaskTracker
 
+REFINEMENT = "refine_model."
 SIGN = "rpn_model.cls.conv_kernel.0.weight"
 PYSOT = {  # beginnings of names there, and here
     "backbone.": "features.features.",
@@ -29,34 +27,22 @@ def official_name(key: str) -> str:
     return key
 
 
-def state_dict_of(content: Any) -> tuple[dict[str, Tensor], str]:
-    """The weights in a file that is a state dict, or a training checkpoint around one, and what to tell of
-    the latter; no weights where it is neither.
-    """
-    training = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
-    weights = content["state_dict"] if training else content
-    if not isinstance(weights, dict) or not all(isinstance(x, Tensor) for x in weights.values()):
-        return {}, ""
-    epoch = content.get("epoch") if training else None
-    return weights, f", a training checkpoint of epoch {epoch}" if isinstance(epoch, int) else ""
-
-
 def recognise(content: Any) -> Published | None:
     """What a file holds where it is a published SiamMask, with or without its refinement module."""
-    found, told = state_dict_of(content)
-    weights = {official_name(str(key)): value for key, value in found.items()}
+    raw = {str(key): value for key, value in state_dict_of(content, "state_dict").items()}
+    weights = {official_name(key): value for key, value in raw.items()}
     if SIGN not in weights:
         return None
-    make = (
-        "pysot's"
-        if any(str(key).removeprefix("module.").startswith("rpn_head.") for key in found)
-        else "the published"
-    )
+    of_pysot = any(key.removeprefix("module.").startswith("rpn_head.") for key in raw)
     refine = any(key.startswith(REFINEMENT) for key in weights)
-    part = "with refinement" if refine else "the base model without refinement"
     config = {
         "network": asdict(SiamMask.Config(refine=refine)),
         "tracker": asdict(SiamMaskTracker.Config()),
     }
-    told = f"{make} SiamMask, {part}, {len(weights)} entries{told}"
-    return Published(config, with_batch_counters(weights), told)
+    maker = "pysot's" if of_pysot else "the published"
+    part = "with refinement" if refine else "the base model without refinement"
+    description = f"{maker} SiamMask, {part}, {len(weights)} entries"
+    epoch = content.get("epoch") if "state_dict" in content else None
+    if isinstance(epoch, int):
+        description += f", a training checkpoint of epoch {epoch}"
+    return Published(config, with_batch_counters(weights), description)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.config import option
-from common.distributed import say
 from common.errors import UserError
+from common.progress import say
 from common.types import IGNORE, Clip
 from dataset import collate, compact_labels, draw_good
 from systems.stcn.augmentation import vary_video

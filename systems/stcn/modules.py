@@ -24,7 +24,6 @@ from systems.stcn.blocks import (
     parts_of_objects,
     upsample,
 )
-from systems.stcn.start import KEY_WEIGHTS, VALUE_WEIGHTS, load_resnet, start_weights
 from video.masks import soft_aggregate
 
 
@@ -140,28 +139,18 @@ class Decoder(nn.Module):
 
 
 class MemoryNetwork(nn.Module):
-    """What all networks of this family share: where their weights come from, and frozen batch norms.
+    """What all networks of this family share: batch norms whose statistics are frozen.
 
     Batch norm keeps the statistics that it was loaded with; its scales and shifts are trained.
     """
 
-    system: str
     stride = 16  # H and W of the frames are multiples of this
+    takes_prompt = True
+    backbone_parts = ()  # encoders and heads learn at one rate
 
-    def _load_start(self) -> None:
-        """Begin from another network's weights, or from ImageNet's; UserError where they cannot be had."""
-        config = self.config
-        if config.load_network != "none":
-            self.load_state_dict(start_weights(config.load_network, self.state_dict(), self.system))
-            return
-        for flag, encoder, source, which in (
-            ("--backbone_weights", self.key_encoder, config.backbone_weights, KEY_WEIGHTS),
-            ("--value_weights", self.value_encoder, config.value_weights, VALUE_WEIGHTS),
-        ):
-            if source != "none" and config.backbone == "narrow":
-                raise UserError(f"--backbone narrow has no {source} weights: add {flag} none")
-            if source != "none":
-                load_resnet(encoder, source, which, flag)
+    def set_epoch(self, epoch: int, epochs: int) -> bool:
+        """Every epoch trains the same parameters."""
+        return False
 
     def train(self, mode: bool = True) -> "MemoryNetwork":
         super().train(mode)
@@ -179,8 +168,6 @@ class MemoryNetwork(nn.Module):
 
 class STCN(MemoryNetwork):
     """Masks of the first frame in, masks of all others out, each read from the memory of those before."""
-
-    system = "stcn"
 
     @dataclass
     class Config:
@@ -200,7 +187,7 @@ class STCN(MemoryNetwork):
         value_dim: int = option(512, "channels of values and of the decoder, a multiple of 16", least=16)
         single_object: bool = option(False, "the value encoder does not see the other objects (stage 0)")
 
-    def __init__(self, config: Config, *, pretrained: bool = True):
+    def __init__(self, config: Config):
         super().__init__()
         self.config = config
         if config.value_dim % 16:
@@ -217,8 +204,6 @@ class STCN(MemoryNetwork):
         self.key_proj = KeyProjection(channels[-1], config.key_dim)
         self.key_comp = nn.Conv2d(channels[-1], config.value_dim, 3, padding=1)
         self.decoder = Decoder(channels, config.value_dim)
-        if pretrained:
-            self._load_start()
 
     def encode_key(self, frames: Tensor) -> KeyFeatures:
         """Frames (M, 3, H, W), ImageNet-normalised; ValueError unless H and W are multiples of 16."""

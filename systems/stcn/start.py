@@ -1,5 +1,6 @@
 """What training starts from: ImageNet's weights of the two ResNets, or a checkpoint of STCN."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -7,12 +8,15 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights, WeightsEnum
 
 from common.backbone import imagenet_weights, read_backbone_weights
-from common.checkpoint import load_network
+from common.checkpoint import Loadable, check_start, load_network
 from common.errors import UserError
+from systems.stcn.modules import STCN, MemoryNetwork
+from systems.stcn.published import CHANNELS, MASK_FILTERS, recognise
 
-KEY_WEIGHTS, VALUE_WEIGHTS = ResNet50_Weights.IMAGENET1K_V1, ResNet18_Weights.IMAGENET1K_V1
-MASK_FILTERS = "value_encoder.conv1.weight"
-CHANNELS = 5  # RGB, the object's mask, the others' masks; networks of stage 0 lack the last
+ENCODERS = (  # flag, module, and which of torchvision's weights `imagenet` means
+    ("backbone_weights", "key_encoder", ResNet50_Weights.IMAGENET1K_V1),
+    ("value_weights", "value_encoder", ResNet18_Weights.IMAGENET1K_V1),
+)
 
 
 def orthogonal_channels(conv_weight: Tensor, number: int) -> Tensor:
@@ -31,43 +35,56 @@ def load_resnet(encoder: nn.Module, source: str, which: WeightsEnum, flag: str) 
     weights = (
         imagenet_weights(which, flag) if source == "imagenet" else read_backbone_weights(Path(source), flag)
     )
-    weights = {
-        f"res2{key.removeprefix('layer1')}"
-        if hasattr(encoder, "res2") and key.startswith("layer1.")
-        else key: x
-        for key, x in weights.items()
-    }
-    own = encoder.state_dict()
+    if hasattr(encoder, "res2"):
+        weights = {
+            f"res2{key.removeprefix('layer1')}" if key.startswith("layer1.") else key: value
+            for key, value in weights.items()
+        }
+    state = encoder.state_dict()
     further = ("fuser.", "hidden_reinforce.")  # what follows the ResNet
-    needed = [key for key in own if key.endswith(("weight", "running_var")) and not key.startswith(further)]
+    needed = [key for key in state if key.endswith(("weight", "running_var")) and not key.startswith(further)]
     missing = [key for key in needed if key not in weights]
-    found = {key: x for key, x in weights.items() if key in own}
-    extra = own["conv1.weight"].shape[1] - 3
-    if extra and "conv1.weight" in found:
-        first = found["conv1.weight"]
-        found["conv1.weight"] = torch.cat([first, orthogonal_channels(first, extra)], 1)
-    unfit = [key for key, x in found.items() if x.shape != own[key].shape]
+    weights = {key: value for key, value in weights.items() if key in state}
+    extra = state["conv1.weight"].shape[1] - 3
+    if extra and "conv1.weight" in weights:
+        first = weights["conv1.weight"]
+        weights["conv1.weight"] = torch.cat([first, orthogonal_channels(first, extra)], 1)
+    unfit = [key for key, value in weights.items() if value.shape != state[key].shape]
     if missing or unfit:
         kind = type(which).__name__.removesuffix("_Weights").replace("ResNet", "ResNet-")
         raise UserError(f"{flag} {source}: not a {kind} of torchvision: it lacks {[*missing, *unfit][0]}")
-    encoder.load_state_dict(own | found)
+    encoder.load_state_dict(state | weights)
 
 
-def start_weights(path: str, own: dict[str, Tensor], system: str) -> dict[str, Tensor]:
-    """The weights of a system's checkpoint, to go on training with a network whose state dict is `own`.
+def load_checkpoint(network: MemoryNetwork, path: str, systems: Mapping[str, Loadable]) -> None:
+    """Fill a network from a checkpoint of its system, the only one in `systems`.
 
     A mask channel that was never trained, absent or zero, becomes orthogonal filters. Raises UserError for
     what `load_network` refuses, and where the shapes differ.
     """
-    network, _ = load_network(path, system)
-    weights = network.state_dict()
+    weights, state = load_network(path, systems, *systems)[0].state_dict(), network.state_dict()
     filters = weights[MASK_FILTERS]
-    if own[MASK_FILTERS].shape[1] == CHANNELS and not filters[:, CHANNELS - 1 :].any():
+    if state[MASK_FILTERS].shape[1] == CHANNELS and not filters[:, CHANNELS - 1 :].any():
         trained = filters[:, : CHANNELS - 1]
         weights[MASK_FILTERS] = torch.cat([trained, orthogonal_channels(trained, 1)], 1)
-    unfit = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
-    if unfit or len(weights) != len(own):
-        raise UserError(
-            f"--load_network {path}: its network has other options, as {[*unfit, 'its size'][0]} shows"
-        )
-    return weights
+    check_start(path, weights, state)
+    network.load_state_dict(weights)
+
+
+def start_from(network: MemoryNetwork, systems: Mapping[str, Loadable]) -> None:
+    """Begin from another network's weights, or from ImageNet's; UserError where they cannot be had."""
+    config = network.config
+    if config.load_network != "none":
+        load_checkpoint(network, config.load_network, systems)
+        return
+    for option, encoder, which in ENCODERS:
+        source = getattr(config, option)
+        if source != "none" and config.backbone == "narrow":
+            raise UserError(f"--backbone narrow has no {source} weights: add --{option} none")
+        if source != "none":
+            load_resnet(getattr(network, encoder), source, which, f"--{option}")
+
+
+def start(network: STCN, config: STCN.Config) -> None:
+    """Bring the weights that a run of STCN begins with; UserError where they cannot be had."""
+    start_from(network, {"stcn": Loadable(STCN, recognise)})

@@ -101,8 +101,6 @@ class XMem(MemoryNetwork):
     The sensory memory is a hidden state (B, K, hidden_dim, h, w) in [-1, 1], zeros at an object's start.
     """
 
-    system = "xmem"
-
     @dataclass
     class Config(stcn.STCN.Config):
         value_dim: int = option(512, "channels of values, a multiple of 16", least=16)
@@ -115,7 +113,7 @@ class XMem(MemoryNetwork):
             0.2, "share of the frames after which training has a deep update", least=0, most=1
         )
 
-    def __init__(self, config: Config, *, pretrained: bool = True):
+    def __init__(self, config: Config):
         super().__init__()
         self.config = config
         for name in ("value_dim", "decoder_dim"):
@@ -132,8 +130,6 @@ class XMem(MemoryNetwork):
         )
         self.key_proj = KeyProjection(channels[-1], config.key_dim)
         self.decoder = Decoder(channels, config.value_dim, hidden_dim, config.decoder_dim)
-        if pretrained:
-            self._load_start()
 
     def encode_key(self, frames: Tensor) -> KeyFeatures:
         """Frames (..., 3, H, W), ImageNet-normalised, of any number of leading dimensions, which the features

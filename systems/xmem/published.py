@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.checkpoint import Published, with_batch_counters
-from systems.stcn.published import state_dict_of, with_channel_of_others
+from common.checkpoint import Published, state_dict_of, with_batch_counters
+from systems.stcn.published import training_note, with_channel_of_others
 from systems.xmem.modules import XMem
 from systems.xmem.tracker import XMemTracker
 
@@ -22,20 +22,20 @@ def sizes_of(weights: dict[str, Tensor]) -> dict[str, int]:
         "value_dim": "value_encoder.fuser.block2.conv2.weight",
         "decoder_dim": "decoder.fuser.block2.conv2.weight",
     }
-    found = {option: weights[name] for option, name in sized.items() if name in weights}
-    sizes = {option: len(weight) for option, weight in found.items() if weight.ndim == 4}
+    filters = {option: weights[name] for option, name in sized.items() if name in weights}
+    sizes = {option: len(weight) for option, weight in filters.items() if weight.ndim == 4}
     gates = weights.get("decoder.hidden_update.transform.weight", torch.zeros(0))
     return sizes | {"hidden_dim": gates.shape[0] // 3 if gates.ndim else 0}
 
 
 def recognise(content: Any) -> Published | None:
     """What a file holds where it is a published XMem: a state dict, or a training checkpoint around one."""
-    weights, told = state_dict_of(content)
+    weights = state_dict_of(content, "network")
     if not any(str(key).startswith(OWN_PARTS) for key in weights):
         return None
-    weights, stage = with_channel_of_others(weights)
+    weights, stage_note = with_channel_of_others(weights)
     sizes = sizes_of(weights)
     sensory = "" if sizes["hidden_dim"] else ", without sensory memory"
     config = {"network": asdict(XMem.Config(**sizes)), "tracker": asdict(XMemTracker.Config())}
-    told = f"the published XMem, {len(weights)} entries{sensory}{told}{stage}"
-    return Published(config, with_batch_counters(weights), told)
+    description = f"the published XMem, {len(weights)} entries{sensory}{training_note(content)}{stage_note}"
+    return Published(config, with_batch_counters(weights), description)

@@ -14,6 +14,12 @@ from common.backbone import Backbone, FrozenBatchNorm2d, imagenet_weights
 from common.errors import UserError
 
 
+def loaded_backbone(source: str) -> Backbone:
+    backbone = Backbone("resnet50", source)
+    backbone.load(source)
+    return backbone
+
+
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory) -> Path:
     """torchvision's own ResNet-50 with random weights and statistics."""
@@ -46,7 +52,7 @@ def test_without_weights_four_stages_are_trained_with_group_norm(name, channels)
 
 
 def test_a_weights_file_gives_the_features_of_torchvision_and_freezes_stem_layer1_and_norms(weights_file):
-    backbone = Backbone("resnet50", str(weights_file))
+    backbone = loaded_backbone(str(weights_file))
     net = resnet50()
     net.load_state_dict(torch.load(weights_file, weights_only=True))
     net.eval()
@@ -67,7 +73,7 @@ def test_a_weights_file_gives_the_features_of_torchvision_and_freezes_stem_layer
 def test_imagenet_weights_are_taken_from_torchvision(monkeypatch, weights_file):
     weights = torch.load(weights_file, weights_only=True)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *args, **kwargs: weights)
-    backbone = Backbone("resnet50", "imagenet")
+    backbone = loaded_backbone("imagenet")
     assert torch.equal(backbone.stem.conv1.weight, weights["conv1.weight"])
 
 
@@ -90,18 +96,18 @@ def test_without_a_network_imagenet_is_one_clear_error_that_names_the_flag(monke
     assert "\n" not in message and str(error) in message
     assert "--backbone_weights PATH" in message and "--backbone_weights none" in message
     with pytest.raises(UserError, match="cannot be fetched"):
-        Backbone("resnet50", "imagenet")  # never a silent random start
+        loaded_backbone("imagenet")  # never a silent random start
 
 
 def test_a_network_for_a_checkpoint_reads_no_weights_and_has_the_same_names(monkeypatch, weights_file):
-    expected = Backbone("resnet50", str(weights_file)).state_dict()
+    expected = loaded_backbone(str(weights_file)).state_dict()
 
     def fail() -> None:
         raise AssertionError("weights were fetched")
 
     monkeypatch.setattr("common.backbone.imagenet_weights", fail)
     for weights in ("imagenet", "no/such/file.pth"):
-        built = Backbone("resnet50", weights, pretrained=False).state_dict()
+        built = Backbone("resnet50", weights).state_dict()
         assert {k: x.shape for k, x in built.items()} == {k: x.shape for k, x in expected.items()}
 
 
@@ -126,7 +132,7 @@ def test_a_bad_weights_file_is_one_short_line_that_names_it(tmp_path, write):
     path = tmp_path / "weights.pth"
     write(path)
     with pytest.raises(UserError) as caught:
-        Backbone("resnet50", str(path))
+        loaded_backbone(str(path))
     message = str(caught.value)
     assert message.startswith(f"--backbone_weights {path}: ")
     assert "\n" not in message and len(message) < 400
@@ -136,7 +142,7 @@ def test_an_absent_weights_file_is_told_with_the_legal_values(tmp_path):
     with pytest.raises(
         UserError, match=r"absent\.pth: no such file; legal values are imagenet, none or a file"
     ):
-        Backbone("resnet50", str(tmp_path / "absent.pth"))
+        loaded_backbone(str(tmp_path / "absent.pth"))
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "file.pth"])

@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from common import checkpoint as subject
-from common.checkpoint import load_network, read_checkpoint, save_checkpoint
+from common.checkpoint import Loadable, load_network, read_checkpoint, save_checkpoint
 from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,8 +25,7 @@ class FakeNetwork(nn.Module):
         width: int = 3
         bias: bool = True
 
-    def __init__(self, config: Config, *, pretrained: bool = True):
-        assert not pretrained, "loading a checkpoint must not fetch weights"
+    def __init__(self, config: Config):
         super().__init__()
         self.layer = nn.Linear(2, config.width, bias=config.bias)
 
@@ -42,11 +40,13 @@ class Evil:
         return os.mkdir, (str(self.witness),)
 
 
+SYSTEMS = {"fake": Loadable(FakeNetwork, None)}
+
+
 @pytest.fixture
-def network(monkeypatch):
-    monkeypatch.setitem(subject.NETWORKS, "fake", (__name__, "FakeNetwork"))
+def network():
     torch.manual_seed(0)
-    return FakeNetwork(FakeNetwork.Config(width=4), pretrained=False)
+    return FakeNetwork(FakeNetwork.Config(width=4))
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_a_newer_format_is_told_in_one_line(tmp_path, contents):
 
 def test_a_network_comes_back_as_it_was_with_its_config(tmp_path, network, contents):
     save_checkpoint(tmp_path / "last.pth", contents)
-    loaded, config = load_network(tmp_path / "last.pth", "fake")
+    loaded, config = load_network(tmp_path / "last.pth", SYSTEMS, "fake")
     assert not loaded.training
     assert loaded.layer.weight.equal(network.layer.weight)
     assert config == {"system": "fake", **contents["config"]}
@@ -254,18 +254,18 @@ def test_a_network_comes_back_as_it_was_with_its_config(tmp_path, network, conte
 def test_the_ema_weights_are_preferred(tmp_path, contents):
     ema = {key: value + 1 for key, value in contents["model"].items()}
     save_checkpoint(tmp_path / "last.pth", {**contents, "ema": ema})
-    loaded, _ = load_network(tmp_path / "last.pth")
+    loaded, _ = load_network(tmp_path / "last.pth", SYSTEMS)
     assert loaded.layer.weight.equal(ema["layer.weight"])
 
 
 def test_another_system_and_an_unknown_one_are_named(tmp_path, contents):
     save_checkpoint(tmp_path / "last.pth", contents)
     with pytest.raises(UserError) as error:
-        load_network(tmp_path / "last.pth", "vita_tcovis")
+        load_network(tmp_path / "last.pth", SYSTEMS, "vita_tcovis")
     assert_one_line(error, tmp_path / "last.pth", "fake", "vita_tcovis")
     save_checkpoint(tmp_path / "last.pth", {**contents, "system": "nobody"})
     with pytest.raises(UserError) as error:
-        load_network(tmp_path / "last.pth")
+        load_network(tmp_path / "last.pth", SYSTEMS)
     assert_one_line(error, tmp_path / "last.pth", "unknown system nobody", "fake")
 
 
@@ -279,7 +279,7 @@ def test_another_system_and_an_unknown_one_are_named(tmp_path, contents):
 def test_options_that_the_network_lacks_or_has_more_are_named(tmp_path, contents, options, told):
     save_checkpoint(tmp_path / "last.pth", {**contents, "config": {"network": options}})
     with pytest.raises(UserError) as error:
-        load_network(tmp_path / "last.pth")
+        load_network(tmp_path / "last.pth", SYSTEMS)
     assert_one_line(error, tmp_path / "last.pth", told)
 
 
@@ -287,7 +287,7 @@ def test_weights_that_do_not_fit_are_counted_and_named(tmp_path, contents):
     weights = {"layer.weight": torch.zeros(9, 2)} | {f"head.{k}": torch.zeros(1) for k in range(5)}
     save_checkpoint(tmp_path / "last.pth", {**contents, "model": weights})
     with pytest.raises(UserError) as error:
-        load_network(tmp_path / "last.pth")
+        load_network(tmp_path / "last.pth", SYSTEMS)
     expected = "1 missing (layer.bias), 5 unexpected (head.0, head.1, head.2, ...)"
     assert_one_line(error, expected, "1 of another shape (layer.weight)")
 
@@ -317,5 +317,5 @@ def test_weights_that_are_not_finite_are_named(tmp_path, contents, bad):
     weights["layer.bias"][0] = bad
     save_checkpoint(tmp_path / "last.pth", {**contents, "model": weights})
     with pytest.raises(UserError) as error:
-        load_network(tmp_path / "last.pth")
+        load_network(tmp_path / "last.pth", SYSTEMS)
     assert_one_line(error, tmp_path / "last.pth", "1 not finite (layer.bias)")

@@ -1,4 +1,4 @@
-"""What every system must do, and a fake prompted one with them, which is added by rows in tables alone.
+"""What every system must do, and a fake prompted one with them, which is added by a row in the table alone.
 
 A new system joins by its row in SYSTEMS, and by flags here that make it small.
 """
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 import inference
 import main
-from common.checkpoint import load_network, save_checkpoint
-from common.types import Clip, Prompt, Tracker, Tracks
+from common.checkpoint import save_checkpoint
+from common.types import Clip, ClipDataset, Criterion, Network, Prompt, Tracker, Tracks
 from dataset import make_loader
+from inference import SYSTEMS, load_network
 from tests.support.commands import TINY, files_in, run_here
 from tracking.loop import track_video
 from video.annotated import VOSFolder
@@ -38,7 +39,7 @@ SMALL = {
     "sam_track": SAM_TRACK,
     "fake": [],
 }
-PROMPTED = [*(name for name, parts in main.SYSTEMS.items() if parts.tracker.needs_prompt), "fake"]
+PROMPTED = [*(name for name, parts in SYSTEMS.items() if parts.tracker.needs_prompt), "fake"]
 
 
 class Built(NamedTuple):
@@ -52,9 +53,9 @@ class Built(NamedTuple):
     clips: Callable[[], Clip]
 
 
-@pytest.fixture(params=[*main.SYSTEMS, "fake"])
+@pytest.fixture(params=[*SYSTEMS, "fake"])
 def system(request, fake_system, small_data) -> Built:
-    parts, name = main.SYSTEMS[request.param], request.param
+    parts, name = SYSTEMS[request.param], request.param
     args, _ = main.parse_args(["--system", name, *SMALL.get(name, [])])
     configs = parts.configs(args)
     torch.manual_seed(0)
@@ -62,7 +63,7 @@ def system(request, fake_system, small_data) -> Built:
     tracker = parts.tracker(network.eval(), configs["tracker"])
 
     def clips() -> Clip:
-        data = parts.make_dataset(VOSFolder(small_data / "train"), configs["data"], training=True)
+        data = parts.dataset(VOSFolder(small_data / "train"), configs["data"], training=True)
         return next(iter(make_loader(data, [[(0, 0), (0, 1)]], num_workers=0, pin_memory=False)))
 
     return Built(name, configs, network, criterion, tracker, clips)
@@ -202,8 +203,34 @@ def test_zero_objects_are_legal_in_training(system):
     assert gradients and all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_the_tracker_keeps_the_protocol(system):
-    assert isinstance(system.tracker, Tracker)
+def test_all_doors_keep_their_protocols(system, small_data):
+    data = SYSTEMS[system.name].dataset(
+        VOSFolder(small_data / "train"), system.configs["data"], training=True
+    )
+    doors = {Network: system.network, Criterion: system.criterion, ClipDataset: data, Tracker: system.tracker}
+    assert [door.__name__ for door, part in doors.items() if not isinstance(part, door)] == []
+    assert system.network.stride >= 1 and isinstance(system.network.takes_prompt, bool)
+    modules = dict(system.network.named_modules())
+    assert all(name in modules for name in system.network.backbone_parts)
+
+
+def test_a_network_that_takes_no_prompt_says_the_same_without_one(system):
+    clip = system.clips()
+    network = system.network.eval()
+    if not network.takes_prompt:
+        with torch.no_grad():
+            outputs = network(clip.frames), network(clip.frames, clip.prompt)
+        pairs = zip(*map(tensors_in, outputs), strict=True)
+        assert all(torch.equal(without, given) for without, given in pairs)
+
+
+def test_an_epoch_says_whether_other_parameters_are_trained(system):
+    before = [parameter.requires_grad for parameter in system.network.parameters()]
+    changed = system.network.set_epoch(0, 4)
+    assert changed == (before != [parameter.requires_grad for parameter in system.network.parameters()])
+
+
+def test_the_tracker_says_whether_it_needs_a_prompt_and_from_where_on_masks_count(system):
     assert isinstance(system.tracker.needs_prompt, bool) and 0 <= system.tracker.mask_threshold <= 1
 
 
@@ -261,7 +288,7 @@ def test_a_tracker_goes_on_from_a_stored_state(system):
     stored = io.BytesIO()
     torch.save(system.tracker.state_dict(), stored)
     stored.seek(0)
-    other = main.SYSTEMS[system.name].tracker(system.network, system.configs["tracker"])
+    other = SYSTEMS[system.name].tracker(system.network, system.configs["tracker"])
     other.load_state_dict(torch.load(stored, weights_only=True))
     assert_same(whole, parts + [other.step(frame) for _, frame in video[3:]])
 
@@ -288,7 +315,9 @@ def test_before_its_first_prompt_a_prompted_tracker_sees_background(system):
     assert seen[2].ids.tolist() == [5]
 
 
-def test_a_prompted_system_trains_scores_and_runs_by_rows_in_tables_alone(fake_system, small_data, tmp_path):
+def test_a_prompted_system_trains_scores_and_runs_by_its_row_alone(
+    fake_system, small_data, tmp_path
+):
     flags = ["--system", fake_system, "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
     flags += ["--epochs", 2, "--batch_size", 2, "--num_workers", 0, "--device", "cpu", "--width", 4]
     trained = run_here(main.main, *flags)

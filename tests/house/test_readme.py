@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
         "format": 1,
         "system": "vita_tcovis",
         "config": {"network": vars(config), "tracker": vars(tracker)},
-        "model": VITA_TCOVIS(config, pretrained=False).state_dict(),
+        "model": VITA_TCOVIS(config).state_dict(),
         "ema": None,
     }
     (tmp_path / "runs" / "1").mkdir(parents=True)

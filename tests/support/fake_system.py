@@ -16,6 +16,7 @@ from common.config import option
 from common.seeding import seeded
 from common.types import IGNORE, Clip, Prompt, Tracks
 from dataset import compact_labels
+from training.system import System
 from video.annotated import VOSFolder
 from video.masks import masks_from_labels
 from video.transforms import draw
@@ -32,11 +33,18 @@ class FakeNetwork(nn.Module):
     class Config:
         width: int = option(8, "channels of the features")
 
-    def __init__(self, config: Config, *, pretrained: bool = True):
+    stride = 1
+    takes_prompt = True
+    backbone_parts = ("backbone",)
+
+    def __init__(self, config: Config):
         super().__init__()
         self.backbone = nn.Conv2d(3, config.width, 3, padding=1)
         self.head = nn.Conv2d(config.width, config.width, 3, padding=1, bias=False)
         self.ground = nn.Parameter(torch.zeros(config.width))
+
+    def set_epoch(self, epoch: int, epochs: int) -> bool:
+        return False
 
     def encode(self, frames: Tensor) -> Tensor:
         """(M, 3, H, W) raw pixels, 0 to 255, to (M, D, H, W)."""
@@ -162,3 +170,10 @@ class FakeDataset(Dataset[Clip]):
             classes=torch.cat([F.pad(clip.classes, (0, K - clip.ids.shape[1])) for clip in clips]),
             names=[clip.names[0] for clip in clips],
         )
+
+
+def start(network: FakeNetwork, config: FakeNetwork.Config) -> None:
+    """It begins with what it was made of."""
+
+
+SYSTEM = System(FakeNetwork, FakeCriterion, FakeTracker, FakeDataset, start)

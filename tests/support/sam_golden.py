@@ -67,4 +67,4 @@ def small_options(cfg: dict[str, Any]) -> dict[str, Any]:
 def small_network(name: str) -> SAMTrack:
     """A new network of the sizes of a file's settings."""
     options = small_options(Numbers(name).meta["cfg"])
-    return filled(SAMTrack(SAMTrack.Config(**options), pretrained=False), "sam_small")
+    return filled(SAMTrack(SAMTrack.Config(**options)), "sam_small")

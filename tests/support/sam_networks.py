@@ -31,7 +31,7 @@ def small_network(seed: int = 0, **options: Any) -> SAMTrack:
     """Of random weights, in evaluation mode, without a cache."""
     torch.manual_seed(seed)
     config = SAMTrack.Config(**SIZES | {"embedding_cache": "none"} | options)
-    network = SAMTrack(config, pretrained=False).eval()
+    network = SAMTrack(config).eval()
     for name, parameter in network.image_encoder.named_parameters():
         if "rel_pos" in name or name == "pos_embed":  # zero before training
             nn.init.normal_(parameter, std=0.5)

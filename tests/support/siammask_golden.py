@@ -30,7 +30,7 @@ def numbers(name: str) -> tuple[Any, dict]:
 @cache
 def official_network() -> SiamMask:
     """Full size, refining, in evaluation mode, with the weights of the golden set; nobody may change it."""
-    network = SiamMask(SiamMask.Config(refine=True), pretrained=False).eval()
+    network = SiamMask(SiamMask.Config(refine=True)).eval()
     return golden("fill_by_name").fill_module(network, golden("gains").GAINS["siammask"])
 
 

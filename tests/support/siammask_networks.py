@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from systems.siammask.anchors import anchor_shapes
 from systems.siammask.modules import Kernels, Response, SiamMask
 from systems.siammask.refinement import window_at
+from systems.siammask.start import start
 from systems.siammask.tracker import SiamMaskTracker
 
 FLAGS = """--system siammask --backbone narrow --backbone_weights none --min_area 16 --batch_size 2
@@ -21,7 +22,10 @@ def small_network(seed: int = 0, **options: Any) -> SiamMask:
     """A narrow network of random weights, or of those of `load_network`, in evaluation mode."""
     torch.manual_seed(seed)
     chosen = {"backbone": "narrow", "backbone_weights": "none"} | options
-    return SiamMask(SiamMask.Config(**chosen), pretrained="load_network" in options).eval()
+    network = SiamMask(SiamMask.Config(**chosen))
+    if "load_network" in options:
+        start(network, network.config)
+    return network.eval()
 
 
 def small_tracker(network: nn.Module | None = None, **options: Any) -> SiamMaskTracker:

@@ -28,7 +28,7 @@ def golden(module: str) -> Any:
 @cache
 def official_network() -> STCN:
     """Full size, in evaluation mode, with the weights of the golden set; nobody may change it."""
-    network = STCN(STCN.Config(), pretrained=False).eval()
+    network = STCN(STCN.Config()).eval()
     return golden("fill_by_name").fill_module(network, gains=golden("golden_config").GAINS_STCN)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from systems.stcn.modules import STCN
+from systems.stcn.start import start
 from systems.stcn.tracker import STCNTracker
 
 NARROW = {"backbone": "narrow", "backbone_weights": "none", "value_weights": "none"}
@@ -15,7 +16,9 @@ FLAGS = """--system stcn --backbone narrow --backbone_weights none --value_weigh
 def small_network(seed: int = 0, **options: Any) -> STCN:
     """A narrow network of random weights, in evaluation mode, whose masks are neither empty nor full."""
     torch.manual_seed(seed)
-    return STCN(STCN.Config(**NARROW | {"key_dim": 8, "value_dim": 16} | options)).eval()
+    network = STCN(STCN.Config(**NARROW | {"key_dim": 8, "value_dim": 16} | options))
+    start(network, network.config)
+    return network.eval()
 
 
 def small_tracker(network: STCN | None = None, **options: Any) -> STCNTracker:

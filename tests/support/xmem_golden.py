@@ -10,7 +10,7 @@ from tests.support.stcn_golden import NUMBERS, golden
 @cache
 def official_network(hidden_dim: int = 64) -> XMem:
     """Full size, in evaluation mode, with the weights of the golden set; nobody may change it."""
-    network = XMem(XMem.Config(hidden_dim=hidden_dim), pretrained=False).eval()
+    network = XMem(XMem.Config(hidden_dim=hidden_dim)).eval()
     return golden("fill_by_name").fill_module(network, gains=golden("golden_config").gains_xmem(hidden_dim))
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.checkpoint import load_network
 from common.errors import UserError
+from inference import load_network
 from systems.stcn import published as stcn
 from systems.stcn.modules import STCN
-from systems.stcn.start import MASK_FILTERS
+from systems.stcn.published import MASK_FILTERS
 from systems.stcn.tracker import STCNTracker
 from systems.xmem import published as xmem
 from systems.xmem.modules import XMem
@@ -58,7 +58,7 @@ def weights(system) -> dict[str, Tensor]:
     """A state dict of full size with random weights; nobody may change it."""
     torch.manual_seed(0)
     network = KINDS[system].network
-    return network(network.Config(), pretrained=False).state_dict()
+    return network(network.Config()).state_dict()
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_one_pair_is_learned_by_heart_within_a_hundred_steps(small_data, trained
     pair = SAMTrackDataset(VOSFolder(small_data / "train"), SAMTrackDataset.Config(), training=True)[0, 0]
     options = SIZES | OVERFIT | {"decoder_heads": 4, "embedding_cache": "none", "train_encoder": trained}
     torch.manual_seed(0)
-    network = SAMTrack(SAMTrack.Config(**options), pretrained=False).train()
+    network = SAMTrack(SAMTrack.Config(**options)).train()
     criterion = SAMTrackCriterion(SAMTrackCriterion.Config(image_size=64)).train()
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 3e-3)
     ious = [0.0]
@@ -138,7 +138,7 @@ def test_a_resumed_run_is_the_unbroken_one(flags, monkeypatch, tmp_path):
     original = main.Trainer._optimise
 
     def broken(trainer, clips):
-        if trainer.epoch == 1:
+        if trainer.state.epoch == 1:
             raise UserError("the power is cut")
         return original(trainer, clips)
 

@@ -56,7 +56,7 @@ def test_names_and_shapes_of_the_defaults_and_of_the_presets_are_the_published_o
     config = config_from_args(SAMTrack.Config, main.parse_args(flags)[0])
     wanted = json.loads((FOLDER / f"keys_sam_{model}.json").read_text())
     with torch.device("meta"):
-        own = SAMTrack(config, pretrained=False).state_dict()
+        own = SAMTrack(config).state_dict()
     added = ("mask_decoder.template_", "mask_decoder.track_token")
     own = {name: list(x.shape) for name, x in own.items() if not name.startswith(added)}
     left = {name for name in wanted if name.startswith("prompt_encoder.") and "pe_layer" not in name}
@@ -134,7 +134,7 @@ def test_the_decoder_is_official(size):
     options |= {"depth": 1, "num_heads": 4, "global_blocks": "0", "image_size": 16 * g}
     options |= {"iou_hidden": 64} if size == "small" else {}
     config = SAMTrack.Config(**{"embed_dim": 64} | options)
-    network = filled(SAMTrack(config, pretrained=False), "sam" if size == "full" else "sam_small")
+    network = filled(SAMTrack(config), "sam" if size == "full" else "sam_small")
     decoder, positions = network.mask_decoder, network.prompt_encoder.pe_layer(g, g)
     image = gauss(S + 40, (1, dim, g, g), 0.7)
     sparse, dense = gauss(S + 41, (2, 3, dim), 0.5), gauss(S + 42, (2, dim, g, g), 0.3)
@@ -295,7 +295,7 @@ def test_the_network_of_clips_gives_what_its_parts_give(tracking):
 @torch.no_grad()
 def test_vit_b_of_full_size_is_official():
     numbers = Numbers("sam_vit_b")
-    network = filled(SAMTrack(SAMTrack.Config(), pretrained=False), "sam")
+    network = filled(SAMTrack(SAMTrack.Config()), "sam")
     image, encoder = prepare_frame(frame_of(numbers), 1024), network.image_encoder
     numbers.check("input", image)
     modules = {"patch": encoder.patch_embed, "embedding": encoder}

@@ -10,6 +10,7 @@ from systems.sam_track.image_encoder import ImageEncoder
 from systems.sam_track.images import masks_on_grid, padding_on_grid
 from systems.sam_track.mask_decoder import MaskDecoder
 from systems.sam_track.modules import NOWHERE, SAMTrack, Templates
+from systems.sam_track.start import start
 from tests.support.sam_networks import SIZES, small_network
 
 
@@ -228,6 +229,8 @@ def test_sizes_that_do_not_go_together_are_refused(options, told):
 
 
 def test_a_frozen_encoder_of_random_weights_is_refused():
+    options = SAMTrack.Config(**SIZES)
     with pytest.raises(UserError, match="--load_network"):
-        SAMTrack(SAMTrack.Config(**SIZES))
-    SAMTrack(SAMTrack.Config(**SIZES, train_encoder=True))
+        start(SAMTrack(options), options)
+    options = SAMTrack.Config(**SIZES, train_encoder=True)
+    start(SAMTrack(options), options)

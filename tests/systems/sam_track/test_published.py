@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.checkpoint import load_network, save_checkpoint
+from common.checkpoint import save_checkpoint
 from common.errors import UserError
+from inference import load_network
 from systems.sam_track.modules import SAMTrack
 from systems.sam_track.published import recognise
-from systems.sam_track.start import start_weights
+from systems.sam_track.start import load_checkpoint, start
 from systems.sam_track.tracker import SAMTracker
 from tests.support.sam_networks import SIZES, small_network
 
@@ -138,14 +139,21 @@ def config(**options: object) -> SAMTrack.Config:
     return SAMTrack.Config(**SIZES | {"decoder_heads": 8, "embedding_cache": "none"} | options)
 
 
+def started(options: SAMTrack.Config) -> SAMTrack:
+    """A network of these options with the weights that a run begins with."""
+    network = SAMTrack(options)
+    start(network, options)
+    return network
+
+
 def test_training_starts_from_a_published_file(path):
-    network = SAMTrack(config(load_network=str(path)))
+    network = started(config(load_network=str(path)))
     weights = torch.load(path)
     assert network.state_dict()["image_encoder.pos_embed"].equal(weights["image_encoder.pos_embed"])
 
 
 def test_positions_are_interpolated_for_another_image_size_and_that_is_told(path, capsys):
-    network = SAMTrack(config(load_network=str(path), image_size=64))
+    network = started(config(load_network=str(path), image_size=64))
     assert "positions of 32 pixels are interpolated for 64" in capsys.readouterr().out
     weights, own = torch.load(path), network.state_dict()
     assert own["image_encoder.pos_embed"].shape == (1, 8, 8, 16)
@@ -160,18 +168,18 @@ def test_positions_are_interpolated_for_another_image_size_and_that_is_told(path
 
 def test_other_sizes_than_the_files_are_refused_with_the_flags_to_give(path):
     own = config(embed_dim=32, window_size=4)
-    network = SAMTrack(own, pretrained=False)
+    network = SAMTrack(own)
     told = re.escape(f"{path} has other sizes: add --embed_dim 16 --window_size 3")
     with pytest.raises(UserError, match=told):
-        start_weights(str(path), network.state_dict(), own)
+        load_checkpoint(network, str(path))
 
 
 def test_a_norm_that_the_file_lacks_begins_anew_and_one_that_it_has_is_kept(path, tmp_path):
-    with_norm = SAMTrack(config(load_network=str(path), attn_norm=True))
+    with_norm = started(config(load_network=str(path), attn_norm=True))
     assert with_norm.mask_decoder.template_norm.weight.eq(1).all()
     torch.save(with_norm.state_dict(), tmp_path / "normed.pth")
     with pytest.raises(UserError, match="add --attn_norm True"):
-        SAMTrack(config(load_network=str(tmp_path / "normed.pth")))
+        started(config(load_network=str(tmp_path / "normed.pth")))
 
 
 def test_training_goes_on_from_a_checkpoint_of_ours_with_all_its_weights(tmp_path):
@@ -179,5 +187,5 @@ def test_training_goes_on_from_a_checkpoint_of_ours_with_all_its_weights(tmp_pat
     plain = {"network": vars(written.config), "tracker": vars(SAMTracker.Config())}
     state = {"format": 1, "system": "sam_track", "config": plain, "model": written.state_dict(), "ema": None}
     save_checkpoint(tmp_path / "last.pth", state)
-    network = SAMTrack(SAMTrack.Config(**vars(written.config) | {"load_network": str(tmp_path / "last.pth")}))
+    network = started(SAMTrack.Config(**vars(written.config) | {"load_network": str(tmp_path / "last.pth")}))
     assert all(network.state_dict()[name].equal(x) for name, x in written.state_dict().items())

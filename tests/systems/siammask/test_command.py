@@ -150,7 +150,7 @@ def test_the_published_sets_are_presets(base_run):
     flags = ["--checkpoint", str(base_run.run / "best.pth"), "--video_root", "x", "--output", "y"]
     found = {}
     for name in ("davis", "vot", "vot18"):
-        config = inference.load_tracker([f"@{folder / f'siammask_{name}.txt'}", *flags])[0].config
+        config = inference.tracker_of_run([f"@{folder / f'siammask_{name}.txt'}", *flags])[0].config
         found[name] = (config.penalty_k, config.window_influence, config.size_lr, config.seg_thr)
     assert found == {
         "davis": (0.04, 0.4, 1.0, 0.35),

@@ -17,6 +17,7 @@ from systems.siammask.backbones import (
 )
 from systems.siammask.modules import SiamMask
 from systems.siammask.refinement import WINDOWS, all_windows, window_at
+from systems.siammask.start import start
 from tests.support.siammask_networks import small_network
 from training.optim import parameter_groups
 
@@ -99,7 +100,7 @@ def test_all_windows_come_by_sample_row_and_column():
 
 
 def test_a_backbone_with_weights_is_frozen_and_thaws_but_for_its_first_layers():
-    network = SiamMask(SiamMask.Config(), pretrained=False)
+    network = SiamMask(SiamMask.Config())
     every = {"features.downsample", "rpn_model.cls", "rpn_model.loc", "mask_model.mask"}
     deep = {"features.features.layer2", "features.features.layer3"}
     assert trained(network) == every | deep  # all that some epoch trains: what an optimiser must know
@@ -208,7 +209,8 @@ def test_the_second_step_starts_from_the_first_and_the_first_may_start_from_the_
 def test_weights_of_another_width_are_refused(tmp_path):
     write_checkpoint(tmp_path / "base.pth", small_network())
     with pytest.raises(UserError, match=r"other options, as features\.features\.conv1\.weight"):
-        SiamMask(SiamMask.Config(load_network=str(tmp_path / "base.pth")))
+        network = SiamMask(SiamMask.Config(load_network=str(tmp_path / "base.pth")))
+        start(network, network.config)
 
 
 def test_a_block_pads_by_its_dilation_or_by_what_its_stride_leaves():

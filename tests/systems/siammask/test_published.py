@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 import inference
-from common.checkpoint import load_network
 from common.errors import UserError
+from inference import load_network
 from systems.siammask.modules import SiamMask
 from systems.siammask.published import PYSOT, recognise
 from systems.siammask.start import REFINEMENT
@@ -22,7 +22,7 @@ from tests.support.commands import assert_refused, files_in, run_here
 def weights() -> dict[str, Tensor]:
     """A state dict of full size with random weights; nobody may change it."""
     torch.manual_seed(0)
-    return SiamMask(SiamMask.Config(refine=True), pretrained=False).state_dict()
+    return SiamMask(SiamMask.Config(refine=True)).state_dict()
 
 
 @pytest.fixture

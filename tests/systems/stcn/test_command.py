@@ -192,8 +192,8 @@ def test_a_number_out_of_range_is_refused(flag, infer, video, tmp_path):
 def test_the_published_flags_change_the_tracker(stcn_run):
     flags = ["--checkpoint", str(stcn_run.run / "best.pth"), "--video_root", "x", "--output", "y"]
     given = "--top_k 50 --mem_every 3 --include_last --max_memory_frames 9 --short_side 600 --flip".split()
-    config = inference.load_tracker([*flags, *given])[0].config
+    config = inference.tracker_of_run([*flags, *given])[0].config
     assert (config.top_k, config.mem_every, config.include_last) == (50, 3, True)
     assert (config.max_memory_frames, config.short_side, config.flip) == (9, 600, True)
-    assert inference.load_tracker(flags)[0].config.short_side == -1  # that of training
-    assert torch.is_tensor(next(inference.load_tracker(flags)[0].network.parameters()))
+    assert inference.tracker_of_run(flags)[0].config.short_side == -1  # that of training
+    assert torch.is_tensor(next(inference.tracker_of_run(flags)[0].network.parameters()))

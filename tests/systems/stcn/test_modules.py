@@ -7,11 +7,13 @@ from torch import nn
 from torchvision.models import resnet18, resnet50
 
 import main
-from common.checkpoint import load_network, save_checkpoint
+from common.checkpoint import save_checkpoint
 from common.errors import UserError
+from inference import load_network
 from systems.stcn.blocks import JoinedConv2d, JoinedResBlock, ResBlock
 from systems.stcn.modules import STCN, others_of
-from systems.stcn.start import CHANNELS, MASK_FILTERS
+from systems.stcn.published import CHANNELS, MASK_FILTERS
+from systems.stcn.start import start
 from tests.support.commands import assert_refused, run_here
 from tests.support.stcn_networks import FLAGS, NARROW, small_network
 
@@ -118,6 +120,7 @@ def test_imagenet_weights_are_copied_and_mask_channels_are_orthogonal(tmp_path):
         torch.save(net.state_dict(), tmp_path / f"{name}.pth")
     weights = {"backbone_weights": tmp_path / "resnet50.pth", "value_weights": tmp_path / "resnet18.pth"}
     network = STCN(STCN.Config(**{flag: str(path) for flag, path in weights.items()}))
+    start(network, network.config)
     keys, values = network.key_encoder, network.value_encoder
     assert keys.res2[1].conv2.weight.equal(files["resnet50"].layer1[1].conv2.weight)
     assert keys.layer3[5].bn3.running_var.equal(files["resnet50"].layer3[5].bn3.running_var)
@@ -140,8 +143,9 @@ def test_weights_of_another_network_are_refused_with_their_flag(flag, tmp_path, 
 
 def test_a_narrow_network_has_no_weights_to_start_from():
     for flag in ("backbone_weights", "value_weights"):
+        network = STCN(STCN.Config(**NARROW | {flag: "imagenet"}))
         with pytest.raises(UserError, match=f"--{flag} none"):
-            STCN(STCN.Config(**NARROW | {flag: "imagenet"}))
+            start(network, network.config)
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 import inference
-from common.checkpoint import load_network, save_checkpoint
+from common.checkpoint import save_checkpoint
 from common.errors import UserError
+from inference import load_network
 from systems.stcn.modules import STCN
 from tests.support.commands import assert_refused, files_in, run_here
 from video.images import read_label_map, write_label_map
@@ -20,7 +21,7 @@ from video.images import read_label_map, write_label_map
 def weights() -> dict[str, Tensor]:
     """A state dict of full size with random weights; nobody may change it."""
     torch.manual_seed(0)
-    return STCN(STCN.Config(), pretrained=False).state_dict()
+    return STCN(STCN.Config()).state_dict()
 
 
 @pytest.fixture

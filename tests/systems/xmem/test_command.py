@@ -94,7 +94,7 @@ def test_the_published_flags_change_the_tracker(xmem_run):
     given = """--top_k 50 --mem_every 3 --deep_update_every 4 --min_mid_term_frames 6 --max_mid_term_frames 12
     --num_prototypes 64 --max_long_term_elements 5000 --enable_long_term_count_usage off --no_long_term
     --short_side 600 --flip""".split()
-    config = vars(inference.load_tracker([*flags, *given])[0].config)
+    config = vars(inference.tracker_of_run([*flags, *given])[0].config)
     assert config == {
         "top_k": 50,
         "mem_every": 3,

@@ -85,7 +85,7 @@ def test_only_the_chosen_frames_are_read():
 
 
 def test_batch_norm_is_frozen_and_sizes_are_checked():
-    network = XMem(XMem.Config(), pretrained=False).train()
+    network = XMem(XMem.Config()).train()
     assert not network.key_encoder.bn1.training and not network.value_encoder.layer1[0].bn1.training
     assert network.value_encoder.conv1.bias is None
     with pytest.raises(ValueError, match="30x32"):

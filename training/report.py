@@ -1,0 +1,59 @@
+"""What a run tells: rows and curves in its folder, pictures, lines on the screen, an experiment."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from common.files import atomic_write, write_json
+from common.progress import say
+from training.curves import plot_curves
+from training.experiment import Experiment
+from training.history import History
+
+METRICS = """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
+cosine_positive cosine_negative cosine_margin videos frames""".split()  # of metrics.json, beside `seconds`
+SHOWN = ("loss/total", "cosine/train_margin", "val/J&F", "id_switches/per_100_frames")  # after an epoch
+
+
+class Report:
+    """Writes into the run's folder and reports to its experiment; one process of a run does."""
+
+    def __init__(self, folder: Path, experiment: Experiment):
+        self.folder, self.experiment = folder, experiment
+        self.history = History(folder / "results.csv")
+
+    def numbers(self, values: dict[str, float], step: int) -> None:
+        """Send numbers by their names, group/series; those without a group are left out."""
+        for name, value in values.items():
+            group, _, series = name.partition("/")
+            if series:
+                self.experiment.scalars(group, {series: value}, step)
+
+    def epoch(self, row: dict[str, float], title: str) -> None:
+        """Add the row of an epoch to results.csv, draw the curves anew, and print a line."""
+        self.history.add(row)
+        plot_curves(self.history.path, self.folder / "results.png")
+        self.numbers(row, row["step"])
+        numbers = ", ".join(f"{name} {row[name]:.3f}" for name in SHOWN if row.get(name) is not None)
+        say(f"{title}: {numbers} ({row['seconds']:.0f} s)")
+
+    def picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Write a contact sheet of an evaluation, (H, W, 3) uint8 RGB, as overlays/<name>.png."""
+        with atomic_write(self.folder / "overlays" / f"{name}.png") as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
+        self.experiment.image("validation", "truth and tracks", step, picture)
+
+    def metrics(self, scores: dict[str, Any], seconds: float, best: Path, step: int) -> None:
+        """Write metrics.json of a finished run, print it, and send it with the best checkpoint."""
+        metrics = {name: scores.get(name) for name in METRICS} | {"seconds": seconds}
+        write_json(self.folder / "metrics.json", metrics)
+        for name, value in metrics.items():
+            text = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+            say(f"{name:28} {text}")
+            if value is not None:
+                self.experiment.single_value(name, value)
+        self.experiment.figure("results", self.folder / "results.png", step)
+        self.experiment.artifact("metrics", metrics)
+        self.experiment.model("best", best)

@@ -1,0 +1,113 @@
+"""What a checkpoint of a run holds, and how a run resumes from one."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.checkpoint import read_checkpoint
+from common.errors import UserError
+from training.config import TrainConfig
+from training.optim import OPTIMIZERS, MovingAverage, learning_rate
+
+# Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
+RUN_FLAGS = """seed batch_size accumulate optimizer lr_head lr_backbone weight_decay schedule drop_at
+final_lr warmup_epochs warmup_from warmup_steps clip_grad ema amp holdout skip_bad synthetic""".split()
+
+
+def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
+    """Read the checkpoint from which a run of these options continues.
+
+    configs: {"network", "criterion", "data": the dataclass of the run's options}
+    args: all flags of the run
+    Raises UserError for what `read_checkpoint` refuses, another system, weights without an optimiser, options
+    that would make another run of it (with the flags to give), and a run that has come to its end.
+    """
+    state = read_checkpoint(path)
+    if state["system"] != system:
+        raise UserError(f"--resume {path} is a checkpoint of {state['system']}, not of {system}")
+    if state.get("optimizer") is None:
+        raise UserError(f"--resume {path} holds weights only: resume from last.pth or best.pth")
+    names = [name for name in RUN_FLAGS if name in state["args"]]  # an older file lacks newer flags
+    now, before = ({name: flags.get(name) for name in names} for flags in (args, state["args"]))
+    for role in ("network", "criterion", "data"):
+        now, before = now | asdict(configs[role]), before | state["config"].get(role, {})
+    names = (now.keys() | before.keys()) - {"epochs"}  # a dataset may plan with them; a run may be prolonged
+    changed = sorted(name for name in names if now.get(name) != before.get(name))
+    if changed:
+        flags = ", ".join(f"--{name} {before.get(name)}" for name in changed)
+        raise UserError(f"--resume {path} was trained with {flags}: give the same flags")
+    if state["epoch"] >= args["epochs"] and (path.parent / "metrics.json").exists():
+        done = f"its {state['epoch']} epochs are done and scored"
+        raise UserError(f"--resume {path}: nothing to resume, {done}; raise --epochs to train on")
+    return state
+
+
+@dataclass
+class TrainState:
+    """All that training changes, which is what a checkpoint keeps.
+
+    epoch, step: epochs and optimiser steps that are done
+    best: {"J&F", "epoch"} of the best weights so far; None before the first evaluation
+    """
+
+    network: nn.Module
+    criterion: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    ema: MovingAverage | None
+    epoch: int = 0
+    step: int = 0
+    best: dict[str, float] | None = None
+
+    def state_dict(self, *, weights_only: bool = False) -> dict[str, Any]:
+        """The entries of a checkpoint; weights alone are without the optimiser, and nothing resumes them."""
+        return {
+            "model": self.network.state_dict(),
+            "ema": self.ema.weights if self.ema else None,
+            "criterion": self.criterion.state_dict(),
+            "optimizer": None if weights_only else self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the entries of a checkpoint."""
+        self.network.load_state_dict(state["model"])
+        if self.ema:
+            self.ema.load(state["ema"] or state["model"], updates=state["step"])
+        for part in ("criterion", "optimizer", "scheduler", "scaler"):
+            getattr(self, part).load_state_dict(state[part])
+        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+
+
+def make_state(
+    network: nn.Module, criterion: nn.Module, groups: list[dict], options: TrainConfig, steps_per_epoch: int
+) -> TrainState:
+    """The state of a run before its first step; groups: of the parameters, by `parameter_groups`."""
+    optimizer = OPTIMIZERS[options.optimizer](groups, fused=True)
+    names = ("warmup_steps", "drop_at", "warmup_epochs", "warmup_from", "final_lr")
+    shape = {name: getattr(options, name) for name in names}
+    scheduler = learning_rate(optimizer, options.schedule, options.epochs, steps_per_epoch, **shape)
+    scaler = torch.amp.GradScaler(groups[0]["params"][0].device.type, enabled=options.amp == "fp16")
+    ema = MovingAverage(network, options.ema) if options.ema > 0 else None
+    return TrainState(network, criterion, optimizer, scheduler, scaler, ema)
+
+
+def check_finite(losses: dict[str, Tensor], step: int, checkpoint: Path) -> None:
+    """Raise UserError with all terms, before a loss that is not finite reaches the weights.
+
+    checkpoint: the one from before, which the message names. All terms reach the CPU in one transfer.
+    """
+    values = torch.stack(list(losses.values()))
+    if values.isfinite().all():
+        return
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in zip(losses, values.tolist(), strict=True))
+    remedy = "lower --lr_head and --lr_backbone, or use --amp off"
+    raise UserError(f"the loss is not finite at step {step} ({terms}): {remedy}; {checkpoint} is from before")
