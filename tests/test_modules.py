@@ -236,7 +236,7 @@ def test_a_network_built_for_a_checkpoint_fetches_nothing_and_has_the_same_weigh
 
     monkeypatch.setattr("common.backbone.imagenet_weights", no_network)
     options = {**SMALL, "backbone": "resnet50", "backbone_weights": "imagenet"}
-    network = VITA_TCOVIS(VITA_TCOVIS.Config(**options), pretrained=False)
+    network = VITA_TCOVIS(VITA_TCOVIS.Config(**options))
     assert network.pyramid.proj.in_channels == 2048
     frozen = {name.split(".")[1] for name, p in network.named_parameters() if not p.requires_grad}
     assert frozen == {"stem", "layer1"}
