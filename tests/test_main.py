@@ -20,6 +20,7 @@ from common.checkpoint import read_checkpoint
 from common.config import has_default
 from tests.support.commands import ROOT, TINY, assert_refused, files_in, run_apart, run_here
 from tests.support.fake_system import FakeCriterion
+from training import report
 from training.config import TrainConfig
 from video import synthetic
 from video.annotated import VOSFolder
@@ -78,7 +79,7 @@ def unscored(monkeypatch):
     """Leave the slow part out where a test is about training: nothing is tracked, J&F is 0."""
     monkeypatch.setattr(main, "evaluate_tracker", lambda *_, **__: {"J&F": 0.0})
     monkeypatch.setattr(main.Gallery, "picture", lambda _: np.zeros((4, 4, 3), dtype=np.uint8))
-    monkeypatch.setattr(main, "plot_curves", lambda *_: None)
+    monkeypatch.setattr(report, "plot_curves", lambda *_: None)
 
 
 # ----------------------------------------------------------------------------------------------------

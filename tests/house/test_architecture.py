@@ -1,6 +1,7 @@
-"""Imports point strictly down, files are short, and nothing happens at import."""
+"""Imports point strictly down, files and functions are short, and nothing happens at import."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,31 +9,39 @@ import pytest
 
 from tests.support.commands import ROOT, Outcome, run_apart
 
-TOP = ["utils", "dataset", "modules", "inference", "evaluate", "main"]
-RANKS = {
-    "common": 0,
-    "utils": 1,
-    "dataset": 1,
-    "modules": 1,
-    "systems": 2,
-    "tools": 2,
-    "inference": 3,
-    "evaluate": 4,
-    "main": 5,
-}
+# Every room by its floor: one may import those on lower floors, and none beside it.
+FLOORS = [
+    ["common"],
+    ["video"],
+    ["scoring", "tracking", "training"],
+    ["utils", "dataset", "modules"],
+    ["systems", "tools"],
+    ["inference"],
+    ["evaluate"],
+    ["main"],
+    ["benchmarks"],
+]
+RANKS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 SIBLINGS = {("systems.xmem", "systems.stcn")}  # XMem is STCN plus a memory hierarchy
 AT_THEIR_USE = {"av", "clearml", "cv2", "matplotlib", "pycocotools", "tqdm"}
-MOST_LINES = 500
+MOST_LINES, MOST_FUNCTION_LINES, MOST_FILES = 400, 40, 16
+MOST_IN_COMMON = 12
 
 # Never the whole root: a user's ./dataset/ may hold 100,000 pictures.
-SOURCES = [ROOT / f"{name}.py" for name in TOP]
-for folder in ("common", "systems", "tools"):
+FOLDERS = [room for room in RANKS if (ROOT / room).is_dir() and room != "dataset"]
+SOURCES = [ROOT / f"{room}.py" for room in RANKS if (ROOT / f"{room}.py").is_file()]
+for folder in FOLDERS:
     SOURCES += sorted((ROOT / folder).rglob("*.py"))
-TESTS = sorted((ROOT / "tests").glob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+DOTTED = re.compile(rf"({'|'.join([*RANKS, 'tests'])})(\.[a-z_0-9]+)+(\.[A-Z]\w*)?")
 
 
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imports_in(node: ast.AST, *, functions: bool) -> Iterator[str]:
@@ -48,31 +57,43 @@ def imports_in(node: ast.AST, *, functions: bool) -> Iterator[str]:
 
 
 def imports_of(path: Path, *, functions: bool = True) -> set[str]:
-    return set(imports_in(ast.parse(path.read_text(encoding="utf-8")), functions=functions))
+    return set(imports_in(parsed(path), functions=functions))
 
 
-def package_of(module: str) -> str:
-    """What is compared: a top-level file, `common` as a whole, one system."""
+def room_of(module: str) -> str:
+    """What is compared: a top-level file, a folder as a whole, one system."""
     parts = module.split(".")
     return ".".join(parts[:2]) if parts[0] == "systems" else parts[0]
 
 
 def may_import(importer: str, imported: str) -> bool:
-    """Whether one part of the house (`utils`, `common`, `systems.stcn`) may import another."""
+    """Whether one room (`utils`, `common`, `systems.stcn`) may import another."""
     above, below = (RANKS[name.split(".")[0]] for name in (importer, imported))
     return importer == imported or above > below or (importer, imported) in SIBLINGS
 
 
 def test_the_rule_of_imports_is_the_one_of_the_design():
-    assert may_import("main", "evaluate") and may_import("systems.xmem", "systems.stcn")
-    assert may_import("common", "common") and may_import("inference", "systems.sam_track")
+    for pair in (
+        ("main", "evaluate"),
+        ("systems.xmem", "systems.stcn"),
+        ("common", "common"),
+        ("inference", "systems.sam_track"),
+        ("scoring", "video"),
+        ("benchmarks", "main"),
+    ):
+        assert may_import(*pair), pair
     for pair in (
         ("utils", "dataset"),
         ("modules", "utils"),
         ("common", "modules"),
+        ("common", "video"),
+        ("scoring", "tracking"),
+        ("tracking", "training"),
+        ("tools", "systems.stcn"),
         ("systems.stcn", "systems.xmem"),
         ("systems.stcn", "inference"),
         ("evaluate", "main"),
+        ("main", "benchmarks"),
     ):
         assert not may_import(*pair), pair
 
@@ -86,20 +107,37 @@ def test_imports_are_found_wherever_they_stand(tmp_path):
     assert imports_of(tmp_path / "x.py", functions=False) == {"os.path", "a.b.c"}
 
 
+def test_every_python_file_is_in_a_room():
+    for path in ROOT.iterdir():
+        if path.suffix == ".py":
+            assert path.stem in RANKS, path
+        elif path.is_dir() and (path / "__init__.py").is_file():
+            assert path.name in [*RANKS, "tests"], path
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_imports_point_strictly_down(path):
-    importer = package_of(module_of(path))
-    ours = {package_of(name) for name in imports_of(path) if name.split(".")[0] in RANKS}
-    assert [name for name in sorted(ours) if not may_import(importer, name)] == []
+    importer = room_of(module_of(path))
+    rooms = {room_of(name) for name in imports_of(path) if name.split(".")[0] in [*RANKS, "tests"]}
+    assert "tests" not in rooms
+    assert [room for room in sorted(rooms) if not may_import(importer, room)] == []
 
 
-def test_only_evaluation_and_training_import_inference_and_nobody_imports_main():
-    importers = {name: set() for name in ("inference", "main")}
-    for path in SOURCES:
-        for name in {package_of(name) for name in imports_of(path)} & importers.keys():
-            importers[name].add(module_of(path))
-    assert importers["inference"] <= {"evaluate", "main"}
-    assert importers["main"] == set()
+@pytest.mark.parametrize("path", TESTS, ids=module_of)
+def test_no_test_imports_from_another_test(path):
+    from_tests = [name.split(".") for name in imports_of(path) if name.startswith("tests.")]
+    assert [".".join(name) for name in from_tests if name[1] != "support"] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_no_module_is_named_by_a_string(path):
+    names = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)}
+    assert [name for name in names if isinstance(name, str) and DOTTED.fullmatch(name)] == []
+
+
+def test_a_module_in_a_string_is_found():
+    assert all(DOTTED.fullmatch(name) for name in ("systems.stcn.modules", "common.types.Clip", "tests.x"))
+    assert not any(DOTTED.fullmatch(name) for name in ("main.py", "inference", "systems", "video/x"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
@@ -116,8 +154,22 @@ def test_a_file_says_what_it_is_and_is_short(path):
         assert ast.get_docstring(ast.parse(text)) is not None
 
 
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=module_of)
+def test_functions_are_short(path):
+    functions = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef)]
+    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
+    assert {name: length for name, length in lengths.items() if length > MOST_FUNCTION_LINES} == {}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_is_no_crowd(folder):
+    for place in {path.parent for path in SOURCES if folder in path.parts}:
+        assert len(list(place.glob("*.py"))) <= MOST_FILES, place
+    assert len(list((ROOT / "common").glob("*.py"))) <= MOST_IN_COMMON
+
+
 def test_importing_everything_prints_nothing_and_leaves_optional_packages_alone():
-    modules = sorted(module_of(path) for path in SOURCES)
+    modules = sorted(module_of(path) for path in SOURCES if path.name != "__main__.py")
     ours = "sys.modules.keys() - theirs"  # torch and torchvision import tqdm, and some versions av
     code = f"import sys, torchvision; theirs = set(sys.modules); import {', '.join(modules)}; "
     code += f"print(*(({ours}) & {AT_THEIR_USE}), end='')"

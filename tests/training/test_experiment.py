@@ -28,7 +28,7 @@ import argparse, json, signal, sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from common import experiment
+from training import experiment
 from common.errors import UserError, run_command
 
 def main():

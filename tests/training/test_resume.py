@@ -14,14 +14,13 @@ import torch
 import main
 from common.checkpoint import read_checkpoint
 from tests.support.commands import TINY, assert_refused, files_in, run_apart, run_here
+from training import report
 from training.interrupt import interruptible
 
 # Two steps an epoch; the state is written before the first, after every third, and at the end of an epoch.
 FLAGS = ["--epochs", 3, "--checkpoint_steps", 3]
 KILLED = """
-import sys
-sys.path.insert(0, "tests")
-from test_resume import die_at, quicken
+from tests.training.test_resume import die_at, quicken
 import main
 quicken(setattr)
 die_at({name!r}, {number})
@@ -33,7 +32,7 @@ def quicken(setattr: Callable) -> None:
     """Leave out what these tests are not about: tracking, whose J&F is then 0, and drawing."""
     setattr(main, "evaluate_tracker", lambda *_, **__: {"J&F": 0.0})
     setattr(main.Gallery, "picture", lambda _: np.zeros((4, 4, 3), dtype=np.uint8))
-    setattr(main, "plot_curves", lambda *_: None)
+    setattr(report, "plot_curves", lambda *_: None)
 
 
 def die_at(name: str, number: int) -> None:
