@@ -1,8 +1,4 @@
-"""Losses as pure functions, the Hungarian matcher and the joint criterion of VITA-TCOVIS.
-
-Masks are compared on sampled points, as PointRend and Mask2Former do: logits and label maps are read
-bilinearly at points in [0, 1] x [0, 1] (x right, y down) and are never resized. All is in float32.
-"""
+"""Losses as pure functions, the Hungarian matcher and the joint criterion of VITA-TCOVIS; all in float32."""
 
 import math
 import zlib
@@ -18,82 +14,7 @@ from torch import Tensor, nn
 from common import distributed
 from common.config import option
 from common.types import IGNORE, Clip
-
-# ---------------------------------------------------------------------------------------------------- points
-
-
-def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
-    """(H*W, 2) the centres of all pixels, as (x, y) in [0, 1]."""
-    y = (torch.arange(height, device=device) + 0.5) / height
-    x = (torch.arange(width, device=device) + 0.5) / width
-    return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1).flip(-1)
-
-
-def read_grid(logits: Tensor, grid: Tensor) -> Tensor:
-    """Read (M, C, h, w) maps bilinearly at (M, 1, P, 2) points in [-1, 1] x [-1, 1]: (M, C, P)."""
-    return F.grid_sample(logits, grid, padding_mode="border", align_corners=False).squeeze(2)
-
-
-def sample_logits(logits: Tensor, points: Tensor) -> Tensor:
-    """Read (M, C, h, w) maps bilinearly at (M, P, 2) points: (M, C, P)."""
-    return read_grid(logits, 2 * points.unsqueeze(1) - 1)
-
-
-class LabelsAtPoints(NamedTuple):
-    """The four pixels around each point and what each counts: labels (M, 4, P) uint8, weights (M, 4, P)."""
-
-    labels: Tensor
-    weights: Tensor
-
-    def masks(self, slots: Tensor) -> Tensor:
-        """(M, P) bilinear value of the mask of one slot for each row; slots (M,) holds labels."""
-        masks = (self.weights * (self.labels == slots.to(self.labels)[:, None, None])).sum(1)
-        return masks / self.counted.clamp(min=1e-6)  # ignored pixels are not "outside"
-
-    def all_masks(self, num_slots: int) -> Tensor:
-        """(M, K, P) bilinear values of the masks of the slots 1 to K, corner by corner to save memory."""
-        slots = torch.arange(1, num_slots + 1, dtype=self.labels.dtype, device=self.labels.device)
-        masks = self.weights.new_zeros(len(self.labels), num_slots, self.labels.shape[-1])
-        for corner in range(4):
-            masks += self.weights[:, None, corner] * (self.labels[:, None, corner] == slots[:, None])
-        return masks / self.counted.clamp(min=1e-6)[:, None]
-
-    @property
-    def counted(self) -> Tensor:
-        """(M, P) share of each point that does not lie on ignored pixels."""
-        return (self.weights * (self.labels != IGNORE)).sum(1)
-
-
-def sample_labels(labels: Tensor, rows: Tensor, points: Tensor) -> LabelsAtPoints:
-    """Read (B*T, H, W) label maps around (M, P, 2) points, point row m in label map rows[m]."""
-    H, W = labels.shape[-2:]
-    place = points * points.new_tensor([W, H]) - 0.5
-    low = place.floor()
-    right, lower = (place - low).unbind(-1)  # weights of the pixels at the right and below
-    columns, rows_of = (
-        [(low[..., axis] + step).clamp(0, side - 1).long() for step in (0, 1)]
-        for axis, side in ((0, W), (1, H))
-    )
-    first = (rows * H * W)[:, None]  # of each map, among all pixels
-    lines = [first + y * W for y in rows_of]
-    corners = [labels.take(line + x) for line in lines for x in columns]
-    weights = [v * u for v in (1 - lower, lower) for u in (1 - right, right)]
-    return LabelsAtPoints(torch.stack(corners, 1), torch.stack(weights, 1))
-
-
-@torch.no_grad()
-def uncertain_points(mask_logits: Tensor, num_points: int) -> Tensor:
-    """(M, P, 2) points: of three times as many drawn the 75 % nearest to the decision, and 25 % drawn anew.
-
-    mask_logits is (M, h, w). PointRend (Kirillov et al. 2020), section 3.1, training.
-    """
-    M, num_uncertain = len(mask_logits), int(0.75 * num_points)
-    grid = torch.empty(M, 1, 3 * num_points, 2, device=mask_logits.device).uniform_(-1, 1)
-    doubt = read_grid(mask_logits.unsqueeze(1), grid).squeeze(1).abs()
-    nearest = doubt.topk(num_uncertain, dim=1, largest=False, sorted=False).indices
-    uncertain = grid.squeeze(1).gather(1, nearest[..., None].expand(-1, -1, 2)) / 2 + 0.5
-    return torch.cat([uncertain, torch.rand(M, num_points - num_uncertain, 2, device=grid.device)], 1)
-
+from video.points import pixel_centres, sample_labels, sample_logits, uncertain_points
 
 # ---------------------------------------------------------------------------------------------------- losses
 
@@ -104,11 +25,15 @@ def mask_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return (loss * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """(M,) 1 - (2 |p g| + 1) / (|p| + |g| + 1) of (M, P) logits and soft targets (V-Net, 2016)."""
-    probs = logits.sigmoid() * weights
-    intersection = (probs * targets).sum(1)
-    return 1 - (2 * intersection + 1) / (probs.sum(1) + (targets * weights).sum(1) + 1)
+def dice(intersections: Tensor, areas: Tensor) -> Tensor:
+    """1 - (2 |p g| + 1) / (|p| + |g| + 1) of intersections |p g| and areas |p| + |g| (V-Net, 2016)."""
+    return 1 - (2 * intersections + 1) / (areas + 1)
+
+
+def dice_loss(probs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """(...) `dice` of (..., P) probabilities and soft targets, of which weighted points count."""
+    probs, areas = probs * weights, (targets * weights).sum(-1)
+    return dice((probs * targets).sum(-1), probs.sum(-1) + areas)
 
 
 def foreground_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -120,19 +45,19 @@ def foreground_loss(logits: Tensor, labels: Tensor) -> Tensor:
     counted = (labels != IGNORE).float()
     weights = F.adaptive_avg_pool2d(counted, logits.shape[-2:]).flatten(1)
     objects = F.adaptive_avg_pool2d((labels > 0) * counted, logits.shape[-2:]).flatten(1)
-    targets = objects / weights.clamp(min=1e-6)
-    return mask_bce(logits.flatten(1), targets, weights) + dice_loss(logits.flatten(1), targets, weights)
+    targets, logits = objects / weights.clamp(min=1e-6), logits.flatten(1)
+    return mask_bce(logits, targets, weights) + dice_loss(logits.sigmoid(), targets, weights)
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean over the values of all processes; 0 where nothing weighs."""
-    total = distributed.all_reduce_mean(weights.sum())
+    """The weighted mean over the values of all processes; 0 where nothing weighs. Weights may be bool."""
+    total = distributed.all_reduce_mean(weights.sum().to(values.dtype))
     return (values * weights).sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
-def gather_objects(embeddings: Tensor, assigned: Tensor) -> Tensor:
+def gather_objects(embeddings: Tensor, matched: Tensor) -> Tensor:
     """(B, T, N, E) token embeddings and (B, T, K) token of each object (-1 none) to (B, T, K, E)."""
-    index = assigned.clamp(min=0)[..., None].expand(-1, -1, -1, embeddings.shape[-1])
+    index = matched.clamp(min=0)[..., None].expand(-1, -1, -1, embeddings.shape[-1])
     return embeddings.gather(2, index)
 
 
@@ -161,10 +86,10 @@ def contrastive_loss(objects: Tensor, identities: Tensor, temperature: Tensor) -
     loss is the mean over its positives. Rows without a positive are no anchors.
     """
     similarity = objects @ objects.T / temperature
-    there = identities > 0
-    same = (identities[:, None] == identities) & there[:, None]
+    valid = identities > 0
+    same = (identities[:, None] == identities) & valid[:, None]
     positive = same & ~torch.eye(len(identities), dtype=torch.bool, device=same.device)
-    other = ~same & there[:, None] & there
+    other = ~same & valid[:, None] & valid
     negatives = similarity.masked_fill(~other, -1e4).logsumexp(1, keepdim=True)  # finite where there are none
     loss = F.softplus(negatives - similarity).where(positive, 0.0)
     anchors = positive.any(1)
@@ -178,10 +103,10 @@ def cosine_statistics(objects: Tensor, identities: Tensor) -> dict[str, Tensor]:
     compared: they are what a tracker must tell apart.
     """
     cosine = objects @ objects.transpose(1, 2)
-    there = (identities > 0)[:, :, None] & (identities > 0)[:, None]
+    valid = (identities > 0)[:, :, None] & (identities > 0)[:, None]
     same = identities[:, :, None] == identities[:, None]
     self_pair = torch.eye(identities.shape[1], dtype=torch.bool, device=same.device)
-    positive, negative = there & same & ~self_pair, there & ~same
+    positive, negative = valid & same & ~self_pair, valid & ~same
     return {
         "cosine_positive_sum": (cosine * positive).sum(),
         "cosine_positive_count": positive.sum(),
@@ -203,11 +128,11 @@ def object_identities(clip: Clip, visible: Tensor) -> Tensor:
 
 
 class Match(NamedTuple):
-    """Who answers for whom: one entry for every visible object of every frame and prediction layer.
+    """Which token answers for which object: an entry for every visible object, frame and prediction layer.
 
     layer, clip, frame, slot, token: (R,) int64 indices, ordered by layer
     per_layer: number of entries of each layer
-    assigned: (L, B, T, K) int64 token of each object, -1 where it is not visible or no token is left
+    matched: (L, B, T, K) int64 token of each object, -1 where it is not visible or no token is left
     on_ignored: (L, B, T, N) bool: the token's mask lies on ignored pixels
     """
 
@@ -217,14 +142,14 @@ class Match(NamedTuple):
     slot: Tensor
     token: Tensor
     per_layer: list[int]
-    assigned: Tensor
+    matched: Tensor
     on_ignored: Tensor
 
 
 class HungarianMatcher:
-    """Assigns one token to each object by the least sum of class, mask and dice costs (DETR, 2020).
+    """Matches one token with each object by the least sum of class, mask and dice costs (DETR, 2020).
 
-    `assign` is `clip`: one assignment for the clip, costs summed over the frames in which the object is
+    `assign` is `clip`: one matching for the clip, costs summed over the frames in which the object is
     visible (TCOVIS's global assignment); or `frame`: one for every frame. `num_nonfinite` counts the costs of
     the last call that were not finite and were clamped.
     """
@@ -246,17 +171,17 @@ class HungarianMatcher:
             points = pixel_centres(H, W, device).expand(B * T, -1, -1)
         else:
             points = torch.rand(B * T, num_points, 2, device=device)
-        around = sample_labels(clip.labels.flatten(0, 1), torch.arange(B * T, device=device), points)
-        targets = around.all_masks(clip.ids.shape[1])  # (B*T, K, P)
+        sampled = sample_labels(clip.labels.flatten(0, 1), torch.arange(B * T, device=device), points)
+        targets = sampled.all_masks(clip.ids.shape[1])  # (B*T, K, P)
         costs, on_ignored = zip(
-            *(self._costs(layer, clip, targets, around.counted, points) for layer in layers), strict=True
+            *(self._costs(layer, clip, targets, sampled.counted, points) for layer in layers), strict=True
         )
         cost = torch.stack(costs).masked_fill(~clip.present[None, :, :, None], torch.nan)  # (L, B, T, N, K)
-        assigned = torch.from_numpy(self._solve(cost.cpu().numpy()))
-        index = (assigned >= 0).nonzero(as_tuple=True)
-        rows = torch.stack([*index, assigned[index]]).to(device, non_blocking=True)
-        per_layer = (assigned >= 0).flatten(1).sum(1).tolist()
-        return Match(*rows, per_layer, assigned.to(device, non_blocking=True), torch.stack(on_ignored))
+        matched = torch.from_numpy(self._solve(cost.cpu().numpy()))
+        index = (matched >= 0).nonzero(as_tuple=True)
+        rows = torch.stack([*index, matched[index]]).to(device, non_blocking=True)
+        per_layer = (matched >= 0).flatten(1).sum(1).tolist()
+        return Match(*rows, per_layer, matched.to(device, non_blocking=True), torch.stack(on_ignored))
 
     def _costs(
         self, layer: dict[str, Tensor], clip: Clip, targets: Tensor, counted: Tensor, points: Tensor
@@ -270,10 +195,11 @@ class HungarianMatcher:
         bce = ((F.softplus(logits) * weights).sum(-1, keepdim=True) - logits @ weighted_targets) / num_counted
         probs = logits.sigmoid()
         sizes = (probs * weights).sum(-1, keepdim=True) + weighted_targets.sum(1, keepdim=True)
-        dice = 1 - (2 * probs @ weighted_targets + 1) / (sizes + 1)
+        dice_cost = dice(probs @ weighted_targets, sizes)
         classes = layer["class_logits"].float().softmax(-1)
         classes = classes.gather(-1, clip.classes[:, None, None].expand(-1, *classes.shape[1:3], -1))
-        cost = (self.cost_mask * bce + self.cost_dice * dice).unflatten(0, (B, T)) - self.cost_class * classes
+        cost = (self.cost_mask * bce + self.cost_dice * dice_cost).unflatten(0, (B, T))
+        cost = cost - self.cost_class * classes
         self.num_nonfinite = self.num_nonfinite + (~cost.isfinite()).sum()
         inside = (logits > 0).float()
         ignored = (inside * (1 - weights)).sum(-1) > 0.5 * inside.sum(-1).clamp(min=1)
@@ -356,7 +282,7 @@ class TCOVISCriterion(nn.Module):
                 "class": self.config.w_class * self._class_loss(layers, clip, match),
                 **self._mask_losses(layers, clip, match),
                 **self._foreground_loss(outputs, clip),
-                **self._association_losses(outputs["embeddings"].float(), clip, match.assigned[-1]),
+                **self._association_losses(outputs["embeddings"].float(), clip, match.matched[-1]),
             }
 
     def _class_loss(self, layers: list[dict[str, Tensor]], clip: Clip, match: Match) -> Tensor:
@@ -376,32 +302,30 @@ class TCOVISCriterion(nn.Module):
             *(x.split(match.per_layer) for x in (match.clip, match.frame, match.slot, match.token)),
             strict=True,
         )
-        sums = [self._mask_sums(layer, clip, *index) for layer, index in zip(layers, indices, strict=True)]
-        bce, dice = torch.stack(sums).sum(0) / num_masks
-        return {"mask": self.config.w_mask * bce, "dice": self.config.w_dice * dice}
+        sums = [self._mask_sums(layer, clip, index) for layer, index in zip(layers, indices, strict=True)]
+        bce_sum, dice_sum = torch.stack(sums).sum(0)
+        return {
+            "mask": self.config.w_mask * (bce_sum / num_masks),
+            "dice": self.config.w_dice * (dice_sum / num_masks),
+        }
 
-    def _mask_sums(
-        self,
-        layer: dict[str, Tensor],
-        clip: Clip,
-        clips: Tensor,
-        frames: Tensor,
-        slots: Tensor,
-        tokens: Tensor,
-    ) -> Tensor:
-        """(2,) sums of cross-entropy and dice of one layer; its points are in memory alone."""
+    def _mask_sums(self, layer: dict[str, Tensor], clip: Clip, index: tuple[Tensor, ...]) -> Tensor:
+        """(2,) sums of cross-entropy and dice of one layer; its points are in memory alone.
+
+        index: (R,) clip, frame, slot and token of each matched object
+        """
+        clips, frames, slots, tokens = index
         H, W = clip.labels.shape[-2:]
         logits = layer["mask_logits"][clips, frames, tokens].float()  # (R, h, w)
         if H * W <= self.config.num_points:
             points = pixel_centres(H, W, logits.device).expand(len(logits), -1, -1)
         else:
             points = uncertain_points(logits.detach(), self.config.num_points)
-        at_points = sample_logits(logits.unsqueeze(1), points).squeeze(1)  # (R, P)
-        around = sample_labels(clip.labels.flatten(0, 1), clips * clip.labels.shape[1] + frames, points)
-        targets, weights = around.masks(slots + 1), around.counted
-        return torch.stack(
-            [mask_bce(at_points, targets, weights).sum(), dice_loss(at_points, targets, weights).sum()]
-        )
+        logits = sample_logits(logits.unsqueeze(1), points).squeeze(1)  # (R, P)
+        sampled = sample_labels(clip.labels.flatten(0, 1), clips * clip.labels.shape[1] + frames, points)
+        targets, weights = sampled.masks(slots + 1), sampled.counted
+        losses = mask_bce(logits, targets, weights), dice_loss(logits.sigmoid(), targets, weights)
+        return torch.stack([loss.sum() for loss in losses])
 
     def _foreground_loss(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
         """The mean over all frames; nothing for outputs without `foreground_logits`."""
@@ -411,19 +335,17 @@ class TCOVISCriterion(nn.Module):
         loss = foreground_loss(logits, clip.labels.flatten(0, 1)).mean()
         return {"foreground": self.config.w_foreground * loss}
 
-    def _association_losses(self, embeddings: Tensor, clip: Clip, assigned: Tensor) -> dict[str, Tensor]:
+    def _association_losses(self, embeddings: Tensor, clip: Clip, matched: Tensor) -> dict[str, Tensor]:
         """Matching and contrastive loss of the matched tokens of the last layer."""
-        objects = gather_objects(F.normalize(embeddings, dim=-1), assigned)  # (B, T, K, E)
-        visible = assigned >= 0
+        objects = gather_objects(F.normalize(embeddings, dim=-1), matched)  # (B, T, K, E)
+        visible = matched >= 0
         identities = object_identities(clip, visible)  # (B, T, K)
         self.stats = {
             **cosine_statistics(objects.detach().flatten(1, 2), identities.flatten(1)),
             "nonfinite_costs": torch.as_tensor(self.matcher.num_nonfinite),
         }
-        everyone = distributed.gather_with_gradient(objects.flatten(0, 2))
-        everyone_is = distributed.gather_with_gradient(identities.flatten())
-        match = matching_loss(objects, visible, self.config.match_temperature)
-        return {
-            "match": self.config.w_match * match,
-            "contrastive": self.config.w_ctr * contrastive_loss(everyone, everyone_is, self.temperature),
-        }
+        all_objects = distributed.gather_with_gradient(objects.flatten(0, 2))
+        all_identities = distributed.gather_with_gradient(identities.flatten())
+        matching = matching_loss(objects, visible, self.config.match_temperature)
+        contrastive = contrastive_loss(all_objects, all_identities, self.temperature)
+        return {"match": self.config.w_match * matching, "contrastive": self.config.w_ctr * contrastive}

@@ -40,30 +40,30 @@ def best_total(costs: Tensor) -> float:
 
 
 def match(outputs: dict, clip: Clip, assign: str, num_points: int = 64) -> Tensor:
-    """(B, T, K) the tokens that the matcher assigns."""
-    return HungarianMatcher(2, 5, 5, assign=assign)([outputs], clip, num_points).assigned[0]
+    """(B, T, K) the token that the matcher finds for each object."""
+    return HungarianMatcher(2, 5, 5, assign=assign)([outputs], clip, num_points).matched[0]
 
 
 @pytest.mark.parametrize("assign", ["clip", "frame"])
 @pytest.mark.parametrize("seed, tokens, slots", [(0, 4, 3), (1, 5, 2), (2, 3, 3), (3, 2, 4), (4, 1, 3)])
-def test_the_assignment_is_the_best_of_all_permutations_of_the_dense_costs(seed, tokens, slots, assign):
+def test_the_matching_is_the_best_of_all_permutations_of_the_dense_costs(seed, tokens, slots, assign):
     clip = random_clip(seed, slots=slots)
     clip.classes = torch.randint(0, 3, (2, slots))
     outputs = random_outputs(seed, clip, tokens=tokens, classes=3)
-    assigned, present = match(outputs, clip, assign), clip.present
+    matched, present = match(outputs, clip, assign), clip.present
     for b in range(2):
         frames = [list(range(3))] if assign == "clip" else [[0], [1], [2]]
         for group in frames:
-            there = [k for k in range(slots) if present[b, group, k].any()]
+            visible = [k for k in range(slots) if present[b, group, k].any()]
             costs = torch.zeros(tokens, slots)
-            for n, k, t in itertools.product(range(tokens), there, group):
+            for n, k, t in itertools.product(range(tokens), visible, group):
                 costs[n, k] += dense_cost(outputs, clip, b, t, n, k) * present[b, t, k]
-            chosen = {k: int(assigned[b, group, k].max()) for k in there}
+            chosen = {k: int(matched[b, group, k].max()) for k in visible}
             paired = {k: n for k, n in chosen.items() if n >= 0}
-            assert len(set(paired.values())) == len(paired) == min(tokens, len(there))
-            found = sum(costs[n, k].item() for k, n in paired.items())
-            assert found == pytest.approx(best_total(costs[:, there]), abs=1e-3)
-    assert (assigned[~present] == -1).all()
+            assert len(set(paired.values())) == len(paired) == min(tokens, len(visible))
+            total = sum(costs[n, k].item() for k, n in paired.items())
+            assert total == pytest.approx(best_total(costs[:, visible]), abs=1e-3)
+    assert (matched[~present] == -1).all()
 
 
 def swapped_clip() -> tuple[Clip, dict]:
@@ -77,7 +77,7 @@ def swapped_clip() -> tuple[Clip, dict]:
     return clip, {**outputs, "mask_logits": masks, "aux": []}
 
 
-def test_clip_assignment_holds_one_token_for_the_clip_and_frame_assignment_follows_the_masks():
+def test_clip_matching_holds_one_token_for_the_clip_and_frame_matching_follows_the_masks():
     clip, outputs = swapped_clip()
     assert match(outputs, clip, "clip").tolist() == [[[0, 1], [0, 1], [0, 1]]]
     assert match(outputs, clip, "frame").tolist() == [[[0, 1], [0, 1], [1, 0]]]
@@ -96,26 +96,27 @@ def test_sampled_points_decide_as_all_pixels_do(seed):
     clip = make_clip(random_clip(seed, size=4).labels.repeat_interleave(8, -1).repeat_interleave(8, -2))
     outputs = perfect_outputs(clip)
     outputs["mask_logits"] = outputs["mask_logits"][:, :, [2, 3, 0, 1]]
-    assigned = match(outputs, clip, "frame", num_points=200)
-    assert torch.equal(assigned, torch.tensor([2, 3, 0]).where(clip.present, -1))
+    matched = match(outputs, clip, "frame", num_points=200)
+    assert torch.equal(matched, torch.tensor([2, 3, 0]).where(clip.present, -1))
 
 
 def test_entries_name_each_visible_object_once_in_every_layer():
     clip = random_clip(5)
     outputs = random_outputs(5, clip)
-    found = HungarianMatcher(2, 5, 5)([*outputs["aux"], outputs], clip, 64)
-    assert found.per_layer == [int(clip.present.sum())] * 2
-    assert found.layer.tolist() == sorted(found.layer.tolist())
-    assert torch.equal(found.assigned[found.layer, found.clip, found.frame, found.slot], found.token)
-    assert clip.present[found.clip, found.frame, found.slot].all()
+    entries = HungarianMatcher(2, 5, 5)([*outputs["aux"], outputs], clip, 64)
+    assert entries.per_layer == [int(clip.present.sum())] * 2
+    assert entries.layer.tolist() == sorted(entries.layer.tolist())
+    index = entries.layer, entries.clip, entries.frame, entries.slot
+    assert torch.equal(entries.matched[index], entries.token)
+    assert clip.present[entries.clip, entries.frame, entries.slot].all()
 
 
 def test_costs_that_are_not_finite_are_clamped_and_counted_and_their_token_is_avoided():
     clip, outputs = swapped_clip()
     outputs["mask_logits"][:, :, 0] = torch.nan
     matcher = HungarianMatcher(2, 5, 5)
-    assigned = matcher([outputs], make_clip(clip.labels.where(clip.labels == 1, 0)), 64).assigned
-    assert assigned[0, :, :, 0].unique().tolist() == [1]
+    matched = matcher([outputs], make_clip(clip.labels.where(clip.labels == 1, 0)), 64).matched
+    assert matched[0, :, :, 0].unique().tolist() == [1]
     assert int(matcher.num_nonfinite) == 3  # one object, one token, three frames
     matcher([swapped_clip()[1]], clip, 64)
     assert int(matcher.num_nonfinite) == 0  # of the last call alone
@@ -123,8 +124,8 @@ def test_costs_that_are_not_finite_are_clamped_and_counted_and_their_token_is_av
 
 def test_no_object_at_all_is_legal():
     clip = make_clip(torch.zeros(2, 3, 8, 8))
-    found = HungarianMatcher(2, 5, 5)([random_outputs(0, clip)], clip, 64)
-    assert found.assigned.shape == (1, 2, 3, 0) and found.per_layer == [0] and len(found.token) == 0
+    entries = HungarianMatcher(2, 5, 5)([random_outputs(0, clip)], clip, 64)
+    assert entries.matched.shape == (1, 2, 3, 0) and entries.per_layer == [0] and len(entries.token) == 0
 
 
 # ------------------------------------------------------------------------------------------------ criterion
@@ -194,7 +195,7 @@ def test_sampled_losses_of_a_uniform_mask_are_the_dense_ones():
 
 
 @pytest.mark.parametrize("assign", ["clip", "frame"])
-def test_what_is_predicted_on_ignored_pixels_changes_no_assignment_and_no_mask_loss(assign):
+def test_what_is_predicted_on_ignored_pixels_changes_no_match_and_no_mask_loss(assign):
     clip = random_clip(1)
     outputs = {**random_outputs(1, clip), "aux": []}
     ignored = (clip.labels == IGNORE)[:, :, None]

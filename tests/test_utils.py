@@ -1,4 +1,4 @@
-"""Points and losses: values worked by hand, dense and slow definitions, nothing there at all."""
+"""Losses: values worked by hand, dense and slow definitions, nothing there at all."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.types import IGNORE
-from tests.support.clips import make_clip, random_clip, random_outputs
+from tests.support.clips import make_clip, random_outputs
 from utils import (
     TCOVISCriterion,
     contrastive_loss,
@@ -19,10 +19,6 @@ from utils import (
     mask_bce,
     matching_loss,
     object_identities,
-    pixel_centres,
-    sample_labels,
-    sample_logits,
-    uncertain_points,
     weighted_mean,
 )
 
@@ -32,59 +28,6 @@ ONE = torch.tensor(1.0)  # a temperature that changes nothing
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
-
-
-# ------------------------------------------------------------------------------------------------ points
-
-
-def test_pixel_centres_are_x_then_y_row_by_row():
-    expected = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
-    assert pixel_centres(2, 2, torch.device("cpu")).tolist() == expected
-    assert pixel_centres(1, 4, torch.device("cpu"))[:, 0].tolist() == [0.125, 0.375, 0.625, 0.875]
-
-
-def test_logits_at_pixel_centres_are_the_logits_and_halfway_their_mean():
-    logits = torch.tensor([[[[1.0, 3.0], [5.0, 7.0]]]])
-    points = torch.cat([pixel_centres(2, 2, torch.device("cpu")), torch.tensor([[0.5, 0.25], [0.0, 0.0]])])
-    assert sample_logits(logits, points[None]).flatten().tolist() == pytest.approx([1, 3, 5, 7, 2, 1])
-
-
-def test_labels_at_pixel_centres_are_the_one_hot_masks_of_the_map():
-    clip = random_clip(0)
-    labels = clip.labels.flatten(0, 1)
-    points = pixel_centres(8, 8, labels.device).expand(len(labels), -1, -1)
-    around = sample_labels(labels, torch.arange(len(labels)), points)
-    assert torch.allclose(around.all_masks(3), clip.masks.flatten(0, 1).flatten(2).float(), atol=1e-6)
-    assert torch.allclose(around.counted, (labels != IGNORE).flatten(1).float(), atol=1e-6)
-    first = around.masks(torch.ones(len(labels), dtype=torch.int64))
-    assert torch.allclose(first, around.all_masks(3)[:, 0])
-
-
-def test_labels_at_any_points_equal_bilinear_sampling_of_dense_masks():
-    labels = torch.randint(0, 4, (2, 5, 9))
-    points = torch.rand(3, 50, 2)
-    rows = torch.tensor([1, 0, 1])
-    around = sample_labels(labels.to(torch.uint8), rows, points)
-    dense = F.one_hot(labels, 4).permute(0, 3, 1, 2).float()[rows, 1:]
-    assert torch.allclose(around.all_masks(3), sample_logits(dense, points), atol=1e-5)
-    assert torch.allclose(around.counted, torch.ones(3, 50))
-
-
-def test_beside_ignored_pixels_a_mask_is_read_from_the_pixels_that_count():
-    labels = torch.tensor([[[1, IGNORE]]], dtype=torch.uint8)
-    around = sample_labels(labels, torch.zeros(1, dtype=torch.int64), torch.tensor([[[0.5, 0.5]]]))
-    assert around.counted.item() == 0.5
-    assert around.masks(torch.tensor([1])).item() == around.all_masks(1).item() == 1
-
-
-def test_uncertain_points_lie_mostly_where_the_decision_is_near():
-    ramp = torch.linspace(-20, 20, 64).expand(5, 64, 64).clone().requires_grad_()
-    points = uncertain_points(ramp, 200)
-    assert points.shape == (5, 200, 2) and not points.requires_grad
-    assert points.min() >= 0 and points.max() <= 1
-    near = (points[..., 0] - 0.5).abs() < 0.2
-    assert near[:, :150].all() and not near[:, 150:].all()
-    assert uncertain_points(torch.zeros(0, 8, 8), 12).shape == (0, 12, 2)
 
 
 # ------------------------------------------------------------------------------------------------ mask losses
@@ -102,13 +45,21 @@ def test_mask_bce_by_hand_counts_the_weighted_points_alone():
 
 def test_dice_by_hand():
     weights = torch.ones(1, 2)
-    sure = torch.tensor([[50.0, -50.0]])
+    sure = torch.tensor([[1.0, 0.0]])
     assert dice_loss(sure, torch.tensor([[1.0, 0.0]]), weights).item() == pytest.approx(0)
     assert dice_loss(sure, torch.tensor([[0.0, 1.0]]), weights).item() == pytest.approx(1 - 1 / 3)
-    assert dice_loss(torch.zeros(1, 2), torch.ones(1, 2), weights).item() == pytest.approx(1 - 3 / 4)
+    assert dice_loss(torch.full((1, 2), 0.5), torch.ones(1, 2), weights).item() == pytest.approx(1 - 3 / 4)
+    assert dice_loss(sure, torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.0]])).item() == pytest.approx(0)
     logits = torch.zeros(1, 2, requires_grad=True)
-    dice_loss(logits, torch.tensor([[1.0, 0.0]]), weights).sum().backward()
+    dice_loss(logits.sigmoid(), torch.tensor([[1.0, 0.0]]), weights).sum().backward()
     assert logits.grad[0, 0] < 0 < logits.grad[0, 1]
+
+
+def test_dice_of_maps_of_any_shape_is_worked_by_hand():
+    probs, mask = torch.tensor([[0.5, 1.0], [0.0, 0.25]]), torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    loss = dice_loss(probs.flatten(), mask.flatten(), torch.ones(4))
+    assert loss.item() == pytest.approx(1 - (2 * 1.5 + 1) / (1.75 + 2 + 1))
+    assert dice_loss(torch.zeros(3, 16), torch.zeros(3, 16), torch.ones(3, 16)).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("loss", [mask_bce, dice_loss])
@@ -126,6 +77,7 @@ def test_a_weighted_mean_of_nothing_is_zero_with_a_zero_gradient():
     mean.backward()
     assert mean == 0 and values.grad.tolist() == [0, 0, 0]
     assert weighted_mean(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 1.0])).item() == pytest.approx(1.75)
+    assert weighted_mean(torch.tensor([1.0, 4.0, 2.0]), torch.tensor([True, False, True])).item() == 1.5
 
 
 def test_foreground_is_the_share_of_a_cell_that_lies_on_any_object():
@@ -153,9 +105,9 @@ def slow_matching_loss(objects: Tensor, visible: Tensor, temperature: float) -> 
     for b, t, s, k in itertools.product(range(B), range(T), range(T), range(K)):
         if t == s or not visible[b, t, k] or not visible[b, s, k]:
             continue
-        there = visible[b, s].nonzero()[:, 0]
-        row = objects[b, s, there] @ objects[b, t, k] / temperature
-        right = (there == k).nonzero()[:, 0]
+        slots = visible[b, s].nonzero()[:, 0]
+        row = objects[b, s, slots] @ objects[b, t, k] / temperature
+        right = (slots == k).nonzero()[:, 0]
         total += F.cross_entropy(row[None], right).item() / abs(t - s)
         weight += 1 / abs(t - s)
     return total / weight
@@ -193,8 +145,8 @@ def test_matching_loss_is_its_slow_definition(seed):
     objects = unit(2, 4, 3, 6, seed=seed)
     visible = torch.rand(2, 4, 3) < 0.7
     visible[0, :2, 0] = True  # one pair at least
-    found = matching_loss(objects, visible, 0.3).item()
-    assert found == pytest.approx(slow_matching_loss(objects, visible, 0.3), rel=1e-5)
+    loss = matching_loss(objects, visible, 0.3).item()
+    assert loss == pytest.approx(slow_matching_loss(objects, visible, 0.3), rel=1e-5)
 
 
 def test_contrastive_loss_by_hand():
@@ -208,8 +160,8 @@ def test_contrastive_loss_by_hand():
 def test_contrastive_loss_is_its_slow_definition(seed):
     objects = unit(12, 4, seed=seed)
     identities = torch.randint(0, 4, (12,), generator=torch.Generator().manual_seed(seed))
-    found = contrastive_loss(objects, identities, torch.tensor(0.2)).item()
-    assert found == pytest.approx(slow_contrastive_loss(objects, identities, 0.2), rel=1e-4)
+    loss = contrastive_loss(objects, identities, torch.tensor(0.2)).item()
+    assert loss == pytest.approx(slow_contrastive_loss(objects, identities, 0.2), rel=1e-4)
 
 
 @pytest.mark.parametrize("identities", [[], [0, 0], [5], [5, 6], [5, 5], [5, 5, 0]])
@@ -233,10 +185,10 @@ def test_identities_are_the_same_for_a_video_drawn_twice_and_differ_between_vide
     clip.names = [[("cat", "0"), ("cat", "1")], [("cat", "4"), ("cat", "5")], [("dog", "0"), ("dog", "1")]]
     visible = torch.ones(3, 2, 2, dtype=torch.bool)
     visible[0, 1, 0] = False
-    found = object_identities(clip, visible)
-    assert found[0, 0, 0] == found[1, 0, 1] > 0 and found[0, 0, 1] == found[1, 1, 0] > 0
-    assert found[0, 0, 0] != found[0, 0, 1] and found[2, 0, 0] not in found[:2]
-    assert found[0, 1, 0] == 0 and found[2, :, 1].tolist() == [0, 0]  # invisible; an empty slot
+    identities = object_identities(clip, visible)
+    assert identities[0, 0, 0] == identities[1, 0, 1] > 0 and identities[0, 0, 1] == identities[1, 1, 0] > 0
+    assert identities[0, 0, 0] != identities[0, 0, 1] and identities[2, 0, 0] not in identities[:2]
+    assert identities[0, 1, 0] == 0 and identities[2, :, 1].tolist() == [0, 0]  # invisible; an empty slot
 
 
 def test_an_object_drawn_in_two_clips_is_a_positive_and_no_negative_of_itself():
@@ -253,6 +205,6 @@ def test_an_object_drawn_in_two_clips_is_a_positive_and_no_negative_of_itself():
 def test_cosine_statistics_by_hand_compare_objects_of_one_clip():
     objects = torch.eye(2)[torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1]])]
     identities = torch.tensor([[1, 1, 2, 0], [1, 2, 0, 0]])
-    found = {name: value.item() for name, value in cosine_statistics(objects, identities).items()}
+    statistics = {name: value.item() for name, value in cosine_statistics(objects, identities).items()}
     expected = {"cosine_positive_sum": 2, "cosine_positive_count": 2}
-    assert found == {**expected, "cosine_negative_sum": 0, "cosine_negative_count": 6}
+    assert statistics == {**expected, "cosine_negative_sum": 0, "cosine_negative_count": 6}

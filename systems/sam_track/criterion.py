@@ -10,18 +10,12 @@ from common.config import option
 from common.types import IGNORE, Clip
 from systems.sam_track.dataset import PairClip
 from systems.sam_track.images import batch_on_grid
+from utils import dice, weighted_mean
 
 
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """The mean of values by their weights; 0 where nothing weighs."""
-    return (values * weights).sum() / weights.sum().clamp(min=1e-6)
-
-
-def dice_loss(probs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """1 - (2 |p g| + 1) / (|p| + |g| + 1) of maps (..., H, W), of each map (V-Net, Milletari et al. 2016)."""
-    common = (probs * targets * weights).sum((-2, -1))
-    areas = ((probs + targets) * weights).sum((-2, -1))
-    return 1 - (2 * common + 1) / (areas + 1)
+def dice_of_maps(probs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """(...) `dice` of (..., H, W) probabilities and targets, of which weighted pixels count."""
+    return dice((probs * targets * weights).sum((-2, -1)), ((probs + targets) * weights).sum((-2, -1)))
 
 
 class SAMTrackCriterion(nn.Module):
@@ -62,8 +56,9 @@ class SAMTrackCriterion(nn.Module):
             else:
                 losses = {"ce": self._on_cells(outputs["logits"].float(), targets, there, clip)}
             if self.config.w_dice:
-                dice = dice_loss(probs, targets, counted)
-                losses["dice"] = self.config.w_dice * weighted_mean(dice, there[..., 0, 0].expand_as(dice))
+                overlaps = dice_of_maps(probs, targets, counted)  # (B, T - 1, K)
+                dice_loss = weighted_mean(overlaps, there[..., 0, 0].expand_as(overlaps))
+                losses["dice"] = self.config.w_dice * dice_loss
         return losses
 
     def _on_cells(self, logits: Tensor, targets: Tensor, there: Tensor, clip: Clip) -> Tensor:
@@ -76,9 +71,9 @@ class SAMTrackCriterion(nn.Module):
         values = F.binary_cross_entropy_with_logits(logits, shares.clamp(max=1), reduction="none")
         return weighted_mean(values, ((1 - unknown) * there).expand_as(values))
 
-    def _statistics(self, found: Tensor, wanted: Tensor, counted: Tensor) -> dict[str, Tensor]:
+    def _statistics(self, masks: Tensor, targets: Tensor, counted: Tensor) -> dict[str, Tensor]:
         """Of (B, T - 1, K, H, W) masks, the sum of the IoU of those that show something, and their number."""
-        union = ((found | wanted) & counted).sum((-2, -1))
-        common = (found & wanted & counted).sum((-2, -1))
+        union = ((masks | targets) & counted).sum((-2, -1))
+        common = (masks & targets & counted).sum((-2, -1))
         name = f"pairs/{'train' if self.training else 'val'}_iou"
         return {f"{name}_sum": (common / union.clamp(min=1)).sum(), f"{name}_count": (union > 0).sum()}

@@ -2,18 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from common.types import IGNORE, Clip
 from systems.stcn.criterion import STCNCriterion
-
-
-def dice_loss(probs: Tensor, masks: Tensor) -> Tensor:
-    """(..., H, W) probabilities and masks to (...): 1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1)."""
-    probs, masks = probs.float().flatten(-2), masks.float().flatten(-2)
-    common = 2 * (probs * masks).sum(-1) + 1
-    return 1 - common / (probs.sum(-1) + masks.sum(-1) + 1)
+from utils import dice_loss
 
 
 class XMemCriterion(STCNCriterion):
@@ -32,6 +25,7 @@ class XMemCriterion(STCNCriterion):
         outputs: `logits` (B, T - 1, K + 1, H, W) of all frames but the first
         """
         counted = (clip.labels[:, 1:] != IGNORE).unsqueeze(2)
-        probs = outputs["logits"].float().softmax(2)[:, :, 1:] * counted
-        dice = dice_loss(probs, clip.masks[:, 1:]).sum((1, 2)) / self.config.num_objects
-        return super().forward(outputs, clip) | {"dice": torch.mean(dice)}
+        probs = outputs["logits"].float().softmax(2)[:, :, 1:]
+        points = (x.flatten(-2) for x in (probs, clip.masks[:, 1:].float(), counted))
+        dice = dice_loss(*points).sum((1, 2)) / self.config.num_objects
+        return super().forward(outputs, clip) | {"dice": dice.mean()}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from common.types import IGNORE, Clip
-from systems.sam_track.criterion import SAMTrackCriterion, dice_loss
+from systems.sam_track.criterion import SAMTrackCriterion, dice_of_maps
 from systems.sam_track.dataset import PairClip
 from tests.support.clips import make_clip
 
@@ -75,8 +75,8 @@ def test_a_clip_without_objects_costs_nothing_and_has_gradients(loss):
 def test_dice_by_hand():
     probs, targets = torch.tensor([[[0.5, 1.0]]]), torch.tensor([[[1.0, 1.0]]])
     weights = torch.ones(1, 1, 2)
-    assert dice_loss(probs, targets, weights).item() == pytest.approx(1 - (2 * 1.5 + 1) / (1.5 + 2 + 1))
-    assert dice_loss(probs, targets, torch.tensor([[[0.0, 1.0]]])).item() == pytest.approx(0)
+    assert dice_of_maps(probs, targets, weights).item() == pytest.approx(1 - (2 * 1.5 + 1) / (1.5 + 2 + 1))
+    assert dice_of_maps(probs, targets, torch.tensor([[[0.0, 1.0]]])).item() == pytest.approx(0)
 
 
 def test_cells_know_the_size_of_each_frame_of_a_batch():
