@@ -1,8 +1,6 @@
 """Two processes with a share of the batch each learn what one process with the whole batch learns."""
 
-import os
-import socket
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common import distributed
 from common.errors import UserError
+from tests.support.processes import in_two_processes
 
 SHARES = (3, 1)  # rows of each process
 
@@ -60,14 +59,10 @@ def gather_lengths(lengths: tuple[int, int]) -> Tensor:
     return gathered.detach()
 
 
-def work(rank: int, port: int, folder: str) -> None:
-    """What each of the two processes does, in torchrun's environment."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
-    distributed.init()
+def work(rank: int) -> dict[str, Any]:
+    """What each of the two processes does."""
     rows, ids = make_batch()
-    found = {
+    return {
         "rank": distributed.rank(),
         "world_size": distributed.world_size(),
         "is_main": distributed.is_main(),
@@ -75,45 +70,36 @@ def work(rank: int, port: int, folder: str) -> None:
         "gradient": train_step(rows.split(SHARES)[rank], ids),
         "gathered": {str(lengths): gather_lengths(lengths) for lengths in [(3, 1), (0, 2), (2, 0), (0, 0)]},
     }
-    distributed.barrier()
-    distributed.shutdown()
-    found["world_size_after"] = distributed.world_size()
-    torch.save(found, Path(folder) / f"{rank}.pth")
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory) -> list[dict]:
-    """What two processes found, by rank."""
-    folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(work, (port, str(folder)), nprocs=2)
-    return [torch.load(folder / f"{rank}.pth") for rank in range(2)]
+def processes(tmp_path_factory) -> list[dict[str, Any]]:
+    """The results of two processes, by rank."""
+    return in_two_processes(work, tmp_path_factory.mktemp("processes"))
 
 
 def test_every_process_knows_its_place_and_rank_0_is_the_main_one(processes):
-    assert [found["rank"] for found in processes] == [0, 1]
-    assert [found["world_size"] for found in processes] == [2, 2]
-    assert [found["is_main"] for found in processes] == [True, False]
-    assert [found["world_size_after"] for found in processes] == [1, 1]
+    assert [results["rank"] for results in processes] == [0, 1]
+    assert [results["world_size"] for results in processes] == [2, 2]
+    assert [results["is_main"] for results in processes] == [True, False]
+    assert [results["world_size_after"] for results in processes] == [1, 1]
 
 
 def test_the_mean_is_taken_over_all_processes(processes):
-    assert all(found["mean"].equal(torch.tensor([1.5, 15.0])) for found in processes)
+    assert all(results["mean"].equal(torch.tensor([1.5, 15.0])) for results in processes)
 
 
 @pytest.mark.parametrize("lengths", [(3, 1), (0, 2), (2, 0), (0, 0)])
 def test_rows_are_gathered_in_the_order_of_the_ranks_whatever_their_number(processes, lengths):
     expected = torch.tensor([1.0] * lengths[0] + [2.0] * lengths[1])[:, None, None].expand(-1, 2, 1)
-    assert all(found["gathered"][str(lengths)].equal(expected) for found in processes)
+    assert all(results["gathered"][str(lengths)].equal(expected) for results in processes)
 
 
 def test_the_gradient_of_two_processes_is_that_of_one_with_the_whole_batch(processes):
     expected = train_step(*make_batch())
     assert expected.abs().max() > 0.1
-    for found in processes:
-        torch.testing.assert_close(found["gradient"], expected)
+    for results in processes:
+        torch.testing.assert_close(results["gradient"], expected)
 
 
 def test_a_single_process_needs_no_group(monkeypatch):

@@ -10,6 +10,7 @@ from common.types import IGNORE, Clip
 from systems.sam_track.criterion import SAMTrackCriterion, dice_of_maps
 from systems.sam_track.dataset import PairClip
 from tests.support.clips import make_clip
+from tests.support.processes import in_two_processes
 
 BOTH = pytest.mark.parametrize("loss", ["probs", "logits"])
 
@@ -32,22 +33,21 @@ def outputs_of(probs: Tensor) -> dict[str, Tensor]:
 
 @BOTH
 def test_the_cross_entropy_is_the_mean_over_pixels(loss):
-    found = criterion(loss=loss)(
-        outputs_of(torch.tensor([[0.8, 0.4], [0.5, 0.1]])), one_clip([[1, 0], [0, 0]])
-    )
-    wanted = -sum(map(math.log, (0.8, 0.6, 0.5, 0.9))) / 4
-    assert found.keys() == {"ce"} and found["ce"].item() == pytest.approx(wanted, rel=1e-5)
+    outputs = outputs_of(torch.tensor([[0.8, 0.4], [0.5, 0.1]]))
+    losses = criterion(loss=loss)(outputs, one_clip([[1, 0], [0, 0]]))
+    expected = -sum(map(math.log, (0.8, 0.6, 0.5, 0.9))) / 4
+    assert losses.keys() == {"ce"} and losses["ce"].item() == pytest.approx(expected, rel=1e-5)
 
 
 @BOTH
 def test_ignored_pixels_and_empty_slots_do_not_count(loss):
     probs = torch.tensor([[0.8, 0.4], [0.5, 0.1]])
     clip = one_clip([[1, 0], [IGNORE, IGNORE]])
-    wanted = -(math.log(0.8) + math.log(0.6)) / 2
-    assert criterion(loss=loss)(outputs_of(probs), clip)["ce"].item() == pytest.approx(wanted, rel=1e-5)
+    expected = -(math.log(0.8) + math.log(0.6)) / 2
+    assert criterion(loss=loss)(outputs_of(probs), clip)["ce"].item() == pytest.approx(expected, rel=1e-5)
     outputs = {name: torch.cat([x, torch.rand_like(x)], 2) for name, x in outputs_of(probs).items()}
     clip.ids, clip.classes = torch.tensor([[7, 0]]), torch.zeros(1, 2, dtype=torch.int64)
-    assert criterion(loss=loss)(outputs, clip)["ce"].item() == pytest.approx(wanted, rel=1e-5)
+    assert criterion(loss=loss)(outputs, clip)["ce"].item() == pytest.approx(expected, rel=1e-5)
 
 
 @BOTH
@@ -84,8 +84,8 @@ def test_cells_know_the_size_of_each_frame_of_a_batch():
     base = one_clip([[1, 1], [IGNORE, IGNORE]])
     clip = PairClip(**vars(base), sizes=[(4, 8)], files=[["a", "b"]])
     outputs = outputs_of(torch.tensor([[0.8, 0.8], [0.4, 0.4]]))
-    wanted = -(2 * math.log(0.8) + 2 * math.log(0.6)) / 4
-    assert criterion(loss="logits")(outputs, clip)["ce"].item() == pytest.approx(wanted, rel=1e-5)
+    expected = -(2 * math.log(0.8) + 2 * math.log(0.6)) / 4
+    assert criterion(loss="logits")(outputs, clip)["ce"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_loss_is_computed_in_full_precision_under_autocast():
@@ -105,3 +105,41 @@ def test_the_statistics_are_ious_of_training_or_of_validation():
     }
     one.eval()(outputs, clip)
     assert "pairs/val_iou_sum" in one.stats
+
+
+# ------------------------------------------------------------------------------------------------ processes
+
+KINDS = {
+    "probs": {"loss": "probs"},
+    "logits": {"loss": "logits"},
+    "dice": {"loss": "probs", "w_dice": 2.0},
+}
+
+
+def gradient(clips: slice, **options: object) -> Tensor:
+    """Of a slope that scales all logits of some of two clips, which have 64 and 16 pixels that count."""
+    labels = torch.tensor([[1, 0], [0, 1]]).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    labels = labels.repeat(2, 2, 1, 1)
+    labels[1, :, :4] = labels[1, :, :, :4] = IGNORE
+    logits = torch.randn(2, 1, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    slope = torch.tensor(0.7, requires_grad=True)
+    logits = slope * logits[clips]
+    probs = logits.sigmoid().repeat_interleave(4, -1).repeat_interleave(4, -2)
+    losses = criterion(**options)({"logits": logits, "probs": probs}, make_clip(labels[clips]))
+    sum(losses.values()).backward()
+    return slope.grad
+
+
+def gradients_of_a_share(rank: int) -> dict[str, Tensor]:
+    """What each of two processes computes of its clip."""
+    return {name: gradient(slice(rank, rank + 1), **options) for name, options in KINDS.items()}
+
+
+def test_two_processes_with_a_clip_each_learn_what_one_learns_of_both(tmp_path):
+    shares = in_two_processes(gradients_of_a_share, tmp_path)
+    for name, options in KINDS.items():
+        whole = gradient(slice(None), **options)
+        mean = torch.stack([share[name] for share in shares]).mean()
+        torch.testing.assert_close(mean, whole)
+        alone = [gradient(slice(rank, rank + 1), **options) for rank in range(2)]
+        assert not torch.isclose(torch.stack(alone).mean(), whole)
