@@ -22,20 +22,19 @@ from common.config import Parser, boolean
 from common.errors import UserError, available, run_command
 from common.files import atomic_write, write_json
 from common.parallel import prefetch
-from common.progress import progress
+from common.progress import progress, say
 from common.types import IGNORE, Prompt, Tracker
 from scoring.protocols.table import PROTOCOLS
 from scoring.report import Report
 from scoring.tracker_scores import VideoScore, VideoScorer, summarise
 from tools.compare import align, compare, comparison_lines, numbers_of, plain
+from tools.evidence.label_maps import ScoredResults, rules_of
 from tools.evidence.report import write_report
 from tools.submission import write_submission
 from tracking.loop import track_video
 from tracking.spool import ResultsSpool, track_rows
 from video.annotated import AnnotatedVideo, VOSFolder
 from video.pictures import overlay, strip
-
-BY_ID = ("davis", "sav", "youtube_vos")  # protocols whose results bear the ids of the true objects
 
 
 class Shown(NamedTuple):
@@ -169,8 +168,9 @@ def evaluate_tracker(
 
 def add_protocol_flags(parser: Parser, protocol: str) -> None:
     """The keyword options of a protocol as flags; its docstring, shown above them, says what they mean."""
-    group = parser.add_argument_group(protocol, inspect.getdoc(PROTOCOLS[protocol]))
-    for item in inspect.signature(PROTOCOLS[protocol]).parameters.values():
+    score = PROTOCOLS[protocol].score
+    group = parser.add_argument_group(protocol, inspect.getdoc(score))
+    for item in inspect.signature(score).parameters.values():
         if item.kind is item.KEYWORD_ONLY and item.name != "num_workers":
             kind = boolean if isinstance(item.default, bool) else type(item.default or "")
             group.add_argument(
@@ -237,7 +237,7 @@ def write_csv(path: Path, report: Report) -> None:
 
 def check_paths(args: argparse.Namespace) -> None:
     """Raise UserError, before hours of scoring, where what is asked for cannot be read or written."""
-    if args.explain and args.protocol == "ytvis":
+    if args.explain and not PROTOCOLS[args.protocol].label_maps:
         raise UserError(
             "--explain needs label maps: make them by python -m tools.convert, and choose another --protocol"
         )
@@ -256,14 +256,14 @@ def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
     """Score the results, and print and write what was asked for."""
     check_paths(args)
     protocol = PROTOCOLS[args.protocol]
-    report = protocol(args.results, args.annotations, **options)
+    report = protocol.score(args.results, args.annotations, **options)
     print_table(report)
     for name in ("rule", "definition"):
         if name in report:
             print(f"{name}: {report[name]}")
-    against = protocol(args.against, args.annotations, **options) if args.against else None
+    against = protocol.score(args.against, args.annotations, **options) if args.against else None
     for line in dict.fromkeys([*report["warnings"], *(against["warnings"] if against else [])]):
-        print(f"warning: {line}", file=sys.stderr)
+        say(f"warning: {line}", error=True)
     if against:
         print("", *comparison_lines(compare(report, against)), sep="\n")
     if args.csv:
@@ -271,16 +271,12 @@ def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
     if args.json:
         write_json(args.json, report | ({"against": against} if against else {}))
     if args.explain:
+        scored = ScoredResults(report, args.results, args.annotations, rules_of(protocol, options))
         write_report(
             args.explain,
-            report,
-            args.results,
-            args.annotations,
-            by_id=options.get("prompted", args.protocol in BY_ID),
-            single_object=options.get("year") == 2016,
+            scored,
+            against=scored._replace(report=against, results=args.against) if against else None,
             video_root=args.video_root,
-            against=against,
-            against_results=args.against,
             num_workers=args.num_workers,
         )
 
@@ -291,7 +287,7 @@ def main() -> None:
     first.add_argument("--protocol", default="tcovis", choices=list(PROTOCOLS))
     protocol = first.parse_known_args(sys.argv[1:])[0].protocol
     args = make_parser(protocol).parse_args()
-    names = inspect.signature(PROTOCOLS[protocol]).parameters.keys() - {"results", "annotations"}
+    names = inspect.signature(PROTOCOLS[protocol].score).parameters.keys() - {"results", "annotations"}
     options = {name: value for name, value in vars(args).items() if name in names}
     if args.submission:
         image_set = {"image_set": args.image_set} if "image_set" in options else {}

@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from common.errors import UserError, run_command
 from common.parallel import process_map
-from scoring.jf import boundary_measure, boundary_radius
+from scoring.jf import boundary_radius, pairwise_jf
 from scoring.label_folders import VideoPair, mask_root, read_pair, read_pairs, true_masks, video_pairs
 from scoring.protocols.table import PROTOCOLS
 from video.images import write_label_map
@@ -70,9 +70,15 @@ def plain_measure(
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
+def pairwise_measure(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """F of two (H, W) bool masks as the protocols measure it, together with J."""
+    _, F = pairwise_jf(truth.view(np.uint8), prediction.view(np.uint8), [1], [1])
+    return float(F[0, 0])
+
+
 OURS = "scoring.jf"
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    OURS: boundary_measure,
+    OURS: pairwise_measure,
     "scipy distance transform": partial(plain_measure, near=near_by_distance),
     "scipy binary dilation": partial(plain_measure, near=near_by_dilation),
 }
@@ -156,8 +162,9 @@ def write_video(name: str, truth: Path, results: Path, frames: int, height: int,
     for frame in range(frames):
         places = starts + travels * np.sin(2 * np.pi * frame / frames)
         moved = [outline + place for outline, place in zip(outlines, places, strict=True)]
-        for root, found in ((truth, moved), (results, [worsen(rng, outline) for outline in moved])):
-            write_label_map(root / name / f"{frame:05}.png", draw(found, height, width))
+        tracked = [worsen(rng, outline) for outline in moved]
+        for root, drawn in ((truth, moved), (results, tracked)):
+            write_label_map(root / name / f"{frame:05}.png", draw(drawn, height, width))
 
 
 def read_video(pair: VideoPair) -> int:
@@ -178,7 +185,7 @@ def time_protocol(videos: int, frames: int, height: int, width: int, workers: in
         write = partial(write_video, truth=truth, results=results, frames=frames, height=height, width=width)
         process_map(write, [str(number) for number in range(videos)], num_workers=workers, title="generating")
         pairs = video_pairs(results, truth)
-        score = partial(PROTOCOLS["davis"], results, truth, num_workers=workers)
+        score = partial(PROTOCOLS["davis"].score, results, truth, num_workers=workers)
         read = partial(process_map, read_video, pairs, num_workers=workers, title="reading")
         seconds = np.min([[seconds_of(score), seconds_of(read)] for _ in range(ROUNDS)], axis=0)
         load = os.getloadavg()[0]

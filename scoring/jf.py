@@ -185,34 +185,13 @@ def pairwise_jf(
     return pairwise_overlap(truth, prediction, K, N).iou, measure
 
 
-def region_similarity(truth: np.ndarray, prediction: np.ndarray, void: np.ndarray | None = None) -> float:
-    """J of two (H, W) bool masks: intersection over union, 1 where both are empty; void does not count."""
-    counted = np.ones(truth.shape, dtype=bool) if void is None else ~void
-    union = np.count_nonzero((truth | prediction) & counted)
-    return np.count_nonzero(truth & prediction & counted) / union if union else 1.0
-
-
-def boundary_measure(
-    truth: np.ndarray, prediction: np.ndarray, void: np.ndarray | None = None, bound_th: float = BOUND_TH
-) -> float:
-    """F of two (H, W) bool masks: how well their boundaries agree within a tolerance.
-
-    bound_th: the tolerance, below 1 as a share of the picture's diagonal, otherwise in whole pixels
-    void: (H, W) bool, pixels that are cleared in both masks first
-    """
-    radius = boundary_radius(*truth.shape, bound_th)
-    masks = (mask if void is None else mask & ~void for mask in (truth, prediction))
-    contours = (contours_of(mask.astype(np.uint8), 1, radius) for mask in masks)
-    return float(pairwise_boundary(*contours)[0, 0])
-
-
-def _mean_of_known(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
+def _mean_of_defined(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
 
 
 def statistics(values: Sequence[float], official_decay: bool = True) -> tuple[float, float, float]:
-    """Mean, recall and decay of one object's J or F over the frames of a video; NaN marks an unknown value.
+    """Mean, recall and decay of one object's J or F over the frames of a video; NaN marks an undefined value.
 
     Recall is the share of frames above 0.5. Decay is the mean of the first quarter less that of the last; the
     quarters share their border frames.
@@ -225,4 +204,4 @@ def statistics(values: Sequence[float], official_decay: bool = True) -> tuple[fl
     if official_decay:
         borders = borders.astype(np.uint8).astype(np.int64)
     first, last = x[borders[0] : borders[1] + 1], x[borders[3] : borders[4] + 1]
-    return _mean_of_known(x), float(np.mean(x > 0.5)), _mean_of_known(first) - _mean_of_known(last)
+    return _mean_of_defined(x), float(np.mean(x > 0.5)), _mean_of_defined(first) - _mean_of_defined(last)

@@ -11,18 +11,26 @@ from video.masks import ids_in
 NOBODY = 1 << 16  # an id that no label map of 8 or 16 bits can hold
 
 
+def make_room(pairs: np.ndarray, K: int, N: int) -> np.ndarray:
+    """(..., k+1, n+1) values of pairs of objects and results to (..., K+1, N+1), newcomers being last.
+
+    The last row and the last column are an object and a result that are never there: newcomers, who have been
+    absent until now, begin as their copies.
+    """
+    k, n = (side - 1 for side in pairs.shape[-2:])
+    return np.pad(pairs, [*[(0, 0)] * (pairs.ndim - 2), (0, K - k), (0, N - n)], mode="edge")
+
+
 class JFTable:
     """Takes the frames of one video in order; memory is flat in pixels.
 
-    objects, results: the ids seen so far, in the order in which they came
-    The last row and the last column of each frame are an object and a result that are never there: whoever
-    comes later has their scores until then.
+    objects, results: the ids that came so far, in their order
     """
 
     def __init__(self) -> None:
         self.objects: list[int] = []
         self.results: list[int] = []
-        self._frames: list[np.ndarray] = []  # (2, K+1, N+1) J and F, K and N as they were then
+        self._frames: list[np.ndarray] = []  # (2, K+1, N+1) J and F, as for `make_room`
 
     def add(self, truth: np.ndarray, result: np.ndarray, void: np.ndarray | None = None) -> None:
         """Take the next frame, two (H, W) label maps; 255 is no object, and where `void` neither counts."""
@@ -36,9 +44,5 @@ class JFTable:
         K, N = len(self.objects), len(self.results)
         rows = [self.objects.index(i) if i in self.objects else K for i in objects]
         columns = [self.results.index(j) if j in self.results else N for j in results]
-        frames = [
-            np.pad(frame, [(0, 0), (0, K + 1 - frame.shape[1]), (0, N + 1 - frame.shape[2])], mode="edge")
-            for frame in self._frames
-        ]
-        J, F = np.stack(frames, axis=1)[:, :, rows][..., columns]
+        J, F = np.stack([make_room(frame, K, N) for frame in self._frames], axis=1)[:, :, rows][..., columns]
         return J, F

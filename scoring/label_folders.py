@@ -1,13 +1,18 @@
 """Folders of label maps, <video>/<frame>.png: true masks and results side by side, one video at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from common.errors import UserError
+from common.parallel import process_map
 from video.images import list_files, list_folders, read_label_map
+
+Score = TypeVar("Score")
+
+MASK_FOLDERS = ("Annotations/480p", "Annotations")  # below the root of a data set
 
 
 class VideoPair(NamedTuple):
@@ -18,7 +23,7 @@ class VideoPair(NamedTuple):
     result: Path
 
 
-def mask_root(root: Path, folders: Iterable[str] = ("Annotations/480p", "Annotations")) -> Path:
+def mask_root(root: Path, folders: Iterable[str] = MASK_FOLDERS) -> Path:
     """The folder of <video>/<frame>.png: the first of `folders` below a data set's root, or the root itself.
 
     Raises UserError where there is no such root, or it is a file.
@@ -80,3 +85,22 @@ def read_pairs(paths: Iterable[Path], result_folder: Path) -> Iterator[tuple[np.
     """Read one true label map after the other, each with the result of the same file name."""
     for path in paths:
         yield read_pair(path, result_folder / path.name)
+
+
+def score_folders(
+    score: Callable[..., Score],
+    results: Path,
+    annotations: Path,
+    *columns: Iterable,
+    names: list[str] | None = None,
+    num_workers: int = 0,
+) -> tuple[dict[str, Score], list[str]]:
+    """{video: its score} of the videos named, or of all, and a warning for each that has no true masks.
+
+    score: a top-level function, or a partial of one, of a VideoPair and of one element of each of `columns`
+    results, annotations: roots as `mask_root` returns them
+    """
+    pairs = video_pairs(results, annotations, names)
+    scores = process_map(score, pairs, *columns, num_workers=num_workers)
+    videos = {pair.name: one for pair, one in zip(pairs, scores, strict=True)}
+    return videos, videos_without_truth(results, annotations)

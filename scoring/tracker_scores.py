@@ -1,17 +1,18 @@
 """The scores of a tracker on annotated videos: the flat numbers of metrics.json, whoever asks for them."""
 
 import math
-import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from common.errors import MissingPackage, available, require
+from common.progress import say
 from common.types import IGNORE
 from scoring.jf import Overlap, boundary_radius, contours_of, pairwise_boundary, pairwise_overlap, slots_of
-from scoring.tracking_scores import TrackingAccumulator, TrackingScore, combine
+from scoring.jf_table import make_room
+from scoring.tracking_scores import TrackingAccumulator, TrackingScore
 from scoring.vis_ap import PURPOSE, average_precision
 from scoring.vis_truth import TruthTracks, on_annotated_frames, truth_annotations
 
@@ -54,8 +55,8 @@ class VideoScore:
 class VideoScorer:
     """Scores one video from the label maps of its annotated frames, given in order; memory is flat in pixels.
 
-    Sums over the frames are kept for every pair of an object and a track. The last row and the last column
-    are an object and a track that are never there: newcomers start from their sums, being absent until now.
+    Sums over the frames are kept for every pair of an object and a track, with a last row and a last column
+    of `make_room`.
     """
 
     def __init__(
@@ -118,16 +119,11 @@ class VideoScorer:
         return VideoScore(objects, self._tracking.score(), self._frames, self._visible, self._truth)
 
     def _admit(self, objects: np.ndarray, tracks: np.ndarray) -> None:
-        """Make room for the ids that are seen for the first time."""
-        new_objects = [i for i in objects.tolist() if i not in self._objects]
-        new_tracks = [i for i in tracks.tolist() if i not in self._tracks]
+        """Make room for the ids that come for the first time."""
+        self._objects += [i for i in objects.tolist() if i not in self._objects]
+        self._tracks += [i for i in tracks.tolist() if i not in self._tracks]
         K, N = len(self._objects), len(self._tracks)
-        rows = [*range(K)] + [K] * (len(new_objects) + 1)
-        columns = [*range(N)] + [N] * (len(new_tracks) + 1)
-        self._quality = self._quality[:, rows][:, :, columns]
-        self._pixels = self._pixels[:, rows][:, :, columns]
-        self._objects += new_objects
-        self._tracks += new_tracks
+        self._quality, self._pixels = make_room(self._quality, K, N), make_room(self._pixels, K, N)
 
     def _add_pairs(
         self, truth: np.ndarray, prediction: np.ndarray, overlap: Overlap, prompted_ids: Set[int]
@@ -159,12 +155,13 @@ class VideoScorer:
 
 def _percent_of_mean(values: Sequence[float]) -> float | None:
     """The mean of the values that are not NaN, in percent; None where there are none."""
-    known = [value for value in values if not math.isnan(value)]
-    return 100 * sum(known) / len(known) if known else None
+    defined = [value for value in values if not math.isnan(value)]
+    return 100 * sum(defined) / len(defined) if defined else None
 
 
 def _tracking_summary(scores: list[VideoScore]) -> dict[str, float | int | None]:
-    total, visible = combine(score.tracking for score in scores), sum(score.visible for score in scores)
+    total = TrackingScore.total(score.tracking for score in scores)
+    visible = sum(score.visible for score in scores)
     identity = total.identity
     defined = identity.tp + identity.fn + identity.fp > 0
     hota, switches = total.hota.scores(), len(total.clear.switches)
@@ -186,7 +183,7 @@ def _ap_summary(scores: list[VideoScore], results: list[dict], results_name: str
 
 
 def summarise(
-    scores: Sequence[VideoScore], results: list[dict] | None = None, results_name: str = "the results"
+    scores: Iterable[VideoScore], results: list[dict] | None = None, results_name: str = "the results"
 ) -> dict[str, float | int | None]:
     """The numbers of metrics.json over all videos: in percent, flat, None where undefined.
 
@@ -212,5 +209,5 @@ def summarise(
             require("pycocotools.cocoeval", PURPOSE)
             summary |= _ap_summary(scores, results, results_name)
         except MissingPackage as error:
-            print(f"AP is skipped: {error}", file=sys.stderr)
+            say(f"AP is skipped: {error}", error=True)
     return summary

@@ -1,6 +1,6 @@
 """HOTA, CLEAR and Identity (IDF1) from the similarities of each frame, exactly as TrackEval has them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,11 +41,6 @@ class TrackingScore(Counts):
     identity: IdentityCounts = field(default_factory=IdentityCounts)
     clear: ClearCounts = field(default_factory=ClearCounts)
     size: SizeCounts = field(default_factory=SizeCounts)
-
-
-def combine(scores: Iterable[TrackingScore]) -> TrackingScore:
-    """The score of all sequences together; of none, every count is zero."""
-    return TrackingScore.total(scores)
 
 
 class TrackingAccumulator:

@@ -26,13 +26,13 @@ def _track(entry: dict, video: dict, where: str) -> dict:
     """One annotation or result as COCOeval takes it: checked RLEs, all its pixels, and its mean area."""
     coder = require("pycocotools.mask", PURPOSE)
     size, length = (video["height"], video["width"]), video["length"]
-    given, scored = entry["segmentations"], video.get("scored") or [None] * length
-    if not isinstance(given, list) or len(given) != length:
+    rles, scored = entry["segmentations"], video.get("scored") or [None] * length
+    if not isinstance(rles, list) or len(rles) != length:
         raise UserError(
             f"{where} must have {length} segmentations, one for each frame of video {video['id']}"
         )
     segmentations: list[RLE | None] = [None] * length
-    for t, rle in enumerate(given):
+    for t, rle in enumerate(rles):
         if rle is not None:
             rle = checked_rle(rle, size, f"{where}, frame {t},")
             segmentations[t] = coder.merge([rle, scored[t]], intersect=True) if scored[t] else rle

@@ -78,10 +78,10 @@ def on_annotated_frames(results: list[dict], videos: Iterable[TruthTracks], name
     chosen = []
     for i, result in enumerate(results):
         if result["video_id"] in frames:
-            masks, wanted = result["segmentations"], frames[result["video_id"]]
-            if len(masks) <= max(wanted, default=-1):
+            masks, annotated = result["segmentations"], frames[result["video_id"]]
+            if len(masks) <= max(annotated, default=-1):
                 raise UserError(
                     f"{name}: result {i} has {len(masks)} segmentations: one for each frame is needed"
                 )
-            chosen.append({**result, "segmentations": [masks[t] for t in wanted]})
+            chosen.append({**result, "segmentations": [masks[t] for t in annotated]})
     return chosen

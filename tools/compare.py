@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from common.errors import UserError
+from scoring.protocols.table import PROTOCOLS
 from scoring.report import Report, Scores
-
-LEADING = ("J&F-Mean", "J&F", "HOTA")  # the numbers that videos are ordered by, where they have them
 
 
 class Pair(NamedTuple):
@@ -60,7 +59,8 @@ def _pairs(first: Scores, second: Scores, names: list[str]) -> dict[str, Pair]:
 def _columns(first: Report, second: Report, videos: list[str]) -> list[str]:
     """The numbers of single videos, the leading one first; none where no score is given for single videos."""
     names = numbers_of(report["videos"][video] for video in videos for report in (first, second))
-    leading = [name for name in (*LEADING, *numbers_of([first["overall"]])) if name in names][:1]
+    candidates = [PROTOCOLS[first["protocol"]].leading, *numbers_of([first["overall"]])]
+    leading = [name for name in candidates if name in names][:1]
     return leading + [name for name in names if name not in leading] if leading else []
 
 
@@ -91,20 +91,18 @@ def compare(first: Report, second: Report) -> Comparison:
 
 def plain(value: float | None) -> str:
     """A number as text: counts whole, scores to four decimals; "-" where it is undefined."""
-    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
 def signed(value: float | None) -> str:
     """A difference as text, with its sign; "-" where it is undefined."""
-    return (
-        "-"
-        if value is None
-        else "0"
-        if not value
-        else f"{value:+}"
-        if isinstance(value, int)
-        else f"{value:+.4f}"
-    )
+    if value is None:
+        return "-"
+    if not value:
+        return "0"
+    return f"{value:+}" if isinstance(value, int) else f"{value:+.4f}"
 
 
 def comparison_table(comparison: Comparison) -> list[list[str]]:

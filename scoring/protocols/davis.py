@@ -1,7 +1,6 @@
 """The protocols of DAVIS, with the objects of the first frame given or not (davis2017-evaluation, TrackEval).
 
-Reports are those of `score_report`, in the names and units of the official programs. UserError names the file
-at fault.
+Reports are in the names and units of the official programs. UserError names the file at fault.
 """
 
 from collections.abc import Callable, Collection
@@ -13,18 +12,10 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from common.errors import UserError
-from common.parallel import process_map
 from common.types import IGNORE
 from scoring.jf import pairwise_jf, statistics
 from scoring.jf_table import JFTable
-from scoring.label_folders import (
-    VideoPair,
-    mask_root,
-    read_pairs,
-    true_masks,
-    video_pairs,
-    videos_without_truth,
-)
+from scoring.label_folders import MASK_FOLDERS, VideoPair, mask_root, read_pairs, score_folders, true_masks
 from scoring.report import Report, ScoredVideo, Scores, mean_of, name_ids, report_objects
 from video.images import read_label_map
 from video.masks import ids_in
@@ -32,8 +23,8 @@ from video.masks import ids_in
 DAVIS_NAMES = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 MAX_PROPOSALS = 20  # results per video that the unsupervised task allows
 GOOD = 0.5  # recall is the share of frames above it
-UNSUPERVISED_FOLDERS = ("Annotations_unsupervised/480p", "Annotations_unsupervised")
-FOLDERS = ("Annotations/480p", "Annotations", "480p")
+DAVIS_FOLDERS = (*MASK_FOLDERS, "480p")
+UNSUPERVISED_FOLDERS = ("Annotations_unsupervised/480p", "Annotations_unsupervised", *DAVIS_FOLDERS)
 
 
 class MatchedObjects(NamedTuple):
@@ -51,8 +42,18 @@ class MatchedObjects(NamedTuple):
     warnings: list[str]
 
 
-def _never_scored(truth: Path, seen: set[int], N: int) -> list[str]:
-    late = {i for i in seen if N < i != IGNORE}
+def is_davis_2016(first: np.ndarray) -> bool:
+    """Whether the first true mask of a video is one of DAVIS 2016: its one object has the label 255."""
+    return ids_in(first) == [IGNORE]
+
+
+def num_objects(first: np.ndarray) -> int:
+    """N, the highest id of the first true mask of a video, void aside: its objects are 1..N."""
+    return int(first[first != IGNORE].max(initial=0))
+
+
+def _never_scored(truth: Path, ids: Collection[int], N: int) -> list[str]:
+    late = {i for i in ids if N < i != IGNORE}
     if not late:
         return []
     return [f"{truth}: DAVIS never scores {name_ids(late)}, above the highest of the first mask ({N})"]
@@ -77,10 +78,9 @@ def match_by_id(pair: VideoPair, single_object: bool = False) -> MatchedObjects:
             f"{pair.truth} has {len(paths)} masks: DAVIS leaves out the first and last, so give 3 or more"
         )
     first = read_label_map(paths[0])
-    N = int(first[first != IGNORE].max(initial=0))
-    single_object = single_object or (N == 0 and IGNORE in first)
-    ids = range(1, 2 if single_object else N + 1)
-    J, F, seen = [], [], set()
+    single_object = single_object or is_davis_2016(first)
+    ids = range(1, 1 + (1 if single_object else num_objects(first)))
+    J, F, true_ids = [], [], set()
     for path, (truth, result) in zip(paths[1:-1], read_pairs(paths[1:-1], pair.result), strict=True):
         if single_object:
             truth, result = (truth > 0).astype(np.uint8), (result > 0).astype(np.uint8)
@@ -88,8 +88,8 @@ def match_by_id(pair: VideoPair, single_object: bool = False) -> MatchedObjects:
         frame_J, frame_F = pairwise_jf(truth, result, ids, ids)
         J.append(frame_J.diagonal())
         F.append(frame_F.diagonal())
-        seen.update(ids_in(truth))
-    warnings = _never_scored(pair.truth, seen, len(ids))
+        true_ids.update(ids_in(truth))
+    warnings = _never_scored(pair.truth, true_ids, len(ids))
     return MatchedObjects([*ids], [*ids], np.array(J).T, np.array(F).T, warnings)
 
 
@@ -107,15 +107,14 @@ def _assign(table: JFTable, objects: list[int], results: list[int], J_alone: boo
 def match_proposals(pair: VideoPair) -> MatchedObjects:
     """The unsupervised task: objects as in `match_by_id`; all frames, void excluded, at most 20 proposals."""
     paths = true_masks(pair.truth)
-    first = read_label_map(paths[0])
-    N = int(first[first != IGNORE].max(initial=0))
+    N = num_objects(read_label_map(paths[0]))
     table = JFTable()
     for path, (truth, result) in zip(paths, read_pairs(paths, pair.result), strict=True):
         _check_highest(result, MAX_PROPOSALS, pair.result / path.name, "proposals")
         table.add(truth, result, truth == IGNORE)
     proposals = range(1, max(N, *table.results, 0) + 1)  # up to N at least: missing ones are empty masks
     matched = _assign(table, [*range(1, N + 1)], [*proposals], J_alone=False)
-    return matched._replace(warnings=_never_scored(pair.truth, {*table.objects}, N))
+    return matched._replace(warnings=_never_scored(pair.truth, table.objects, N))
 
 
 def match_tracks(pair: VideoPair) -> MatchedObjects:
@@ -204,14 +203,12 @@ def davis(
     folders = {2016: ("2016", "480p"), 2017: ("2017",)}
     if year not in folders:
         raise UserError(f"unknown --year {year}: choose 2016 or 2017")
-    masks = mask_root(annotations, FOLDERS)
+    masks = mask_root(annotations, DAVIS_FOLDERS)
     names = listed_sequences(annotations, image_set, folders[year])
-    pairs = video_pairs(mask_root(results), masks, names)
     match = partial(match_by_id, single_object=year == 2016)
     score = partial(_score_video, match=match, official_decay=official_decay, name_proposals=False)
-    scored = process_map(score, pairs, num_workers=num_workers)
-    videos = {pair.name: video for pair, video in zip(pairs, scored, strict=True)}
-    return report_objects("davis", summarise_davis, videos, videos_without_truth(mask_root(results), masks))
+    videos, warnings = score_folders(score, mask_root(results), masks, names=names, num_workers=num_workers)
+    return report_objects("davis", summarise_davis, videos, warnings)
 
 
 def davis_unsupervised(
@@ -238,11 +235,8 @@ def davis_unsupervised(
     if definition not in definitions:
         raise UserError(f"unknown definition {definition}: choose among {', '.join(definitions)}")
     match, good, summarise = definitions[definition]
-    masks = mask_root(annotations, (*UNSUPERVISED_FOLDERS, *FOLDERS))
+    masks = mask_root(annotations, UNSUPERVISED_FOLDERS)
     names = listed_sequences(annotations, image_set, list_folders_of(image_set, unsupervised=True))
-    pairs = video_pairs(mask_root(results), masks, names)
     score = partial(_score_video, match=match, official_decay=official_decay, good=good)
-    scored = process_map(score, pairs, num_workers=num_workers)
-    videos = {pair.name: video for pair, video in zip(pairs, scored, strict=True)}
-    warnings = videos_without_truth(mask_root(results), masks)
+    videos, warnings = score_folders(score, mask_root(results), masks, names=names, num_workers=num_workers)
     return report_objects("davis_unsupervised", summarise, videos, warnings, definition=definition)

@@ -1,7 +1,6 @@
-"""The table of scoring protocols for folders and files of results: those of the field, and our own.
+"""The protocol of MOTS on label maps, as TrackEval has it or as mots_tools, the first program, had it.
 
-Each takes (results, annotations, **options) and returns the report of `score_report`, in the names and units
-of the official program. UserError names the file at fault.
+Reports are in the names and units of the official programs. UserError names the file at fault.
 """
 
 from collections.abc import Iterator
@@ -10,17 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.parallel import process_map
 from common.types import IGNORE
 from scoring.jf import pairwise_overlap, slots_of
-from scoring.label_folders import (
-    VideoPair,
-    mask_root,
-    read_pairs,
-    true_masks,
-    video_pairs,
-    videos_without_truth,
-)
+from scoring.label_folders import VideoPair, mask_root, read_pairs, score_folders, true_masks
 from scoring.protocols.mots_tools import MotsToolsAccumulator, MotsToolsCounts
 from scoring.report import Report, Scores, make_report
 from scoring.tracking_scores import TrackingAccumulator, TrackingScore, outside_ignored
@@ -29,10 +20,15 @@ from video.masks import ids_in
 MOTS_IGNORE = 10_000  # the id of regions to ignore in a 16-bit MOTS annotation
 
 
+def ignored_region(truth: np.ndarray) -> np.ndarray:
+    """(H, W) bool: where an annotation of 8 or 16 bits says that results are to be ignored."""
+    return truth == (MOTS_IGNORE if truth.dtype.itemsize > 1 else IGNORE)
+
+
 def _mots_frames(pair: VideoPair) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """For each frame (K,) true ids, (N,) result ids, their (K, N) IoU, and (N,) the ignored share of each."""
     for truth, result in read_pairs(true_masks(pair.truth), pair.result):
-        ignored = truth == (MOTS_IGNORE if truth.dtype.itemsize > 1 else IGNORE)
+        ignored = ignored_region(truth)
         maps = np.where(ignored, 0, truth), result
         truth_ids, result_ids = (np.array(ids_in(labels), dtype=np.int64) for labels in maps)
         result_slots, N = slots_of(result, result_ids), len(result_ids)
@@ -91,9 +87,9 @@ def mots(results: Path, annotations: Path, *, definition: str = "trackeval", num
     }
     if definition not in definitions:
         raise UserError(f"unknown definition {definition}: choose among {', '.join(definitions)}")
-    score, combine, summarise = definitions[definition]
-    pairs = video_pairs(mask_root(results), mask_root(annotations))
-    counts, entries = zip(*process_map(score, pairs, num_workers=num_workers), strict=True)
-    videos = {pair.name: entry for pair, entry in zip(pairs, entries, strict=True)}
-    warnings = videos_without_truth(mask_root(results), mask_root(annotations))
-    return make_report("mots", summarise(combine(counts)), videos, warnings, definition=definition)
+    score, total, summarise = definitions[definition]
+    roots = mask_root(results), mask_root(annotations)
+    scored, warnings = score_folders(score, *roots, num_workers=num_workers)
+    overall = summarise(total(counts for counts, _ in scored.values()))
+    videos = {name: entry for name, (_, entry) in scored.items()}
+    return make_report("mots", overall, videos, warnings, definition=definition)

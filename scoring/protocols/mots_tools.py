@@ -35,8 +35,8 @@ class MotsToolsCounts(Counts):
 
     def scores(self) -> dict[str, float | int]:
         """The official names, in fractions of 1 (Voigtlaender et al., 2019); infinite where undefined."""
-        n_gt, found, switches = self.tp + self.fn, self.tp + self.fp, self.id_switches
-        recall, precision = (self.tp / n_gt, self.tp / found) if n_gt and found else (0.0, 0.0)
+        n_gt, n_result, switches = self.tp + self.fn, self.tp + self.fp, self.id_switches
+        recall, precision = (self.tp / n_gt, self.tp / n_result) if n_gt and n_result else (0.0, 0.0)
         both = recall + precision
         tracks = max(1, self.mostly_tracked + self.partly_tracked + self.mostly_lost)
 

@@ -5,17 +5,9 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import read_json
-from common.parallel import process_map
 from common.types import IGNORE
-from scoring.label_folders import (
-    VideoPair,
-    mask_root,
-    read_pair,
-    true_masks,
-    video_pairs,
-    videos_without_truth,
-)
-from scoring.report import Report, make_report, name_ids
+from scoring.label_folders import VideoPair, mask_root, read_pair, score_folders, true_masks, video_pairs
+from scoring.report import Report, Scores, make_report, name_ids
 from scoring.tracker_scores import AP_NAMES, VideoScore, VideoScorer, summarise
 from video.annotated import read_categories
 from video.images import list_files, list_folders
@@ -31,14 +23,14 @@ def _tcovis_video(
     """
     scorer = VideoScorer(prompted, video_id, categories)
     places = {path.name: place for place, path in enumerate(list_files(pair.result, {".png"}))}
-    seen: set[int] = set()
+    earlier: set[int] = set()
     for path in true_masks(pair.truth):
         truth, result = read_pair(path, pair.result / path.name)
-        new = {*ids_in(truth)} - {IGNORE} - seen
+        new = {*ids_in(truth)} - {IGNORE} - earlier
         if lacking := new - (new if categories is None else categories.keys()):
             raise UserError(f"{meta} lacks the category of {name_ids(lacking)} of video {pair.name}: add it")
         scorer.add(truth, result, new if prompted else frozenset(), places[path.name])
-        seen |= new
+        earlier |= new
     return scorer.result()
 
 
@@ -54,10 +46,15 @@ def _category_ids(results: Path, annotations: Path, names: list[str]) -> list[di
         ids = {name: int(number) for number, name in content.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f'{path} has not the form {{"1": "cat", ...}} ({error}): write it anew') from error
-    named = read_categories(annotations / "meta.json")
-    for category in sorted({category for objects in named.values() for category in objects.values()}):
+    videos = read_categories(annotations / "meta.json")
+    for category in sorted({category for objects in videos.values() for category in objects.values()}):
         ids.setdefault(category, len(ids) + 1)
-    return [{i: ids[category] for i, category in named.get(name, {}).items()} for name in names]
+    return [{i: ids[category] for i, category in videos.get(name, {}).items()} for name in names]
+
+
+def _video_entry(score: VideoScore) -> Scores:
+    """The numbers of one video, AP aside, which is one of all videos together."""
+    return {name: value for name, value in summarise([score]).items() if name not in (*AP_NAMES, "videos")}
 
 
 def tcovis(
@@ -73,19 +70,16 @@ def tcovis(
     prompted: whether the system was given each object on its first annotated frame
     use_categories: whether AP tells the categories of meta.json in `annotations` apart
     """
-    masks = mask_root(results)
-    pairs = video_pairs(masks, mask_root(annotations))
+    masks, truth = mask_root(results), mask_root(annotations)
+    names = [pair.name for pair in video_pairs(masks, truth)]
     ranks = {name: rank for rank, name in enumerate(list_folders(masks), start=1)}
-    names = [pair.name for pair in pairs]
-    categories = _category_ids(masks.parent, annotations, names) if use_categories else [None] * len(pairs)
+    categories = _category_ids(masks.parent, annotations, names) if use_categories else [None] * len(names)
     score = partial(_tcovis_video, prompted=prompted, meta=annotations / "meta.json")
-    scores = process_map(score, pairs, [ranks[name] for name in names], categories, num_workers=num_workers)
-    videos = {}
-    for name, one in zip(names, scores, strict=True):
-        numbers = summarise([one])
-        videos[name] = {key: value for key, value in numbers.items() if key not in (*AP_NAMES, "videos")}
-    warnings, path = videos_without_truth(masks, mask_root(annotations)), masks.parent / "results.json"
+    columns = [ranks[name] for name in names], categories
+    scores, warnings = score_folders(score, masks, truth, *columns, num_workers=num_workers)
+    path = masks.parent / "results.json"
     if not path.is_file():
         warnings.append(f"AP is skipped: there is no {path}")
-    overall = summarise(scores, read_json(path) if path.is_file() else None, str(path))
+    overall = summarise(scores.values(), read_json(path) if path.is_file() else None, str(path))
+    videos = {name: _video_entry(one) for name, one in scores.items()}
     return make_report("tcovis", overall, videos, warnings)

@@ -1,7 +1,6 @@
 """The protocols that score masks by J and F with the objects given: SA-V and YouTube-VOS.
 
-Reports are those of `score_report`, in the names and units of the official program. UserError names the file
-at fault.
+Reports are in the names and units of the official programs. UserError names the file at fault.
 """
 
 import math
@@ -11,17 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.parallel import process_map
 from common.types import IGNORE
 from scoring.jf import pairwise_jf
-from scoring.label_folders import (
-    VideoPair,
-    mask_root,
-    read_pairs,
-    true_masks,
-    video_pairs,
-    videos_without_truth,
-)
+from scoring.label_folders import MASK_FOLDERS, VideoPair, mask_root, read_pairs, score_folders, true_masks
 from scoring.report import (
     Report,
     ScoredVideo,
@@ -36,6 +27,7 @@ from video.annotated import read_categories
 from video.images import list_folders, read_label_map
 from video.masks import ids_in
 
+SAV_FOLDERS = ("Annotations_6fps", *MASK_FOLDERS)
 YOUTUBE_VOS_RULES = {
     "skip": "the frame on which an object first appears is not scored for it",
     "count": "an object is scored from the frame on which it first appears",
@@ -111,12 +103,9 @@ def sav(
 
     skip_first_and_last: leave out the first and the last annotated frame of each video
     """
-    masks = mask_root(annotations, ("Annotations_6fps", "Annotations/480p", "Annotations"))
-    pairs = video_pairs(mask_root(results), masks)
+    masks = mask_root(annotations, SAV_FOLDERS)
     score = partial(_score_sav, skip_first_and_last=skip_first_and_last)
-    scored = process_map(score, pairs, num_workers=num_workers)
-    videos = {pair.name: video for pair, video in zip(pairs, scored, strict=True)}
-    warnings = videos_without_truth(mask_root(results), masks)
+    videos, warnings = score_folders(score, mask_root(results), masks, num_workers=num_workers)
     return report_objects("sav", mean_jf, videos, warnings)
 
 
@@ -128,10 +117,10 @@ def _score_youtube_vos(pair: VideoPair, rule: str) -> ScoredVideo:
     values: dict[int, list[tuple[float, float]]] = {}
     in_results: set[int] = set()
     for truth, result in read_pairs(true_masks(pair.truth), pair.result):
-        known = list(values)
+        earlier = list(values)
         values |= {new: [] for new in ids_in(truth) if new not in values and new != IGNORE}
         in_results.update(ids_in(result))
-        scored = known if rule == "skip" else list(values)
+        scored = earlier if rule == "skip" else list(values)
         J, F = pairwise_jf(truth, result, scored, scored, truth == IGNORE)
         for number, object_id in enumerate(scored):
             values[object_id].append((J[number, number], F[number, number]))
@@ -185,9 +174,8 @@ def youtube_vos(
         Path(train_meta or root.parent / "train" / "meta.json"), "which categories are seen"
     )
     seen = {category for objects in training.values() for category in objects.values()}
-    pairs = video_pairs(mask_root(results), masks)
-    scored = process_map(partial(_score_youtube_vos, rule=first_frame), pairs, num_workers=num_workers)
-    videos = {pair.name: video for pair, video in zip(pairs, scored, strict=True)}
+    score = partial(_score_youtube_vos, rule=first_frame)
+    videos, warnings = score_folders(score, mask_root(results), masks, num_workers=num_workers)
     groups: dict[bool, list[Scores]] = {True: [], False: []}
     for name, video in videos.items():
         for object_id, one in video.objects.items():
@@ -195,7 +183,6 @@ def youtube_vos(
             if category is None:
                 raise UserError(f"{root / 'meta.json'} lacks object {object_id} of video {name}: add it")
             groups[category in seen].append(one)
-    warnings = videos_without_truth(mask_root(results), masks)
     rule = YOUTUBE_VOS_RULES[first_frame]
     report = report_objects("youtube_vos", mean_jf, videos, warnings, rule=rule)
     return report | {"overall": null_for_undefined(_youtube_vos_overall(groups[True], groups[False]))}

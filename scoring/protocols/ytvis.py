@@ -60,16 +60,17 @@ def ytvis(
     Each video has the numbers of its objects and results, and the AP and AP50 of that video alone.
     """
     results, annotations = _find_json(results, "results.json"), _find_json(annotations, "instances.json")
-    truth, found = read_json(annotations), read_json(results)
-    tracks = read_tracks(truth, found, use_categories, str(annotations), str(results), num_workers)
+    truth, entries = read_json(annotations), read_json(results)
+    tracks = read_tracks(truth, entries, use_categories, str(annotations), str(results), num_workers)
     ap = score_tracks(tracks)
-    objects, given = (Counter(entry["video_id"] for entry in file) for file in (truth["annotations"], found))
+    num_objects = Counter(annotation["video_id"] for annotation in truth["annotations"])
+    num_results = Counter(result["video_id"] for result in entries)
     names = _video_names(truth)
     videos = {
-        names[video]: {"objects": objects[video], "results": given[video], **ap.videos[video]}
+        names[video]: {"objects": num_objects[video], "results": num_results[video], **ap.videos[video]}
         for video in tracks.lengths
     }
-    missed = [video for video in tracks.lengths if objects[video] and not given[video]]
+    missed = [video for video in tracks.lengths if num_objects[video] and not num_results[video]]
     warnings = [
         f"{results} has no result of video {i} ({names[i]}): its objects count as missed" for i in missed
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from common.errors import require
 from scoring.report import Scores
-from scoring.tracking_scores import TrackingAccumulator, TrackingScore, combine
+from scoring.tracking_scores import TrackingAccumulator, TrackingScore
 from scoring.vis_ap import AREA_RANGES, evaluate_quietly, make_evaluator, mean_of_defined
 from scoring.vis_tracks import PURPOSE, Groups, Track, VisTracks
 from video.rle import RLE
@@ -23,7 +23,7 @@ def _ids_and_masks(tracks: list[Track], t: int) -> tuple[list[int], list[RLE]]:
     return [track["id"] for track in there], [track["segmentations"][t] for track in there]
 
 
-def track_video(truth: list[Track], results: list[Track], length: int) -> TrackingScore:
+def score_video(truth: list[Track], results: list[Track], length: int) -> TrackingScore:
     """The score of the tracks of one video and class, over its `length` frames."""
     coder = require("pycocotools.mask", PURPOSE)
     accumulator = TrackingAccumulator()
@@ -97,8 +97,8 @@ def score_classes(tracks: VisTracks, names: dict[int, str], video_names: dict[in
     """
     ap = track_map(tracks, video_names)
     scores = {
-        category: combine(
-            track_video(tracks.truth[video, category], tracks.results[video, category], length)
+        category: TrackingScore.total(
+            score_video(tracks.truth[video, category], tracks.results[video, category], length)
             for video, length in tracks.lengths.items()
             if tracks.truth[video, category] or tracks.results[video, category]
         )
@@ -109,4 +109,5 @@ def score_classes(tracks: VisTracks, names: dict[int, str], video_names: dict[in
         return {}
     mean_ap = mean_of_defined(np.array([*ap.values()]))
     mean = _mean_of_classes([*classes.values()]) | {"TrackMAP": mean_ap}
-    return classes | {CLASS_MEAN: mean, POOLED: _scores_of(combine(scores.values()), mean_ap)}
+    pooled = _scores_of(TrackingScore.total(scores.values()), mean_ap)
+    return classes | {CLASS_MEAN: mean, POOLED: pooled}

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from benchmarks import metrics as benchmark
-from scoring.jf import boundary_of, region_similarity
+from scoring.jf import boundary_of
 from tests.support.commands import assert_refused, run_here
+from tests.support.jf import region_similarity
 from video.images import read_label_map
 
 TINY = "--size 48 64 --videos 2 --frames 4 --num_workers 1".split()

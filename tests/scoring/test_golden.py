@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scoring.jf import boundary_measure, pairwise_jf, region_similarity, statistics
+from scoring.jf import pairwise_jf, statistics
 from scoring.label_folders import VideoPair, read_pairs, true_masks
 from scoring.protocols.davis import DAVIS_NAMES, davis, davis_unsupervised, match_by_id, match_proposals
 from scoring.protocols.mots import mots, score_by_trackeval
@@ -17,9 +17,10 @@ from scoring.protocols.vos import sav
 from scoring.protocols.ytvis import ytvis
 from scoring.protocols.ytvis_tracking import PER_ALPHA
 from scoring.report import Report
-from scoring.tracking_scores import TrackingScore, combine
+from scoring.tracking_scores import TrackingScore
 from scoring.vis_ap import MAX_RESULTS, average_precision, by_score
 from scoring.vis_tracks import read_tracks, track_ious
+from tests.support.jf import boundary_measure, region_similarity
 from tests.support.metrics_golden import (
     FOLDER,
     REAL,
@@ -154,7 +155,7 @@ def test_mots_and_davis_by_trackeval_and_mots_tools(folders):
         for v in VIDEOS
     }
     by_trackeval = {name: trackeval_families(score, frames=True) for name, score in scores.items()}
-    by_trackeval["COMBINED_SEQ"] = trackeval_families(combine(scores.values()), frames=False)
+    by_trackeval["COMBINED_SEQ"] = trackeval_families(TrackingScore.total(scores.values()), frames=False)
     tools = mots(folders / "pred_trk", folders / "mots", definition="mots_tools")
     jf = davis_unsupervised(folders / "pred_uns", folders / "void", definition="trackeval")
     ours = {

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
 
 from common.errors import MissingPackage, UserError
-from scoring import tracker_scores as video_scores
-from scoring.jf import boundary_measure, region_similarity
+from scoring import tracker_scores
 from scoring.tracker_scores import VideoScore, VideoScorer, summarise
+from tests.support.jf import boundary_measure, region_similarity
 from video.rle import encode_rle
 
 VIDEOS = arrays(np.uint8, (3, 6, 8), elements=st.integers(0, 3))
@@ -157,8 +157,8 @@ def test_without_pycocotools_ap_is_null_and_stderr_says_so(monkeypatch, capsys):
     def refuse(module, purpose):
         raise MissingPackage(f"{purpose} needs pycocotools: pip install pycocotools")
 
-    monkeypatch.setattr(video_scores, "available", lambda module: False)
-    monkeypatch.setattr(video_scores, "require", refuse)
+    monkeypatch.setattr(tracker_scores, "available", lambda module: False)
+    monkeypatch.setattr(tracker_scores, "require", refuse)
     summary = summarise([score([boxes(o1=2)], [boxes(o1=2)])], [])
     assert summary["AP"] is None and summary["J"] == 100
     assert "pip install pycocotools" in capsys.readouterr().err

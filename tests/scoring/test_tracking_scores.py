@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scoring.clear import IdSwitch
 from scoring.hota import ALPHAS
-from scoring.tracking_scores import TrackingAccumulator, TrackingScore, combine, outside_ignored
+from scoring.tracking_scores import TrackingAccumulator, TrackingScore, outside_ignored
 from tests.support.metrics_golden import close
 
 Sequence = list[tuple[list[int], list[int], np.ndarray]]
@@ -135,12 +135,12 @@ def test_nothing_at_all_and_one_side_alone_are_legal():
     only_truth, only_results = score(follow(None, None)), score([([], [1], np.zeros((0, 1)))])
     assert (only_truth.clear.fn, only_truth.clear.mostly_lost, only_truth.identity.fn) == (2, 1, 2)
     assert (only_results.clear.fp, only_results.identity.fp, only_results.hota.fp[0]) == (1, 1, 1)
-    assert combine([]).hota.scores()["HOTA"].tolist() == [0.0] * len(ALPHAS)
+    assert TrackingScore.total([]).hota.scores()["HOTA"].tolist() == [0.0] * len(ALPHAS)
 
 
 def test_sequences_are_combined_by_adding_their_counts():
     a, b = score(follow(1, 1, 2)), score(follow(4, None))
-    both = combine([a, b])
+    both = TrackingScore.total([a, b])
     assert both.clear.tp == a.clear.tp + b.clear.tp
     weights = np.array([a.hota.tp, b.hota.tp])
     associations = np.array([a.hota.scores()["AssA"], b.hota.scores()["AssA"]])
@@ -156,7 +156,9 @@ def test_detections_ids_and_frames_are_counted():
     ]
     counts = {"Dets": 2, "GT_Dets": 3, "IDs": 2, "GT_IDs": 2, "Frames": 3}
     assert score(frames).size.scores() == counts
-    assert combine([score(frames)] * 2).size.scores() == {name: 2 * n for name, n in counts.items()}
+    assert TrackingScore.total([score(frames)] * 2).size.scores() == {
+        name: 2 * n for name, n in counts.items()
+    }
 
 
 def test_only_unmatched_results_inside_an_ignored_region_are_dropped():

@@ -33,12 +33,12 @@ SECOND = report(
 
 
 def test_videos_come_by_the_size_of_the_difference_whatever_its_sign():
-    found = compare(FIRST, SECOND)
-    assert found.names == ["J&F-Mean", "J-Mean"]
-    assert list(found.videos) == ["bee", "cow", "ape", "dog"]
-    assert found.videos["bee"]["J&F-Mean"] == (0.2, 0.7)
-    assert found.videos["bee"]["J&F-Mean"].difference == pytest.approx(-0.5)
-    assert found.videos["dog"]["J-Mean"].difference is None
+    comparison = compare(FIRST, SECOND)
+    assert comparison.names == ["J&F-Mean", "J-Mean"]
+    assert list(comparison.videos) == ["bee", "cow", "ape", "dog"]
+    assert comparison.videos["bee"]["J&F-Mean"] == (0.2, 0.7)
+    assert comparison.videos["bee"]["J&F-Mean"].difference == pytest.approx(-0.5)
+    assert comparison.videos["dog"]["J-Mean"].difference is None
 
 
 def test_numbers_over_all_videos_are_compared_and_tables_left_out():
@@ -46,30 +46,32 @@ def test_numbers_over_all_videos_are_compared_and_tables_left_out():
 
 
 def test_videos_of_one_report_only_are_listed():
-    found = compare(FIRST, SECOND)
-    assert (found.only_first, found.only_second) == (["elk"], ["fox"])
+    comparison = compare(FIRST, SECOND)
+    assert (comparison.only_first, comparison.only_second) == (["elk"], ["fox"])
 
 
 @pytest.mark.parametrize(
-    ("overall", "video", "leading"),
+    ("protocol", "overall", "video", "leading"),
     [
-        ({"J": 1, "F": 1, "J&F": 1, "HOTA": 1}, {"J": 1, "F": 1, "J&F": 1, "HOTA": 1}, "J&F"),
-        ({"IDF1": 1, "HOTA": 1, "IDSW": 0}, {"IDSW": 0, "IDF1": 1, "HOTA": 1}, "HOTA"),
-        ({"G": 1, "J_seen": 1}, {"J": 1, "J&F": 1, "F": 1}, "J&F"),
-        ({"score": 1, "other": 1}, {"other": 1, "score": 1}, "score"),
+        ("tcovis", {"J": 1, "F": 1, "J&F": 1, "HOTA": 1}, {"J": 1, "F": 1, "J&F": 1, "HOTA": 1}, "J&F"),
+        ("mots", {"HOTA": 1, "IDF1": 1, "IDSW": 0}, {"IDSW": 0, "IDF1": 1, "HOTA": 1}, "HOTA"),
+        ("mots", {"sMOTSA": 1, "MOTSA": 1}, {"MOTSA": 1, "sMOTSA": 1}, "sMOTSA"),
+        ("youtube_vos", {"G": 1, "J_seen": 1}, {"J": 1, "J&F": 1, "F": 1}, "J&F"),
+        ("sav", {"J&F": 1, "J": 1}, {"J": 1, "J&F": 1}, "J&F"),
+        ("davis", {"score": 1, "other": 1}, {"other": 1, "score": 1}, "score"),
     ],
 )
-def test_the_leading_number_is_one_that_single_videos_have(overall, video, leading):
-    one = report({"ape": video}, overall)
+def test_the_leading_number_is_one_that_single_videos_have(protocol, overall, video, leading):
+    one = report({"ape": video}, overall, protocol)
     assert compare(one, one).names[0] == leading
     assert sorted(compare(one, one).names) == sorted(video)
 
 
 def test_single_videos_are_left_out_where_they_have_no_score():
     one = report({"1": {"objects": 3, "results": 5}}, {"AP": 0.5}, "ytvis")
-    found = compare(one, one)
-    assert found.names == [] and comparison_table(found) == []
-    assert comparison_lines(found)[1].split() == ["AP", "0.5000", "0.5000", "0"]
+    comparison = compare(one, one)
+    assert comparison.names == [] and comparison_table(comparison) == []
+    assert comparison_lines(comparison)[1].split() == ["AP", "0.5000", "0.5000", "0"]
 
 
 def test_the_lines_say_all_of_it_in_columns():

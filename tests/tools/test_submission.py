@@ -162,9 +162,6 @@ def test_ids_are_limited_to_those_of_meta_json_to_20_proposals_and_to_a_byte(
     write_label_map(path, labels_of(1, 21))
     with pytest.raises(UserError, match=r"cat/00001\.png has the id 21, but unsupervised DAVIS has 1 to 20"):
         write_submission(tmp_path / "s.zip", results, davis, "davis_unsupervised")
-    Image.fromarray(labels_of(255).astype(np.uint8)).save(path)
-    with pytest.raises(UserError, match=r"has the id 255, but a submission has 1 to 254"):
-        write_submission(tmp_path / "s.zip", results, None, "davis")
 
 
 def test_a_davis_2016_mask_of_255_is_one_object_and_without_a_mask_any_id_is_legal(tmp_path, davis, results):
@@ -172,12 +169,10 @@ def test_a_davis_2016_mask_of_255_is_one_object_and_without_a_mask_any_id_is_leg
     with pytest.raises(UserError, match=r"cat/00001\.png has the id 2, but .*00000\.png has 1: "):
         write_submission(tmp_path / "s.zip", results, davis, "davis")
     (davis / "Annotations/480p/cat/00000.png").unlink()
-    write_submission(tmp_path / "s.zip", results, davis, "davis")
-
-
-def test_without_a_data_set_all_results_are_taken(tmp_path, results):
-    assert "2 videos, 4 frames" in write_submission(tmp_path / "s.zip", results, None, "youtube_vos")
-    assert next(iter(content_of(tmp_path / "s.zip"))) == "Annotations/cat/00000.png"
+    assert "2 videos, 4 frames" in write_submission(tmp_path / "s.zip", results, davis, "davis")
+    Image.fromarray(labels_of(255).astype(np.uint8)).save(results / "Annotations/cat/00001.png")
+    with pytest.raises(UserError, match=r"has the id 255, but a palette PNG has 1 to 254"):
+        write_submission(tmp_path / "s.zip", results, davis, "davis")
 
 
 def test_a_davis_root_without_lists_counts_whole(tmp_path, davis, results):
@@ -206,8 +201,6 @@ def test_a_data_set_that_does_not_say_what_is_needed_is_refused(tmp_path, davis,
     refuse(r"meta\.json has not the form", out, valid, "youtube_vos")
     (valid / "meta.json").write_text('{"videos": {}}')
     refuse(r"names no frames", out, valid, "youtube_vos")
-    (tmp_path / "empty").mkdir()
-    refuse(r"names no frames", tmp_path / "empty", None, "davis")
     assert not (tmp_path / "s.zip").exists()
 
 

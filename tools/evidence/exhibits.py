@@ -13,10 +13,10 @@ from tools.evidence.strips import Row, StripPlan
 from tools.evidence.switches import Switch
 
 NUM_FRAMES = 4  # of a strip at the worst frames
-FOUND = 0.5  # the J from which an object is found
+FOUND_J = 0.5  # from which an object is found
 
 
-class Item(NamedTuple):
+class Exhibit(NamedTuple):
     """A strip to draw, and the HTML that stands above it."""
 
     plan: StripPlan
@@ -25,12 +25,12 @@ class Item(NamedTuple):
 
 def pick_frames(badness: np.ndarray, allowed: np.ndarray, number: int = NUM_FRAMES) -> list[int]:
     """Up to `number` of T frames, in order: the worst allowed one, then the worst some way off."""
-    T, left = len(badness), allowed.copy()
+    T, free = len(badness), allowed.copy()
     distance, chosen = max(1, T // (3 * number)), []
-    while left.any() and len(chosen) < number:
-        t = int(np.where(left, badness, -np.inf).argmax())
+    while free.any() and len(chosen) < number:
+        t = int(np.where(free, badness, -np.inf).argmax())
         chosen.append(t)
-        left[max(0, t - distance + 1) : t + distance] = False
+        free[max(0, t - distance + 1) : t + distance] = False
     return sorted(chosen)
 
 
@@ -64,7 +64,7 @@ def _switch_caption(video: VideoEvidence, switch: Switch) -> str:
     )
 
 
-def switch_items(videos: list[VideoEvidence]) -> Iterator[Item]:
+def switch_exhibits(videos: list[VideoEvidence]) -> Iterator[Exhibit]:
     """The last frame with the old id, and those just before, at and after each switch."""
     for video in videos:
         for switch in video.switches:
@@ -74,12 +74,12 @@ def switch_items(videos: list[VideoEvidence]) -> Iterator[Item]:
             frames = [t for t in sorted(notes) if t < len(video.masks)]
             rows = [Row("result", video.pair, [notes[t] for t in frames])]
             plan = _plan(video, frames, rows, [switch.object_id], [switch.old_id, switch.new_id])
-            yield Item(plan, _switch_caption(video, switch))
+            yield Exhibit(plan, _switch_caption(video, switch))
 
 
 def num_found(one: ObjectEvidence) -> int:
     """In how many of the frames where the object is in sight it is found."""
-    return int((one.J[one.seen] >= FOUND).sum())
+    return int((one.J[one.visible] >= FOUND_J).sum())
 
 
 def track_name(one: ObjectEvidence) -> str:
@@ -87,24 +87,24 @@ def track_name(one: ObjectEvidence) -> str:
     return "none" if one.track is None else str(one.track)
 
 
-def _worst_item(video: VideoEvidence, one: ObjectEvidence) -> Item:
-    frames = pick_frames(-one.J, one.shown)
+def _worst_exhibit(video: VideoEvidence, one: ObjectEvidence) -> Exhibit:
+    frames = pick_frames(-one.J, one.active)
     rows = [Row("result", video.pair, [f"J {one.J[t]:.2f}" for t in frames])]
     tracks = [] if one.track is None else [one.track]
     switches = sum(switch.object_id == one.id for switch in video.switches)
     caption = (
         f"<strong>{video_link(video.pair.name)}, true object {one.id}: J&amp;F {one.jf:.3f}</strong><br>"
-        f"Result id: {track_name(one)}. In sight in {one.seen.sum()} of {len(one.J)} frames, "
-        f"found (J of {FOUND} or more) in {num_found(one)} of them. ID switches: {switches}."
+        f"Result id: {track_name(one)}. In sight in {one.visible.sum()} of {len(one.J)} frames, "
+        f"found (J of {FOUND_J} or more) in {num_found(one)} of them. ID switches: {switches}."
     )
-    return Item(_plan(video, frames, rows, [one.id], tracks), caption)
+    return Exhibit(_plan(video, frames, rows, [one.id], tracks), caption)
 
 
-def worst_items(videos: list[VideoEvidence], number: int) -> list[Item]:
+def worst_exhibits(videos: list[VideoEvidence], number: int) -> list[Exhibit]:
     """The objects with the lowest J&F, each at its worst frames."""
     scored = [(video, one) for video in videos for one in video.objects if one.jf is not None]
     worst = sorted(scored, key=lambda pair: pair[1].jf)[:number]
-    return [_worst_item(video, one) for video, one in worst]
+    return [_worst_exhibit(video, one) for video, one in worst]
 
 
 def _mean_J(video: VideoEvidence, objects: list[int]) -> np.ndarray:
@@ -112,12 +112,12 @@ def _mean_J(video: VideoEvidence, objects: list[int]) -> np.ndarray:
     return np.mean([one.J for one in video.objects if one.id in objects], axis=0)
 
 
-def compared_item(first: VideoEvidence, second: VideoEvidence, comparison: Comparison) -> Item:
+def comparison_exhibit(first: VideoEvidence, second: VideoEvidence, comparison: Comparison) -> Exhibit:
     """The frames of a video in which the J of the results, a mean over the objects, differs most."""
     objects = [one.id for one in first.objects if one.jf is not None]
     J = [_mean_J(video, objects) for video in (first, second)]
-    shown = np.any([one.shown for video in (first, second) for one in video.objects], axis=0)
-    frames = pick_frames(np.abs(J[0] - J[1]), shown)
+    active = np.any([one.active for video in (first, second) for one in video.objects], axis=0)
+    frames = pick_frames(np.abs(J[0] - J[1]), active)
     name = comparison.names[0]
     leading = comparison.videos[first.pair.name][name]
     caption = (
@@ -128,4 +128,4 @@ def compared_item(first: VideoEvidence, second: VideoEvidence, comparison: Compa
         Row(title, video.pair, [f"mean J {values[t]:.2f}" for t in frames])
         for title, video, values in zip(("result", "against"), (first, second), J, strict=True)
     ]
-    return Item(_plan(first, frames, rows), caption)
+    return Exhibit(_plan(first, frames, rows), caption)

@@ -44,9 +44,9 @@ def _y(J: float) -> float:
     return TOP + (HEIGHT - TOP - BOTTOM) * (1 - J)
 
 
-def _spells(shown: np.ndarray) -> Iterator[range]:
+def _spells(active: np.ndarray) -> Iterator[range]:
     """The stretches of True in (T,) bool."""
-    changes = np.flatnonzero(np.diff(np.concatenate([[False], shown, [False]]).astype(int)))
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(int)))
     for start, stop in changes.reshape(-1, 2).tolist():
         yield range(start, stop)
 
@@ -54,7 +54,7 @@ def _spells(shown: np.ndarray) -> Iterator[range]:
 def _line(one: ObjectEvidence) -> str:
     """The line of an object, broken where neither it nor its track is in the frame."""
     T, path = len(one.J), ""
-    for spell in _spells(one.shown):
+    for spell in _spells(one.active):
         points = " ".join(f"{_x(t, T):.1f} {_y(one.J[t]):.1f}" for t in spell)
         path += f"M{points}" + "h.1" * (len(spell) == 1)  # a lone point shows by its round cap
     style = f'stroke="{line_colour(one.id)}" stroke-dasharray="{_dash(one.id)}"'

@@ -4,14 +4,20 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from common.files import atomic_write
 from scoring.report import Report
 from tools.compare import Comparison, compare, comparison_table, numbers_of, one_sided, overall_table, plain
-from tools.evidence.exhibits import Item, compared_item, num_found, switch_items, track_name, worst_items
+from tools.evidence.exhibits import (
+    Exhibit,
+    comparison_exhibit,
+    num_found,
+    switch_exhibits,
+    track_name,
+    worst_exhibits,
+)
 from tools.evidence.explain import VideoEvidence, explain
-from tools.evidence.measured import label_folders
+from tools.evidence.label_maps import ScoredResults, label_map_pairs
 from tools.evidence.pages import figure, page, section, table, text_table, video_heading, video_link
 from tools.evidence.plots import plot_J, swatch
 from tools.evidence.strips import Strips, draw_strips, find_frames
@@ -26,14 +32,11 @@ the whole video; its J&amp;F is the protocol's own, or the mean from its first f
 scores no single objects. Pictures are cut to the objects in question where these are small."""
 
 
-def _figures(items: Iterable[Item], uris: Iterator[str]) -> list[str]:
-    """The figures of some items; takes their pictures from `uris`."""
-    figures = []
-    for item, uri in zip(items, uris, strict=False):  # the rest is left to later items
-        frames, titles = (", ".join(names) for names in (item.plan.frames, item.plan.titles))
-        alt = f"Label maps of video {item.plan.video} in frames {frames}; rows: {titles}"
-        figures.append(figure(item.caption, uri, alt))
-    return figures
+def _figure(exhibit: Exhibit, uri: str) -> str:
+    """An exhibit with its picture."""
+    frames, titles = (", ".join(names) for names in (exhibit.plan.frames, exhibit.plan.titles))
+    alt = f"Label maps of video {exhibit.plan.video} in frames {frames}; rows: {titles}"
+    return figure(exhibit.caption, uri, alt)
 
 
 def _overall(report: Report, comparison: Comparison | None) -> str:
@@ -62,7 +65,7 @@ def _one_video(video: VideoEvidence) -> str:
     rows = [["object", "result id", "J&amp;F", "frames in sight", "of these found", "ID switches"]]
     for one in video.objects:
         switches = sum(switch.object_id == one.id for switch in video.switches)
-        counts = (int(one.seen.sum()), num_found(one), switches)
+        counts = (int(one.visible.sum()), num_found(one), switches)
         name = f"{swatch(one.id)} {one.id}"
         rows.append([name, track_name(one), plain(one.jf), *map(str, counts)])
     return f"{video_heading(video.pair.name)}\n{plot_J(video)}\n{table(rows)}"
@@ -73,29 +76,23 @@ def _videos(report: Report, videos: list[VideoEvidence]) -> list[str]:
     return [_all_videos(report, videos), legend, *map(_one_video, videos)]
 
 
-def _compared_items(
-    comparison: Comparison,
-    videos: list[VideoEvidence],
-    against: Report,
-    against_results: Path,
-    annotations: Path,
-    **options: Any,
-) -> list[Item]:
-    """The videos that differ most, of which the other results are measured too; options of `explain`."""
+def _comparison_exhibits(
+    comparison: Comparison, videos: list[VideoEvidence], against: ScoredResults, num_workers: int
+) -> list[Exhibit]:
+    """The videos that differ most, of which the other results are measured too."""
     first = {video.pair.name: video for video in videos if any(one.jf is not None for one in video.objects)}
     differing = (name for name, pairs in comparison.videos.items() if next(iter(pairs.values())).difference)
     names = [name for name in differing if name in first][:NUM_COMPARED] if comparison.names else []
     if not names:
         return []
-    pairs = label_folders(against["protocol"], against_results, annotations, names)
-    others = explain(against, pairs, **options)
-    return [compared_item(first[other.pair.name], other, comparison) for other in others]
+    others = explain(against, label_map_pairs(against, names), num_workers)
+    return [comparison_exhibit(first[other.pair.name], other, comparison) for other in others]
 
 
-def _comparison(comparison: Comparison, against_results: Path | None, figures: list[str]) -> Iterator[str]:
+def _comparison(comparison: Comparison, against: Path, figures: list[str]) -> Iterator[str]:
     """HTML of the comparison by video; "against" is the second."""
-    name = f" of {escape(str(against_results))}" if against_results else ""
-    yield f"<p>Against the numbers{name}; a difference above 0 says that the results have the larger one.</p>"
+    sense = "a difference above 0 says that the results have the larger one"
+    yield f"<p>Against the numbers of {escape(str(against))}; {sense}.</p>"
     if comparison.names:
         head, *rows = comparison_table(comparison)
         cells = [[video_link(video), *map(escape, numbers)] for video, *numbers in rows]
@@ -114,14 +111,17 @@ def _switches(figures: list[str], total: int) -> list[str]:
     return [f"<p>ID switches: {total}{cut}.</p>", *figures]
 
 
-def _about_frames(strips: Strips, video_root: Path | None) -> Iterator[str]:
-    """A sentence on the frames that were not found, where there are such."""
+def _about(scored: ScoredResults, strips: Strips, video_root: Path | None) -> Iterator[str]:
+    """What was scored, how to read it, which frames were not found, and the warnings of the report."""
+    results, annotations = escape(str(scored.results)), escape(str(scored.annotations))
+    yield f"<p>Results: {results}<br>Truth: {annotations}</p><p>{NOTES}</p>"
     if strips.num_missing:
         place = f"in {video_root}" if video_root else "in a folder JPEGImages beside the annotations"
         yield (
             f"<p>{strips.num_missing} of the {strips.num_frames} frames shown were not found "
             f"{escape(place)}: their label maps are drawn on grey.</p>"
         )
+    yield from (f"<p>Warning: {escape(line)}</p>" for line in scored.report["warnings"])
 
 
 def _page(title: str, about: Iterable[str], sections: dict[str, tuple[str, Iterable[str]]]) -> str:
@@ -134,53 +134,42 @@ def _page(title: str, about: Iterable[str], sections: dict[str, tuple[str, Itera
 
 def write_report(
     path: Path,
-    report: Report,
-    results: Path,
-    annotations: Path,
+    scored: ScoredResults,
     *,
-    by_id: bool,
-    single_object: bool = False,
+    against: ScoredResults | None = None,
     video_root: Path | None = None,
-    against: Report | None = None,
-    against_results: Path | None = None,
     num_workers: int = 0,
 ) -> None:
-    """Write one HTML file with the evidence behind a report of one of PROTOCOLS, pictures inside.
+    """Write one HTML file with the evidence behind the report on some results, pictures inside.
 
-    results, annotations: what the report was made from, as a user names it
-    by_id: whether the protocol scores an object against the result of the same id
-    single_object: whether every label above 0 is the one object, as in DAVIS 2016
+    against: other results, scored by the same protocol on the same annotations
     video_root: where the frames are; by default JPEGImages beside the annotations, else grey ground
-    against, against_results: a report of other results by the protocol on the same annotations, and these
     num_workers: processes to share the work
-    Raises UserError where there are no label maps, as for ytvis, and where a file cannot be read.
+    Raises UserError where there are no label maps, and where a file cannot be read.
     """
-    comparison = compare(report, against) if against else None
-    pairs = label_folders(report["protocol"], results, annotations, list(report["videos"]))
+    report, comparison = scored.report, compare(scored.report, against.report) if against else None
+    pairs = label_map_pairs(scored, list(report["videos"]))
     frames = find_frames(pairs[0].truth.parent, video_root)
-    options = {"by_id": by_id, "single_object": single_object, "num_workers": num_workers}
-    videos = explain(report, pairs, **options)
-
-    switches = list(islice(switch_items(videos), MAX_SWITCHES))
-    worst, compared = worst_items(videos, NUM_WORST), []
-    if comparison and against_results:
-        compared = _compared_items(comparison, videos, against, against_results, annotations, **options)
-    strips = draw_strips([item.plan for item in (*compared, *switches, *worst)], frames, num_workers)
+    videos = explain(scored, pairs, num_workers)
+    exhibits = {
+        "comparison": _comparison_exhibits(comparison, videos, against, num_workers) if comparison else [],
+        "switches": list(islice(switch_exhibits(videos), MAX_SWITCHES)),
+        "worst": worst_exhibits(videos, NUM_WORST),
+    }
+    strips = draw_strips([one.plan for group in exhibits.values() for one in group], frames, num_workers)
     uris = iter(strips.uris)
+    figures = {anchor: [_figure(one, next(uris)) for one in group] for anchor, group in exhibits.items()}
 
     sections = {"overall": ("Overall", [_overall(report, comparison)])}
     if comparison:
-        parts = _comparison(comparison, against_results, _figures(compared, uris))
-        sections["comparison"] = ("Comparison", parts)
+        sections["comparison"] = (
+            "Comparison",
+            _comparison(comparison, against.results, figures["comparison"]),
+        )
     num_switches = sum(len(video.switches) for video in videos)
-    sections["switches"] = ("ID switches", _switches(_figures(switches, uris), num_switches))
-    sections["worst"] = ("Worst objects by J&F", _figures(worst, uris))
+    sections["switches"] = ("ID switches", _switches(figures["switches"], num_switches))
+    sections["worst"] = ("Worst objects by J&F", figures["worst"])
     sections["videos"] = ("Videos", _videos(report, videos))
-    about = [
-        f"<p>Results: {escape(str(results))}<br>Truth: {escape(str(annotations))}</p><p>{NOTES}</p>",
-        *_about_frames(strips, video_root),
-        *(f"<p>Warning: {escape(line)}</p>" for line in report.get("warnings", ())),
-    ]
-    html = _page(f"Evidence: {report['protocol']}", about, sections)
+    html = _page(f"Evidence: {report['protocol']}", _about(scored, strips, video_root), sections)
     with atomic_write(path) as temporary:
         temporary.write_text(html, encoding="utf-8")

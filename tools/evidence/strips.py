@@ -12,7 +12,7 @@ from PIL import Image
 
 from common.parallel import process_map
 from scoring.label_folders import VideoPair
-from tools.evidence.measured import Rules, read_maps
+from tools.evidence.label_maps import Rules, read_maps
 from video.images import read_frame
 from video.pictures import overlay, strip
 from video.reader import Video, VideoFile, find_videos
@@ -86,16 +86,16 @@ def find_frames(masks: Path, video_root: Path | None) -> dict[str, Video]:
     return {video.name: video for video in find_videos(video_root or root / "JPEGImages")}
 
 
-def frame_paths(video: Video | None, wanted: set[str], folder: Path) -> dict[str, Path]:
-    """Image files of the wanted frames that there are, by name; `folder` takes those of a video file."""
+def frame_paths(video: Video | None, names: set[str], folder: Path) -> dict[str, Path]:
+    """Image files of the named frames that there are, by name; `folder` takes those of a video file."""
     if not isinstance(video, VideoFile):
-        return {image.stem: image for image in (video.images if video else ()) if image.stem in wanted}
+        return {image.stem: image for image in (video.images if video else ()) if image.stem in names}
     paths: dict[str, Path] = {}
     for name, frame in video.frames():
-        if name in wanted:
+        if name in names:
             paths[name] = folder / f"{name}.png"
             Image.fromarray(frame.permute(1, 2, 0).numpy()).save(paths[name], compress_level=1)
-        if len(paths) == len(wanted):
+        if len(paths) == len(names):
             break
     return paths
 
@@ -172,10 +172,10 @@ def _draw(plan: StripPlan, paths: dict[str, Path]) -> str:
 
 def _draw_video(plans: list[StripPlan], video: Video | None) -> Strips:
     """Draw all strips of a video, for which a video file is read but once."""
-    wanted = {name for plan in plans for name in plan.frames}
+    names = {name for plan in plans for name in plan.frames}
     with TemporaryDirectory() as folder:
-        paths = frame_paths(video, wanted, Path(folder))
-        return Strips([_draw(plan, paths) for plan in plans], len(wanted), len(wanted) - len(paths))
+        paths = frame_paths(video, names, Path(folder))
+        return Strips([_draw(plan, paths) for plan in plans], len(names), len(names) - len(paths))
 
 
 def draw_strips(plans: Sequence[StripPlan], videos: dict[str, Video], num_workers: int = 0) -> Strips:
@@ -186,7 +186,7 @@ def draw_strips(plans: Sequence[StripPlan], videos: dict[str, Video], num_worker
     groups: dict[str, list[int]] = {}
     for number, plan in enumerate(plans):
         groups.setdefault(plan.video, []).append(number)
-    drawn = process_map(
+    strips_of_videos = process_map(
         _draw_video,
         [[plans[number] for number in numbers] for numbers in groups.values()],
         [videos.get(name) for name in groups],
@@ -194,7 +194,10 @@ def draw_strips(plans: Sequence[StripPlan], videos: dict[str, Video], num_worker
         title="drawing",
     )
     uris = [""] * len(plans)
-    for numbers, strips in zip(groups.values(), drawn, strict=True):
+    for numbers, strips in zip(groups.values(), strips_of_videos, strict=True):
         for number, uri in zip(numbers, strips.uris, strict=True):
             uris[number] = uri
-    return Strips(uris, sum(s.num_frames for s in drawn), sum(s.num_missing for s in drawn))
+    num_frames, num_missing = (
+        sum(getattr(strips, name) for strips in strips_of_videos) for name in ("num_frames", "num_missing")
+    )
+    return Strips(uris, num_frames, num_missing)

@@ -1,4 +1,4 @@
-"""Id switches: where an object was last followed, what overlaps it there and at the switch, and why so."""
+"""Id switches: where an object was last matched, what overlaps it there and at the switch, and why so."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from scoring.clear import IdSwitch
 from scoring.counts import EPS, MATCH_THRESHOLD
 from scoring.tracking_scores import TrackingAccumulator
-from tools.evidence.measured import Measured
+from tools.evidence.overlaps import FrameOverlaps
 
 TOUCH = 0.05  # the IoU from which an overlap is worth a word
 
@@ -31,12 +31,12 @@ class Switch(NamedTuple):
     causes: list[str]
 
 
-def _matched(iou: float | None) -> bool:
+def _is_match(iou: float | None) -> bool:
     """Whether CLEAR may match a pair; the masks of a label map part, so no other pair can claim either."""
     return iou is not None and iou >= MATCH_THRESHOLD - EPS
 
 
-def _other_object(frame: Measured, track: int, object_id: int) -> tuple[int, float]:
+def _other_object(frame: FrameOverlaps, track: int, object_id: int) -> tuple[int, float]:
     """(id, IoU) of the object that a track, which is in the frame, overlaps most, one aside; IoU 0: none."""
     others = frame.objects != object_id
     if not others.any():
@@ -49,7 +49,7 @@ def _times(count: int, thing: str = "annotated frame") -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-def _gap(frames: Sequence[Measured], switch: IdSwitch, last_frame: int) -> Iterator[str]:
+def _gap(frames: Sequence[FrameOverlaps], switch: IdSwitch, last_frame: int) -> Iterator[str]:
     """What happened to the object between the last match and the switch."""
     between = frames[last_frame + 1 : switch.frame]
     hidden = sum(switch.truth_id not in frame.objects for frame in between)
@@ -62,14 +62,14 @@ def _gap(frames: Sequence[Measured], switch: IdSwitch, last_frame: int) -> Itera
         )
 
 
-def _old_id(now: Measured, switch: IdSwitch) -> str:
+def _old_id(now: FrameOverlaps, switch: IdSwitch) -> str:
     """What became of the old id."""
     old = f"old id {switch.old_id}"
     iou = now.iou(switch.truth_id, switch.old_id)
     if iou is None:
         return f"{old} is gone from the frame"
     other, overlap = _other_object(now, switch.old_id, switch.truth_id)
-    if _matched(overlap):
+    if _is_match(overlap):
         return f"{old} now lies on true object {other} (IoU {overlap:.2f})"
     if iou >= max(TOUCH, overlap):
         return f"{old} still covers part of it (IoU {iou:.2f})"
@@ -78,39 +78,39 @@ def _old_id(now: Measured, switch: IdSwitch) -> str:
     return f"{old} is still in the frame, but on no true object"
 
 
-def _new_id(frames: Sequence[Measured], names: Sequence[str], switch: IdSwitch) -> str:
+def _new_id(frames: Sequence[FrameOverlaps], names: Sequence[str], switch: IdSwitch) -> str:
     """Where the new id comes from."""
     new = f"new id {switch.new_id}"
-    seen = [t for t in range(switch.frame) if switch.new_id in frames[t].tracks]
-    if not seen:
+    earlier = [t for t in range(switch.frame) if switch.new_id in frames[t].tracks]
+    if not earlier:
         return f"{new} appears for the first time"
-    before = frames[seen[-1]]
+    before, name = frames[earlier[-1]], names[earlier[-1]]
     iou = before.iou(switch.truth_id, switch.new_id)
     other, overlap = _other_object(before, switch.new_id, switch.truth_id)
-    if _matched(iou):
-        return f"{new} was on it before, last in frame {names[seen[-1]]} (IoU {iou:.2f})"
-    if _matched(overlap):
-        return f"{new} was on true object {other} before, last in frame {names[seen[-1]]} (IoU {overlap:.2f})"
+    if _is_match(iou):
+        return f"{new} was on it before, last in frame {name} (IoU {iou:.2f})"
+    if _is_match(overlap):
+        return f"{new} was on true object {other} before, last in frame {name} (IoU {overlap:.2f})"
     if iou >= max(TOUCH, overlap):
-        return f"{new} covered part of it in frame {names[seen[-1]]} (IoU {iou:.2f})"
+        return f"{new} covered part of it in frame {name} (IoU {iou:.2f})"
     if overlap >= TOUCH:
-        return f"{new} covered part of true object {other} in frame {names[seen[-1]]} (IoU {overlap:.2f})"
-    return f"{new} was on no true object in frame {names[seen[-1]]}"
+        return f"{new} covered part of true object {other} in frame {name} (IoU {overlap:.2f})"
+    return f"{new} was on no true object in frame {name}"
 
 
-def _swap(frames: Sequence[Measured], switch: IdSwitch, last_frame: int) -> Iterator[str]:
+def _swap(frames: Sequence[FrameOverlaps], switch: IdSwitch, last_frame: int) -> Iterator[str]:
     """Whether the old id now lies on the object on which the new id lay when the old one was on this one."""
     now, then = frames[switch.frame], frames[last_frame]
     if switch.old_id in now.tracks and switch.new_id in then.tracks:
         other, overlap = _other_object(now, switch.old_id, switch.truth_id)
-        if _matched(overlap) and _matched(then.iou(other, switch.new_id)):
+        if _is_match(overlap) and _is_match(then.iou(other, switch.new_id)):
             one, other = sorted((switch.truth_id, other))
             yield f"true objects {one} and {other} exchanged their ids"
 
 
-def _explained(frames: Sequence[Measured], names: Sequence[str], switch: IdSwitch) -> Switch:
+def _explain(frames: Sequence[FrameOverlaps], names: Sequence[str], switch: IdSwitch) -> Switch:
     number, object_id, old_id, new_id = switch
-    last_frame = max(t for t in range(number) if _matched(frames[t].iou(object_id, old_id)))
+    last_frame = max(t for t in range(number) if _is_match(frames[t].iou(object_id, old_id)))
     old_iou, new_iou = (
         tuple(frames[t].iou(object_id, track) for t in (last_frame, number)) for track in (old_id, new_id)
     )
@@ -123,9 +123,9 @@ def _explained(frames: Sequence[Measured], names: Sequence[str], switch: IdSwitc
     return Switch(number, last_frame, object_id, old_id, new_id, old_iou, new_iou, causes)
 
 
-def find_switches(frames: Sequence[Measured], names: Sequence[str]) -> list[Switch]:
+def find_switches(frames: Sequence[FrameOverlaps], names: Sequence[str]) -> list[Switch]:
     """Every id switch of a video from its annotated frames and their names, in order."""
     accumulator = TrackingAccumulator()
     for frame in frames:
         accumulator.add(frame.objects, frame.tracks[frame.counted], frame.J[:, frame.counted])
-    return [_explained(frames, names, switch) for switch in accumulator.score().clear.switches]
+    return [_explain(frames, names, switch) for switch in accumulator.score().clear.switches]

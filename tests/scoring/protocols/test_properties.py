@@ -51,7 +51,7 @@ def overall(case: str, truth: Maps, results: Maps) -> dict[str, Any]:
     name, options = FOLDERS[case]
     with TemporaryDirectory() as folder:
         folders = youtube_roots(Path(folder), truth, results, {1: "ape", 2: "zebra", 3: "ape"})
-        return PROTOCOLS[name](*folders, **options)["overall"]
+        return PROTOCOLS[name].score(*folders, **options)["overall"]
 
 
 def ytvis_report(truth: list[dict], results: list[dict], length: int) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def ytvis_report(truth: list[dict], results: list[dict], length: int) -> dict[st
         paths = Path(folder) / "results.json", Path(folder) / "instances.json"
         for path, content in zip(paths, (results, truth_json(truth, {1: length})), strict=True):
             path.write_text(json.dumps(content))
-        return PROTOCOLS["ytvis"](*paths, tracking=True)
+        return PROTOCOLS["ytvis"].score(*paths, tracking=True)
 
 
 def noise(seed: int) -> tuple[Maps, Maps]:

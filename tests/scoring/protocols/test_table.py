@@ -41,8 +41,8 @@ def test_the_table_names_every_protocol():
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_the_docstring_explains_every_option(name):
-    options = set(PROTOCOLS[name].__kwdefaults__) - {"num_workers"}
-    text = PROTOCOLS[name].__doc__
+    options = set(PROTOCOLS[name].score.__kwdefaults__) - {"num_workers"}
+    text = PROTOCOLS[name].score.__doc__
     assert [option for option in options if not re.search(rf"^ *(\w+, )*{option}\b.*:", text, re.M)] == []
 
 
@@ -239,11 +239,11 @@ class Shuffled:
 def test_the_number_of_processes_and_the_order_of_a_folder_change_no_bit(tmp_path, case, monkeypatch):
     name, options = CASES[case]
     folders = save_videos(tmp_path, NAMES)
-    reports = [json.dumps(PROTOCOLS[name](*folders, **options, num_workers=n)) for n in (0, 1, 2)]
+    reports = [json.dumps(PROTOCOLS[name].score(*folders, **options, num_workers=n)) for n in (0, 1, 2)]
     scandir, listdir = os.scandir, os.listdir
     monkeypatch.setattr(os, "scandir", lambda path=".": Shuffled(scandir(path)))
     monkeypatch.setattr(os, "listdir", lambda path=".": listdir(path)[::-1])
-    reports.append(json.dumps(PROTOCOLS[name](*folders, **options)))
+    reports.append(json.dumps(PROTOCOLS[name].score(*folders, **options)))
     assert len(set(reports)) == 1
 
 
@@ -251,7 +251,7 @@ def test_the_number_of_processes_and_the_order_of_a_folder_change_no_bit(tmp_pat
 def test_the_names_of_the_videos_change_no_bit_of_the_overall_scores(tmp_path, case):
     name, options = CASES[case]
     folders = [save_videos(tmp_path / str(turn), NAMES[turn:] + NAMES[:turn]) for turn in (0, 2)]
-    first, second = (PROTOCOLS[name](*pair, **options) for pair in folders)
+    first, second = (PROTOCOLS[name].score(*pair, **options) for pair in folders)
     assert first["overall"] == second["overall"]
     assert first["videos"]["owl"] == second["videos"]["fox"]
 
@@ -262,7 +262,7 @@ def test_a_shuffled_list_of_the_set_changes_no_bit(tmp_path):
     overall = []
     for names in (NAMES, NAMES[::-1]):
         (root / "ImageSets" / "2017" / "val.txt").write_text("\n".join(names))
-        report = PROTOCOLS["davis"](results, root)
+        report = PROTOCOLS["davis"].score(results, root)
         assert list(report["videos"]) == names
         overall.append(report["overall"])
     assert overall[0] == overall[1]

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoring.jf import region_similarity
 from systems.siammask import crops
 from systems.siammask.anchors import anchor_targets, box_iou, corners, make_anchors
 from systems.siammask.augmentation import (
@@ -25,6 +24,7 @@ from systems.siammask.criterion import (
     mask_overlaps,
     mask_windows,
 )
+from tests.support.jf import region_similarity
 from tests.support.siammask_golden import assert_official, bits, needs_exact_warp, numbers
 from tests.support.siammask_sam_golden import golden, needs_golden
 from tracking.boxes import region_box

@@ -13,12 +13,9 @@ from PIL import Image
 from common.errors import UserError
 from scoring.protocols.table import PROTOCOLS
 from tools.evidence import report as report_module
-from tools.evidence.exhibits import pick_frames
-from tools.evidence.plots import LUMINANCE, line_colour
+from tools.evidence.label_maps import ScoredResults, rules_of
 from tools.evidence.report import write_report
-from tools.evidence.strips import Window, cell, ground, window_around
 from tracking.output import OverlayWriter
-from video.pictures import OUTLINES
 
 EMPTY_TAGS = {"meta", "img", "br"}
 SWAPPED = "true object 1 goes from id 1 to id 2"
@@ -87,14 +84,14 @@ def data_set(root: Path, truth, *results, name: str = "cat", frames: bool = True
         write(root / "data" / "JPEGImages" / name, [orange] * len(truth), ".jpg")
 
 
-def page_of(
-    root: Path, protocol: str = "tcovis", against: bool = False, by_id: bool = False, **options
-) -> Page:
-    scored = [PROTOCOLS[protocol](root / f"R{number}", root / "data") for number in range(1 + against)]
-    if against:
-        options |= {"against": scored[1], "against_results": root / "R1"}
-    folders = root / "R0", root / "data"
-    write_report(root / "report.html", scored[0], *folders, by_id=by_id, **options)
+def scored_by(protocol: str, results: Path, annotations: Path) -> ScoredResults:
+    row = PROTOCOLS[protocol]
+    return ScoredResults(row.score(results, annotations), results, annotations, rules_of(row, {}))
+
+
+def page_of(root: Path, protocol: str = "tcovis", against: bool = False, **options) -> Page:
+    scored = [scored_by(protocol, root / f"R{number}", root / "data") for number in range(1 + against)]
+    write_report(root / "report.html", scored[0], against=scored[1] if against else None, **options)
     return Page((root / "report.html").read_text(encoding="utf-8"))
 
 
@@ -154,13 +151,12 @@ def test_ids_of_16_bits_are_shown(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "by_id", "annotations"),
-    [("davis", True, "data"), ("davis_unsupervised", False, "data/Annotations"), ("sav", True, "data")],
+    ("protocol", "annotations"),
+    [("davis", "data"), ("davis_unsupervised", "data/Annotations"), ("sav", "data")],
 )
-def test_every_protocol_on_label_maps_has_a_report(tmp_path, protocol, by_id, annotations):
+def test_every_protocol_on_label_maps_has_a_report(tmp_path, protocol, annotations):
     data_set(tmp_path, STILL, SWAP)
-    scored = PROTOCOLS[protocol](tmp_path / "R0", tmp_path / annotations)
-    write_report(tmp_path / "a.html", scored, tmp_path / "R0", tmp_path / annotations, by_id=by_id)
+    write_report(tmp_path / "a.html", scored_by(protocol, tmp_path / "R0", tmp_path / annotations))
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert SWAPPED in page.text and "drawn on grey" not in page.text
 
@@ -208,7 +204,7 @@ def test_two_results_stand_side_by_side_with_the_largest_difference_first(tmp_pa
     data_set(tmp_path, STILL, SWAP, STILL, name="cat")
     data_set(tmp_path, STILL, STILL, [boxes(o1=2)] * 2 + [boxes(o2=30)] * 4, name="dog")
     data_set(tmp_path, STILL, STILL, STILL, name="elk")
-    page = page_of(tmp_path, against=True, by_id=True, protocol="davis")
+    page = page_of(tmp_path, "davis", against=True)
     alts = page.values("img", "alt")
     assert [alt.split()[4] for alt in alts[:2]] == ["dog", "cat"]
     assert alts[0].endswith("rows: truth, result, against") and "elk" not in "".join(alts[:2])
@@ -218,13 +214,10 @@ def test_two_results_stand_side_by_side_with_the_largest_difference_first(tmp_pa
     assert heights[0] == pytest.approx(1.5 * heights[2], abs=4)
 
 
-def test_numbers_alone_can_be_compared(tmp_path):
-    data_set(tmp_path, STILL, SWAP)
-    second = PROTOCOLS["davis"](tmp_path / "data", tmp_path / "data")
-    assert "against" not in page_of(tmp_path, "davis", by_id=True).text
-    scored = PROTOCOLS["davis"](tmp_path / "R0", tmp_path / "data")
-    write_report(tmp_path / "a.html", scored, tmp_path / "R0", tmp_path / "data", by_id=True, against=second)
-    text = Page((tmp_path / "a.html").read_text(encoding="utf-8")).text
+def test_results_that_do_not_differ_are_compared_by_their_numbers_alone(tmp_path):
+    data_set(tmp_path, STILL, SWAP, SWAP)
+    assert "against" not in page_of(tmp_path, "davis").text
+    text = page_of(tmp_path, "davis", against=True).text
     assert "cat: J&F-Mean" not in text and "against" in text
 
 
@@ -246,10 +239,10 @@ def test_the_ten_worst_objects_are_shown_worst_first(tmp_path):
         rows, columns = np.nonzero(result == i)
         result[rows[: 5 * i], columns[: 5 * i]] = 0
     data_set(tmp_path, truth, [result] * 3)
-    found = re.findall(r"true object (\d+): J&F", page_of(tmp_path, "davis", by_id=True).text)
-    objects = PROTOCOLS["davis"](tmp_path / "R0", tmp_path / "data")["videos"]["cat"]["objects"]
+    worst = re.findall(r"true object (\d+): J&F", page_of(tmp_path, "davis").text)
+    objects = PROTOCOLS["davis"].score(tmp_path / "R0", tmp_path / "data")["videos"]["cat"]["objects"]
     scores = {name: one["J-Mean"] + one["F-Mean"] for name, one in objects.items()}
-    assert found == sorted(scores, key=scores.get)[:10] and len(set(scores.values())) == 12
+    assert worst == sorted(scores, key=scores.get)[:10] and len(set(scores.values())) == 12
 
 
 def test_the_plot_has_a_broken_line_for_each_object(tmp_path):
@@ -276,47 +269,6 @@ def test_what_cannot_be_read_leaves_no_file(tmp_path):
         page_of(tmp_path, video_root=tmp_path / "nowhere")
     ap = {"protocol": "ytvis", "overall": {"AP": 0.5}, "videos": {"1": {"objects": 1, "results": 1}}}
     with pytest.raises(UserError, match="label maps"):
-        write_report(tmp_path / "report.html", ap, tmp_path / "R0", tmp_path / "data", by_id=False)
+        scored = ScoredResults(ap, tmp_path / "R0", tmp_path / "data", rules_of(PROTOCOLS["ytvis"], {}))
+        write_report(tmp_path / "report.html", scored)
     assert not (tmp_path / "report.html").exists()
-
-
-def test_frames_are_picked_at_a_distance_from_one_another():
-    badness = np.array([0, 9, 8, 7, 0, 0, 6, 5, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3], dtype=float)
-    everywhere = np.ones(24, dtype=bool)
-    assert pick_frames(badness, everywhere, 4) == [1, 3, 6, 11]
-    assert pick_frames(badness, badness == 5, 4) == [7]
-    assert pick_frames(badness[:2], everywhere[:2], 4) == [0, 1]
-    assert pick_frames(badness, ~everywhere, 4) == []
-
-
-def test_pictures_are_cut_to_the_objects_in_the_proportions_of_the_frame():
-    inside = np.zeros((100, 200), dtype=bool)
-    assert window_around(inside) == Window(0, 0, 100, 200)
-    inside[90:98, 180:190] = True
-    assert window_around(inside) == Window(70, 140, 30, 60)  # pushed into the frame
-    inside[:] = False
-    inside[40:60, 20:120] = True
-    assert window_around(inside) == Window(15, 0, 70, 140)
-    inside[5:95] = True
-    assert window_around(inside) == Window(0, 0, 100, 200)
-
-
-def test_a_cell_shows_its_window_of_label_map_and_frame(tmp_path):
-    labels = np.zeros((100, 200), dtype=np.uint8)
-    labels[40:60, 100:140] = 1
-    frame = np.zeros((200, 400, 3), dtype=np.uint8)
-    frame[:, 200:] = 200
-    Image.fromarray(frame).save(tmp_path / "frame.png")
-    window = Window(25, 60, 50, 80)
-    picture = cell(ground(tmp_path / "frame.png", window, labels.shape), labels, window)
-    assert picture.shape == (200, 320, 3)
-    assert picture[10, 10].tolist() == [0, 0, 0] and picture[10, 300].tolist() == [200, 200, 200]
-    assert picture[100, 240].tolist() == [164, 100, 100]
-
-
-@pytest.mark.parametrize("track", [1, 2, 4, 7, 300])
-def test_the_colours_of_lines_have_the_hue_of_the_pictures_and_one_luminance(track):
-    colour = np.array([int(line_colour(track)[i : i + 2], 16) for i in (1, 3, 5)])
-    assert (colour / 255) ** 2.2 @ (0.2126, 0.7152, 0.0722) == pytest.approx(LUMINANCE, abs=0.01)
-    bright = OUTLINES[(track - 1) % 255 + 1].astype(int)
-    assert np.argsort(colour).tolist()[-1] in np.flatnonzero(bright == bright.max())
