@@ -14,22 +14,22 @@ from common.progress import progress
 from common.types import IGNORE
 from tools.convert.json_stream import JsonStream
 from tools.convert.vis_files import (
-    Listed,
     MaskTable,
-    Tracked,
+    VideoListing,
+    VideoTracks,
     list_videos,
     name_frames,
     read_annotations,
     read_results,
     read_tracks_json,
-    tell,
+    say_how_many,
 )
 from tracking.spool import joined
 from video.images import write_label_map
 from video.rle import checked_rle, decode_rle
 
 
-class Drawn(NamedTuple):
+class DrawnObject(NamedTuple):
     """An object to draw.
 
     label: its id in the label maps
@@ -51,9 +51,9 @@ def labels_of(entries: list[dict[str, Any]]) -> list[int]:
 
     Where one has none that is legal and its own, they are numbered from 1, without 255.
     """
-    own = [entry.get("object_id") for entry in entries]
-    if all(type(i) is int and 0 < i < 1 << 16 and i != IGNORE for i in own) and len(set(own)) == len(own):
-        return own
+    ids = [entry.get("object_id") for entry in entries]
+    if all(type(i) is int and 0 < i < 1 << 16 and i != IGNORE for i in ids) and len(set(ids)) == len(ids):
+        return ids
     return [number + (number >= IGNORE) for number in range(1, len(entries) + 1)]
 
 
@@ -66,42 +66,46 @@ class Source(NamedTuple):
     left_out: names of the videos that have no mask, and so no known size
     """
 
-    videos: list[Listed]
-    objects: dict[int, list[Drawn]]
+    videos: list[VideoListing]
+    objects: dict[int, list[DrawnObject]]
     categories: dict[int, str] | None
     where: str
     left_out: list[str]
 
 
 def objects_of(
-    videos: list[Listed], entries: list[dict[str, Any]], min_score: float, where: str
-) -> dict[int, list[Drawn]]:
+    videos: list[VideoListing], entries: list[dict[str, Any]], min_score: float, where: str
+) -> dict[int, list[DrawnObject]]:
     """The objects of each video in the order of the file; weak ones left out.
 
     Raises UserError where an entry is of an unknown video, or has not a mask or null for each frame.
     """
     lengths = {video.id: len(video.frames) for video in videos}
-    numbers: dict[int, list[int]] = {video: [] for video in lengths}
+    kept: dict[int, list[int]] = {video: [] for video in lengths}
     for number, entry in enumerate(entries):
         video, score, length = entry["video_id"], entry.get("score"), entry.get("num_segmentations", 0)
         if video not in lengths:
             raise UserError(f"{where} {number} is of video {video}, which is not listed: leave it out")
         if length != lengths[video]:
-            found = f"{length} segmentations, but video {video} has {lengths[video]} frames"
-            raise UserError(f"{where} {number} has {found}: give one for each, null where there is no mask")
+            mismatch = f"{length} segmentations, but video {video} has {lengths[video]} frames"
+            raise UserError(
+                f"{where} {number} has {mismatch}: give one for each, null where there is no mask"
+            )
         if score is None or score >= min_score:
-            numbers[video].append(number)
+            kept[video].append(number)
     objects = {}
-    for video, own in numbers.items():
-        chosen = [entries[number] for number in own]
+    for video, numbers in kept.items():
+        chosen = [entries[number] for number in numbers]
         objects[video] = [
-            Drawn(label, number, one["category_id"], one.get("score"), bool(one.get("iscrowd")))
-            for label, number, one in zip(labels_of(chosen), own, chosen, strict=True)
+            DrawnObject(label, number, one["category_id"], one.get("score"), bool(one.get("iscrowd")))
+            for label, number, one in zip(labels_of(chosen), numbers, chosen, strict=True)
         ]
     return objects
 
 
-def list_tracked(name: str, tracked: Tracked, numbers: list[int], table: MaskTable, where: str) -> Listed:
+def listing_of_tracks(
+    name: str, tracks: VideoTracks, numbers: list[int], table: MaskTable, where: str
+) -> VideoListing:
     """A video of tracks.json, of which the masks with these numbers tell the size; they are not all empty.
 
     Raises UserError where the names of frames without a track cannot be told.
@@ -109,20 +113,20 @@ def list_tracked(name: str, tracked: Tracked, numbers: list[int], table: MaskTab
     number_at = {place: number for number in numbers for place in table.frames(number)}
     places = sorted(number_at)
     frames = None
-    if len(places) == len(tracked.named):
-        frames = name_frames(dict(zip(places, tracked.named, strict=True)), tracked.length)
+    if len(places) == len(tracks.frames):
+        frames = name_frames(dict(zip(places, tracks.frames, strict=True)), tracks.length)
     if frames is None:
         raise UserError(f"{where} does not name every frame of {name}: give an annotation file by --videos")
     rle = table.get(number_at[places[0]], places[0])
     size = rle.get("size") if isinstance(rle, dict) else None
     if not isinstance(size, list) or [type(side) for side in size] != [int, int]:
         raise UserError(f"the results of video {name} have masks without a size [height, width]: add it")
-    return Listed(tracked.id, name, (size[0], size[1]), frames)
+    return VideoListing(tracks.id, name, (size[0], size[1]), frames)
 
 
 def videos_of_tracks(
     path: Path, entries: list[dict[str, Any]], table: MaskTable
-) -> tuple[list[Listed], list[str]]:
+) -> tuple[list[VideoListing], list[str]]:
     """The videos of results by the tracks.json beside them, and the names of those without any mask.
 
     Raises UserError where there is no such file, or it does not name all frames.
@@ -132,11 +136,12 @@ def videos_of_tracks(
     numbers: dict[int, list[int]] = {}
     for number, entry in enumerate(entries):
         numbers.setdefault(entry["video_id"], []).append(number)
-    tracked = read_tracks_json(path)
-    own = {name: numbers.get(video.id, []) for name, video in tracked.items()}
-    left_out = [name for name in tracked if not any(table.frames(number) for number in own[name])]
-    drawn = (name for name in tracked if name not in left_out)
-    return [list_tracked(name, tracked[name], own[name], table, str(path)) for name in drawn], left_out
+    videos = read_tracks_json(path)
+    masks_of = {name: numbers.get(video.id, []) for name, video in videos.items()}
+    left_out = [name for name in videos if not any(table.frames(number) for number in masks_of[name])]
+    names = (name for name in videos if name not in left_out)
+    listings = [listing_of_tracks(name, videos[name], masks_of[name], table, str(path)) for name in names]
+    return listings, left_out
 
 
 def read_source(source: Path, annotations: Path | None, min_score: float, table: MaskTable) -> Source:
@@ -163,7 +168,9 @@ def read_source(source: Path, annotations: Path | None, min_score: float, table:
     return Source(videos, objects_of(videos, content["annotations"], 0.0, where), categories, where, [])
 
 
-def draw(video: Listed, place: int, objects: list[Drawn], table: MaskTable, where: str) -> np.ndarray:
+def draw(
+    video: VideoListing, place: int, objects: list[DrawnObject], table: MaskTable, where: str
+) -> np.ndarray:
     """The (H, W) label map of a frame; of masks that overlap the one of the higher score is on top.
 
     Of true masks, which have no score, it is the smaller one; of equals the first in the file.
@@ -181,7 +188,7 @@ def draw(video: Listed, place: int, objects: list[Drawn], table: MaskTable, wher
     return labels
 
 
-def object_pieces(source: Source, video: Listed, table: MaskTable) -> Iterator[list[str]]:
+def object_pieces(source: Source, video: VideoListing, table: MaskTable) -> Iterator[list[str]]:
     """What `write_facts` says of each object of a video that has a mask."""
     for one in source.objects[video.id]:
         frames = [video.frames[place] for place in table.frames(one.number)]
@@ -197,7 +204,7 @@ def object_pieces(source: Source, video: Listed, table: MaskTable) -> Iterator[l
         yield [f'"{one.label}": {json.dumps(about)}']
 
 
-def video_pieces(source: Source, video: Listed, table: MaskTable) -> Iterator[str]:
+def video_pieces(source: Source, video: VideoListing, table: MaskTable) -> Iterator[str]:
     """What `write_facts` says of a video."""
     head = '"objects"'
     if source.categories is None:
@@ -216,7 +223,7 @@ def write_facts(folder: Path, source: Source, table: MaskTable) -> None:
         file.writelines(joined(opening, videos, ",\n", ending))
 
 
-def json_to_masks(source: Path, target: Path, annotations: Path | None, min_score: float) -> str:
+def json_to_masks(path: Path, target: Path, annotations: Path | None, min_score: float) -> str:
     """Draw the masks of a JSON file as label maps in a new folder, target/<video>/<frame>.png; a summary.
 
     Beside them is meta.json of true objects, or tracks.json of results, so that the way back loses nothing.
@@ -224,14 +231,14 @@ def json_to_masks(source: Path, target: Path, annotations: Path | None, min_scor
     min_score: results of a lower score are left out
     """
     with closing(MaskTable()) as table, atomic_folder(target) as folder:
-        read = read_source(source, annotations, min_score, table)
-        for video in progress(read.videos, f"writing {target}"):
+        source = read_source(path, annotations, min_score, table)
+        for video in progress(source.videos, f"writing {target}"):
             (folder / video.name).mkdir()
             for place, frame in enumerate(video.frames):
-                labels = draw(video, place, read.objects[video.id], table, read.where)
+                labels = draw(video, place, source.objects[video.id], table, source.where)
                 write_label_map(folder / video.name / f"{frame}.png", labels)
-        write_facts(folder, read, table)
-    tell(read.left_out, "videos without any mask, which get no label maps")
-    num_maps = sum(len(video.frames) for video in read.videos)
-    num_objects = sum(map(len, read.objects.values()))
-    return f"{target}: {len(read.videos)} videos, {num_maps} label maps, {num_objects} objects"
+        write_facts(folder, source, table)
+    say_how_many(source.left_out, "videos without any mask, which get no label maps")
+    num_maps = sum(len(video.frames) for video in source.videos)
+    num_objects = sum(map(len, source.objects.values()))
+    return f"{target}: {len(source.videos)} videos, {num_maps} label maps, {num_objects} objects"

@@ -1,7 +1,6 @@
 """Label maps to the YouTube-VIS form: annotations, or a list of results, at flat memory in their length."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,18 +8,18 @@ from typing import Any
 
 from common.errors import UserError, require
 from common.files import atomic_write, read_json
-from common.progress import progress
+from common.progress import progress, say
 from common.types import IGNORE
 from scoring.label_folders import mask_root, true_masks
 from tools.convert.vis_files import (
-    Known,
-    Listed,
     MaskTable,
-    Tracked,
+    TrackFacts,
+    VideoListing,
+    VideoTracks,
     list_videos,
     read_annotations,
     read_tracks_json,
-    tell,
+    say_how_many,
 )
 from tracking.spool import joined
 from video.annotated import read_categories
@@ -36,7 +35,7 @@ def crowds_in(path: Path) -> set[tuple[str, int]]:
     return {(name, int(i)) for name, i, one in objects if one.get("iscrowd")}
 
 
-class Facts:
+class ObjectFacts:
     """What is known of the objects in label maps beside their pixels: categories and scores.
 
     meta.json names the category of each object; tracks.json has the scores of tracks and the numbers of their
@@ -58,19 +57,19 @@ class Facts:
         if official is not None:
             self.ids = {category.get("name"): category["id"] for category in official}
         only = official[0]["id"] if official is not None and len(official) == 1 else 1
-        self.unknown = Known(category=only, score=1.0)  # what is said of an object without any facts
+        self.unknown = TrackFacts(category=only, score=1.0)  # what is said of an object without any facts
         self.used: set[int] = set()
 
-    def track(self, video: str, object_id: int) -> Known:
+    def track(self, video: str, object_id: int) -> TrackFacts:
         tracks = self.tracks[video].tracks if video in self.tracks else {}
         return tracks.get(object_id, self.unknown)
 
     def category(self, video: str, object_id: int) -> int:
         """The category id of an object; UserError where it has none, or one that the official ones lack."""
-        number, named = self.track(video, object_id).category, self.meta.get(video)
-        if named and object_id not in named:
+        number, names = self.track(video, object_id).category, self.meta.get(video)
+        if names and object_id not in names:
             raise UserError(f"{self.root / 'meta.json'} lacks object {object_id} of video {video}: add it")
-        name = named[object_id] if named else self.names.get(str(number))
+        name = names[object_id] if names else self.names.get(str(number))
         number = number if name is None else self.ids.get(name)
         if number is None or (self.official and number not in self.ids.values()):
             what = f"object {object_id} of video {video} is of the category {name or number}"
@@ -87,7 +86,7 @@ class Facts:
         return [{"id": number, "name": name} for number, name in sorted(names.items())]
 
 
-def list_mask_folders(masks: Path, tracks: dict[str, Tracked]) -> list[Listed]:
+def list_mask_folders(masks: Path, tracks: dict[str, VideoTracks]) -> list[VideoListing]:
     """The videos of a folder of label maps; ids are those of tracks.json, or else the ranks of the names."""
     names = list_folders(masks)
     if not names:
@@ -96,11 +95,11 @@ def list_mask_folders(masks: Path, tracks: dict[str, Tracked]) -> list[Listed]:
     for rank, name in enumerate(names, start=1):
         paths = true_masks(masks / name)
         number = tracks[name].id if tracks.keys() >= set(names) else rank
-        videos.append(Listed(number, name, read_header(paths[0])[1], [path.stem for path in paths]))
+        videos.append(VideoListing(number, name, read_header(paths[0])[1], [path.stem for path in paths]))
     return videos
 
 
-def read_masks(folder: Path, video: Listed, table: MaskTable) -> int:
+def read_masks(folder: Path, video: VideoListing, table: MaskTable) -> int:
     """Put the mask of every object in every frame into the table; returns the number of label maps.
 
     255 in a map of 8 bits is no object.
@@ -121,7 +120,7 @@ def read_masks(folder: Path, video: Listed, table: MaskTable) -> int:
     return num_maps
 
 
-def video_entry(video: Listed) -> dict[str, Any]:
+def video_entry(video: VideoListing) -> dict[str, Any]:
     """An entry of the list "videos"; frames are named as in the official files."""
     (H, W), names = video.size, [f"{video.name}/{frame}.jpg" for frame in video.frames]
     return {"id": video.id, "width": W, "height": H, "length": len(names), "file_names": names}
@@ -139,11 +138,11 @@ def entry_pieces(head: dict[str, Any], lists: dict[str, Iterable[Any]]) -> Itera
 class MaskReader:
     """The entries of a JSON file, video by video, from a folder of label maps; counts what it reads."""
 
-    def __init__(self, masks: Path, facts: Facts, table: MaskTable):
+    def __init__(self, masks: Path, facts: ObjectFacts, table: MaskTable):
         self.masks, self.facts, self.table = masks, facts, table
         self.num_maps = self.num_objects = 0
 
-    def read(self, videos: list[Listed]) -> Iterator[tuple[Listed, int]]:
+    def read(self, videos: list[VideoListing]) -> Iterator[tuple[VideoListing, int]]:
         """Each video and each id in it, while the table holds its masks."""
         for video in progress(videos, f"reading {self.masks}"):
             self.table.clear()
@@ -152,7 +151,7 @@ class MaskReader:
                 self.num_objects += 1
                 yield video, object_id
 
-    def results(self, videos: list[Listed]) -> Iterator[Iterator[str]]:
+    def results(self, videos: list[VideoListing]) -> Iterator[Iterator[str]]:
         """The text of each entry of a list of results."""
         for video, object_id in self.read(videos):
             category = self.facts.category(video.name, object_id)
@@ -160,7 +159,7 @@ class MaskReader:
             head = {"video_id": video.id, "category_id": category, "score": score}
             yield entry_pieces(head, {"segmentations": self._rles(video, object_id)})
 
-    def annotations(self, videos: list[Listed]) -> Iterator[Iterator[str]]:
+    def annotations(self, videos: list[VideoListing]) -> Iterator[Iterator[str]]:
         """The text of each entry of the list "annotations"."""
         coder = require("pycocotools.mask", "converting masks")
         for video, object_id in self.read(videos):
@@ -173,11 +172,11 @@ class MaskReader:
             rles = self._rles(video, object_id)
             yield entry_pieces(head, {"segmentations": rles, "areas": areas, "bboxes": boxes})
 
-    def _rles(self, video: Listed, object_id: int) -> Iterator[Any]:
+    def _rles(self, video: VideoListing, object_id: int) -> Iterator[Any]:
         return (self.table.get(object_id, place) for place in range(len(video.frames)))
 
 
-def listed_videos(annotations: Path, content: dict[str, Any], masks: Path) -> list[Listed]:
+def listed_videos(annotations: Path, content: dict[str, Any], masks: Path) -> list[VideoListing]:
     """The videos of an annotation file; UserError where there are label maps of none of them."""
     videos = list_videos(content, str(annotations))
     names = {video.name for video in videos}
@@ -187,19 +186,19 @@ def listed_videos(annotations: Path, content: dict[str, Any], masks: Path) -> li
     return videos
 
 
-def tell_unlisted(videos: list[Listed], masks: Path, annotations: Path) -> None:
+def say_unlisted(videos: list[VideoListing], masks: Path, annotations: Path) -> None:
     """Say on stderr which videos of an annotation file, and which label maps, have no counterpart."""
     names, folders = {video.name for video in videos}, list_folders(masks)
-    tell(sorted(names - set(folders)), f"videos of {annotations} without label maps")
+    say_how_many(sorted(names - set(folders)), f"videos of {annotations} without label maps")
     unlisted = (name for name in folders if name not in names)
-    tell(unlisted, f"folders left out, which are no video of {annotations}")
+    say_how_many(unlisted, f"folders left out, which are no video of {annotations}")
     maps = [path for video in videos for path in list_files(masks / video.name, {".png"})]
     frames = {(video.name, frame) for video in videos for frame in video.frames}
     unlisted = (str(path) for path in maps if (path.parent.name, path.stem) not in frames)
-    tell(unlisted, f"label maps left out, which are no frame of {annotations}")
+    say_how_many(unlisted, f"label maps left out, which are no frame of {annotations}")
 
 
-def truth_pieces(videos: list[Listed], reader: MaskReader) -> Iterator[str]:
+def truth_pieces(videos: list[VideoListing], reader: MaskReader) -> Iterator[str]:
     """The text of an annotation file; its categories are known when all label maps are read."""
     info = {"description": "label maps that tools.convert put into the YouTube-VIS form"}
     head = {"info": info, "videos": [video_entry(video) for video in videos]}
@@ -215,7 +214,7 @@ def masks_to_json(source: Path, target: Path, form: str, annotations: Path | Non
     """
     masks = mask_root(source)
     official = read_annotations(annotations) if annotations else None
-    facts = Facts(source, official["categories"] if official else None)
+    facts = ObjectFacts(source, official["categories"] if official else None)
     videos = (
         listed_videos(annotations, official, masks) if official else list_mask_folders(masks, facts.tracks)
     )
@@ -229,8 +228,8 @@ def masks_to_json(source: Path, target: Path, form: str, annotations: Path | Non
         with open(temporary, "w", encoding="utf-8") as file:
             file.writelines(pieces)
     if official:
-        tell_unlisted(videos, masks, annotations)
+        say_unlisted(videos, masks, annotations)
     if official and len(official["categories"]) > 1 and not facts.meta and not facts.tracks:
         trouble = f"{facts.root} has neither meta.json nor tracks.json"
-        print(f"{trouble}: every object is of category {facts.unknown.category}", file=sys.stderr)
+        say(f"{trouble}: every object is of category {facts.unknown.category}", error=True)
     return f"{target}: {len(videos)} videos, {reader.num_maps} label maps, {reader.num_objects} objects"

@@ -5,25 +5,24 @@ They are read at flat memory in the length of a video, but for the names of its 
 
 import json
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from common.errors import UserError
-from common.progress import progress
+from common.progress import progress, say
 from scoring.vis_tracks import check_results, check_truth
 from tools.convert.json_stream import JsonStream
 from video.images import natural_key
 from video.rle import RLE
 
 
-def tell(names: Iterable[str], what: str) -> None:
+def say_how_many(names: Iterable[str], what: str) -> None:
     """Say on stderr how many files or videos are what, if any."""
     names = list(names)
     if names:
-        print(f"{what}: {len(names)}, such as {names[0]}", file=sys.stderr)
+        say(f"{what}: {len(names)}, such as {names[0]}", error=True)
 
 
 class MaskTable:
@@ -65,7 +64,7 @@ class MaskTable:
         self._database.close()
 
 
-class Listed(NamedTuple):
+class VideoListing(NamedTuple):
     """A video with its id in a JSON file, its size (H, W) and the names of its frames."""
 
     id: int
@@ -127,7 +126,7 @@ def read_annotations(path: Path, table: MaskTable | None = None) -> dict[str, An
     return content
 
 
-def list_video(video: dict[str, Any], where: str) -> Listed:
+def list_video(video: dict[str, Any], where: str) -> VideoListing:
     """A video of an annotation file; its name is the folder of its files. UserError where they have none."""
     names = video.get("file_names")
     names = names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
@@ -136,10 +135,10 @@ def list_video(video: dict[str, Any], where: str) -> Listed:
     if not folders.isdisjoint({"", ".."}) or len(folders) != 1 or len(set(frames)) != video["length"]:
         form = "<video>/<frame>.jpg, one for each of its frames, all in one folder"
         raise UserError(f"{where}: video {video['id']} must have file_names {form}")
-    return Listed(video["id"], folders.pop(), (video["height"], video["width"]), frames)
+    return VideoListing(video["id"], folders.pop(), (video["height"], video["width"]), frames)
 
 
-def list_videos(content: dict[str, Any], where: str) -> list[Listed]:
+def list_videos(content: dict[str, Any], where: str) -> list[VideoListing]:
     """The videos of an annotation file; UserError where two have one id or one name."""
     videos = [list_video(video, where) for video in content["videos"]]
     for what, values in (("id", [v.id for v in videos]), ("folder", [v.name for v in videos])):
@@ -149,65 +148,62 @@ def list_videos(content: dict[str, Any], where: str) -> list[Listed]:
     return videos
 
 
-class Known(NamedTuple):
+class TrackFacts(NamedTuple):
     """What tracks.json says of a track; score is its mean over the frames."""
 
     category: int
     score: float
 
 
-class Tracked(NamedTuple):
-    """What tracks.json says of a video; `named` are its frames in which there is a track, in order."""
+class VideoTracks(NamedTuple):
+    """What tracks.json says of a video; `frames` names those in which there is a track, in order."""
 
     id: int
     length: int
-    tracks: dict[int, Known]
-    named: list[str]
+    tracks: dict[int, TrackFacts]
+    frames: list[str]
 
 
-def read_tracked(stream: JsonStream) -> Tracked:
+def read_video_tracks(stream: JsonStream) -> VideoTracks:
     """One video of a tracks.json."""
     about: dict[str, Any] = {}
-    tracks: dict[int, Known] = {}
-    named: set[str] = set()
+    tracks: dict[int, TrackFacts] = {}
+    frames: set[str] = set()
     for key in stream.members():
         if key != "tracks":
             about[key] = stream.value()
             continue
         for track in stream.members():
             entry = stream.value()
-            tracks[int(track)] = Known(int(entry["category"]), float(entry["score"]))
-            named |= entry["scores"].keys()
-    return Tracked(int(about["video_id"]), int(about["frames"]), tracks, sorted(named, key=natural_key))
+            tracks[int(track)] = TrackFacts(int(entry["category"]), float(entry["score"]))
+            frames |= entry["scores"].keys()
+    return VideoTracks(int(about["video_id"]), int(about["frames"]), tracks, sorted(frames, key=natural_key))
 
 
-def read_tracks_json(path: Path) -> dict[str, Tracked]:
+def read_tracks_json(path: Path) -> dict[str, VideoTracks]:
     """The videos of a tracks.json by name; UserError where it is none."""
     with open(path, encoding="utf-8") as file:
         stream = JsonStream(file)
         try:
-            return {video: read_tracked(stream) for video in stream.members()}
+            return {video: read_video_tracks(stream) for video in stream.members()}
         except UserError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} has not the form of inference.py's tracks.json ({error!r})") from error
 
 
-def name_frames(known: dict[int, str], length: int) -> list[str] | None:
+def name_frames(some: dict[int, str], length: int) -> list[str] | None:
     """The names of all frames of a video from those of some, {place: name} in order.
 
     What is missing continues numbers in even steps; None where the names are no such numbers.
     """
-    if len(known) == length:
-        return list(known.values())
-    if len(known) < 2 or not all(name.isdecimal() for name in known.values()):
+    if len(some) == length:
+        return list(some.values())
+    if len(some) < 2 or not all(name.isdecimal() for name in some.values()):
         return None
-    places, numbers, digits = (
-        list(known),
-        [int(name) for name in known.values()],
-        len(next(iter(known.values()))),
-    )
+    places, numbers = list(some), [int(name) for name in some.values()]
+    digits = len(some[places[0]])
     step = (numbers[-1] - numbers[0]) // (places[-1] - places[0])
     start = numbers[0] - step * places[0]
     names = [f"{start + step * place:0{digits}d}" for place in range(length)]
-    return names if start >= 0 and all(names[place] == name for place, name in known.items()) else None
+    return names if start >= 0 and all(names[place] == name for place, name in some.items()) else None

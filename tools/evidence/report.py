@@ -104,7 +104,8 @@ def _comparison(comparison: Comparison, against: Path, figures: list[str]) -> It
     yield from figures
 
 
-def _switches(figures: list[str], total: int) -> list[str]:
+def _switches(figures: list[str], videos: list[VideoEvidence]) -> list[str]:
+    total = sum(len(video.switches) for video in videos)
     if not total:
         return ["<p>There are no ID switches.</p>"]
     cut = f"; the first {len(figures)} are shown, the plots below mark all" if total > len(figures) else ""
@@ -166,8 +167,7 @@ def write_report(
             "Comparison",
             _comparison(comparison, against.results, figures["comparison"]),
         )
-    num_switches = sum(len(video.switches) for video in videos)
-    sections["switches"] = ("ID switches", _switches(figures["switches"], num_switches))
+    sections["switches"] = ("ID switches", _switches(figures["switches"], videos))
     sections["worst"] = ("Worst objects by J&F", figures["worst"])
     sections["videos"] = ("Videos", _videos(report, videos))
     html = _page(f"Evidence: {report['protocol']}", _about(scored, strips, video_root), sections)

@@ -1,0 +1,50 @@
+"""JSON that is read part by part."""
+
+import json
+from typing import Any
+
+import pytest
+
+from common.errors import UserError
+from tools.convert import json_stream
+from tools.convert.json_stream import JsonStream
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1000])
+def test_json_is_read_part_by_part_wherever_the_file_is_cut(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(json_stream, "CHUNK", chunk)
+    value = {
+        "a": [1, -2.5e3, {"b": []}, 'x\\"é\u2028'],
+        "c": {},
+        "empty": [],
+        "deep": [[12345678901234567890], None],
+    }
+    (tmp_path / "x.json").write_text(json.dumps(value, indent=3, ensure_ascii=False), encoding="utf-8")
+
+    def taken(stream: JsonStream) -> Any:
+        if stream.peek() == "{":
+            return {key: taken(stream) for key in stream.members()}
+        return [taken(stream) for _ in stream.elements()] if stream.peek() == "[" else stream.value()
+
+    with open(tmp_path / "x.json", encoding="utf-8") as file:
+        stream = JsonStream(file)
+        assert taken(stream) == value
+        stream.end()
+    with open(tmp_path / "x.json", encoding="utf-8") as file:
+        assert JsonStream(file).value() == value
+    (tmp_path / "x.json").write_text("1234567")
+    with open(tmp_path / "x.json", encoding="utf-8") as file:
+        assert JsonStream(file).value() == 1234567
+
+
+@pytest.mark.parametrize("text", ["", "[1", "[1,]", "[1 2]", "[1]]", "{}", "nonsense", "[tru]", '["\xff"]'])
+def test_what_is_no_json_list_is_named(tmp_path, text):
+    (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
+    with (
+        open(tmp_path / "x.json", encoding="utf-8") as file,
+        pytest.raises(UserError, match=r"x\.json is not a JSON"),
+    ):
+        stream = JsonStream(file)
+        for _ in stream.elements():
+            stream.value()
+        stream.end()
