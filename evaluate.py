@@ -6,12 +6,10 @@ python evaluate.py --results R --annotations A --protocol P [--json FILE] [--csv
 import argparse
 import csv
 import inspect
-import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,14 +29,15 @@ from tools.compare import align, compare, comparison_lines, numbers_of, plain
 from tools.evidence.label_maps import ScoredResults, rules_of
 from tools.evidence.report import write_report
 from tools.submission import write_submission
-from tracking.loop import track_video
-from tracking.spool import ResultsSpool, track_rows
+from tracking.loop import record_video
+from tracking.rows import BinaryTracks, track_rows
+from tracking.spool import ResultsSpool
 from video.annotated import AnnotatedVideo, VOSFolder
 from video.pictures import overlay, strip
 
 
-class Shown(NamedTuple):
-    """One frame, uint8 RGB (3, H, W), its true label map and the tracker's, both (H, W)."""
+class Example(NamedTuple):
+    """A frame to look at, uint8 RGB (3, H, W), its true label map and the tracker's, both (H, W)."""
 
     frame: Tensor
     truth: np.ndarray
@@ -60,22 +59,22 @@ class Gallery:
         self.pictures: list[np.ndarray] = []
         self.captions: list[str] = []
 
-    def wanted(self, place: int, video: AnnotatedVideo) -> set[str]:
+    def frames_of(self, place: int, video: AnnotatedVideo) -> set[str]:
         """The names of the frames that are shown of a video, the `place`-th."""
         if place >= self.num_videos:
             return set()
         chosen = np.linspace(0, len(video.annotated) - 1, self.num_frames).round().astype(int)
         return {video.annotated[index] for index in chosen}
 
-    def show(self, video: AnnotatedVideo, frames: dict[str, Shown]) -> None:
+    def show(self, video: AnnotatedVideo, examples: dict[str, Example]) -> None:
         """Add the frames of a video by name: a row of the truth, a row of what the tracker says."""
         for title in ("truth", "tracked"):
-            for place, (name, shown) in enumerate(frames.items()):
-                labels = getattr(shown, title)
+            for place, (name, example) in enumerate(examples.items()):
+                labels = getattr(example, title)
                 labels = to_show(np.where(labels == IGNORE, 0, labels))
-                self.pictures.append(overlay(to_show(shown.frame.permute(1, 2, 0).numpy()), labels))
+                self.pictures.append(overlay(to_show(example.frame.permute(1, 2, 0).numpy()), labels))
                 self.captions.append(name if place else f"{video.name} {title}")
-            for _ in range(self.num_frames - len(frames) if frames else 0):  # a short video fills its row
+            for _ in range(self.num_frames - len(examples) if examples else 0):  # a short video fills its row
                 self.pictures.append(np.full((1, 1, 3), 255, dtype=np.uint8))
                 self.captions.append("")
 
@@ -85,54 +84,57 @@ class Gallery:
 
 
 class Truth:
-    """The label maps of one video, read as its frames come; a prompted system sees each object's first."""
+    """The frames and label maps of one video as they are read; a prompted system sees each object's first."""
 
     def __init__(self, video: AnnotatedVideo, prompted: bool):
         self.video, self.prompted = video, prompted
-        self.annotated = set(video.annotated)
-        self.seen: set[int] = set()
-        self.labels: np.ndarray | None = None  # of the present frame, None where it has none
+        self.labels: dict[str, np.ndarray] = {}  # of the annotated frames that were read and not yet scored
+        self.prompted_ids: set[int] = set()
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """(name, uint8 RGB (3, H, W)) of every frame, annotated or not."""
+        annotated = set(self.video.annotated)
         for name in self.video.frames:
-            yield name, torch.from_numpy(self.video.read_frame(name)).permute(2, 0, 1)
+            frame = torch.from_numpy(self.video.read_frame(name)).permute(2, 0, 1)
+            if name in annotated:
+                self.labels[name] = self.video.read_labels(name)
+            yield name, frame
 
     def prompt_of(self, name: str, frame: Tensor) -> Prompt | None:
-        """The objects that appear for the first time; None where there are none, or nobody is to be told.
+        """The objects that appear for the first time; None where there are none, or the system asks for none.
 
         Until there is one, an annotated frame says so by an empty prompt: a video may be without objects.
         """
-        self.labels = self.video.read_labels(name) if name in self.annotated else None
-        if self.labels is None or not self.prompted:
+        if name not in self.labels or not self.prompted:
             return None
-        prompt = Prompt(torch.from_numpy(self.labels.astype(np.int64)))
-        new = [i for i in prompt.ids if i not in self.seen]
+        prompt = Prompt(torch.from_numpy(self.labels[name].astype(np.int64)))
+        new = [i for i in prompt.ids if i not in self.prompted_ids]
         prompt.labels[~torch.isin(prompt.labels, torch.tensor(new, dtype=torch.int64))] = 0
-        self.seen |= set(new)
-        return prompt if new or not self.seen else None
+        self.prompted_ids |= set(new)
+        return prompt if new or not self.prompted_ids else None
 
 
 def evaluate_video(
-    tracker: Tracker, video: AnnotatedVideo, scorer: VideoScorer, spool: ResultsSpool, wanted: set[str]
-) -> tuple[VideoScore, dict[str, Shown]]:
-    """Run the tracker over a video as in inference; returns its score, and the wanted frames to show."""
+    tracker: Tracker, video: AnnotatedVideo, scorer: VideoScorer, spool: ResultsSpool, chosen: set[str]
+) -> tuple[VideoScore, dict[str, Example]]:
+    """Run the tracker over a video as in inference; returns its score, and the chosen frames as examples."""
     truth = Truth(video, tracker.needs_prompt)
     encode = available("pycocotools.mask")
-    shown: dict[str, Shown] = {}
-    spool.start_video(video.name)
-    frames = prefetch(truth.frames())
-    for place, (name, frame, tracks, prompt) in enumerate(
-        track_video(tracker, video.name, frames, truth.prompt_of)
-    ):
-        spool.add_frame(name, track_rows(tracks, tracker.mask_threshold, encode=encode))
-        if truth.labels is None:
-            continue
+    examples: dict[str, Example] = {}
+
+    def record(name: str, frame: Tensor, tracks: BinaryTracks, prompt: Prompt | None) -> None:
+        spool.add_frame(name, track_rows(tracks, encode=encode))
+        true_labels = truth.labels.pop(name, None)
+        if true_labels is None:
+            return
         labels = tracks.labels.cpu().numpy()
-        scorer.add(truth.labels, labels, set(prompt.ids) if prompt else set(), frame=place)
-        if name in wanted:
-            shown[name] = Shown(frame, truth.labels, labels)
-    return scorer.result(), shown
+        scorer.add(true_labels, labels, set(prompt.ids) if prompt else set(), frame=video.frames.index(name))
+        if name in chosen:
+            examples[name] = Example(frame, true_labels, labels)
+
+    spool.start_video(video.name)
+    record_video(tracker, video.name, prefetch(truth.frames()), truth.prompt_of, record)
+    return scorer.result(), examples
 
 
 def evaluate_tracker(
@@ -154,16 +156,15 @@ def evaluate_tracker(
         videos = [videos[round(place)] for place in np.linspace(0, len(videos) - 1, num_videos)]
     gallery = gallery or Gallery(num_videos=0)
     scores = []
-    with TemporaryDirectory() as temporary, ResultsSpool(Path(temporary)) as spool:
+    with ResultsSpool() as spool:
         for place, video in enumerate(progress(videos, "evaluation")):
             categories = {i: c + 1 for i, c in folder.classes_of(video.name).items()} if use_classes else None
             scorer = VideoScorer(tracker.needs_prompt, place + 1, categories)
-            score, shown = evaluate_video(tracker, video, scorer, spool, gallery.wanted(place, video))
+            chosen = gallery.frames_of(place, video)
+            score, examples = evaluate_video(tracker, video, scorer, spool, chosen)
             scores.append(score)
-            gallery.show(video, shown)
-        spool.write_results(Path(temporary) / "results.json")
-        results = json.loads((Path(temporary) / "results.json").read_text())
-    return summarise(scores, results)
+            gallery.show(video, examples)
+        return summarise(scores, spool.results())
 
 
 def add_protocol_flags(parser: Parser, protocol: str) -> None:

@@ -11,15 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from common import checkpoint
 from common.config import Parser, add_config_flags, checked, config_from_args, config_from_dict, option
-from common.device import AMP, pick_device
+from common.device import pick_device
 from common.errors import UserError, available, run_command
 from common.files import write_json
 from common.types import IGNORE, Prompt, Tracker, Tracks
@@ -29,53 +27,26 @@ from systems.sam_track import system as sam_track
 from systems.siammask import system as siammask
 from systems.stcn import system as stcn
 from systems.xmem import system as xmem
+from tracking.assignment import Detections, assign, assign_prompt, bi_softmax
+from tracking.config import RunConfig
 from tracking.discovery import DiscoveringTracker, is_propagator
-from tracking.output import check_output, remove_video, videos_of
-from tracking.process import process_video
+from tracking.output import check_output
+from tracking.process import process_videos
 from tracking.prompts import check_videos, prompts_of_run
-from tracking.spool import ResultsSpool
 from training.system import System
 from utils import TCOVISCriterion
-from video.allocate import empty
 from video.masks import (
+    above,
+    full_size_probs,
     labels_from_masks,
+    mask_confidence,
     mask_intersections,
     mask_ious,
-    masks_from_labels,
     pad_to_stride,
     suppress,
 )
-from video.reader import DEFAULT_FPS, find_videos
+from video.reader import find_videos
 from video.transforms import LONGEST, fit_short_side, normalise, resize_frames
-
-
-def bi_softmax(cosine: Tensor, temperature: float) -> Tensor:
-    """(K, R) cosines to the mean of the softmax over rows and over columns (QDTrack, Pang et al. 2021)."""
-    logits = cosine / temperature
-    return (logits.softmax(0) + logits.softmax(1)) / 2
-
-
-def assign(similarity: Tensor, allowed: Tensor) -> list[tuple[int, int]]:
-    """Pairs (detection, track) of the largest sum of (K, R) positive similarities among the allowed ones.
-
-    Every detection has a dummy column of its own that costs nothing: where all its pairs are forbidden, it
-    takes that.
-    """
-    K, R = similarity.shape
-    cost = np.zeros((K, R + K))
-    cost[:, :R] = torch.where(allowed, -similarity, 1.0).numpy()
-    rows, columns = linear_sum_assignment(cost)
-    taken = cost[rows, columns] < 0
-    return list(zip(rows[taken].tolist(), columns[taken].tolist(), strict=True))
-
-
-def mask_confidence(logits: Tensor) -> Tensor:
-    """(N, h, w) mask logits to (N,): the mean probability inside each mask, 0 where it is empty.
-
-    Times the probability of an object it ranks detections (Cheng et al. 2021, MaskFormer).
-    """
-    inside = logits > 0
-    return (logits.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
 
 
 @dataclass
@@ -132,59 +103,63 @@ class GlobalTracker:
         scores: Tensor,
         masks: Tensor | None = None,
         class_probs: Tensor | None = None,
-        names: Tensor | None = None,
+        prompted_ids: Tensor | None = None,
     ) -> Tensor:
         """Take the detections of the next frame and say who each is: (K,) int64 ids, 0 for nobody yet.
 
         embeddings (K, E) of any length; scores (K,); masks (K, h, w) bool or None; class_probs (K, C) or
-        None; names (K,) int64: ids that a person gave to some detections, 0 where there is none.
+        None; prompted_ids (K,) int64: ids that a prompt gives to some detections, 0 where it gives none.
         """
         K = len(embeddings)
-        embeddings = F.normalize(embeddings.float(), dim=-1).cpu()
-        scores = scores.float().cpu()
-        names = torch.zeros(K, dtype=torch.int64) if names is None else names.cpu()
-        ids = names.clone()
-        self.next_id = max([self.next_id, *(ids + 1).tolist()])  # no birth takes an id that a person gave
+        detections = Detections(
+            embeddings=F.normalize(embeddings.float(), dim=-1).cpu(),
+            scores=scores.float().cpu(),
+            masks=masks,
+            class_probs=torch.ones(K, 1) if class_probs is None else class_probs.float().cpu(),
+            prompted_ids=torch.zeros(K, dtype=torch.int64) if prompted_ids is None else prompted_ids.cpu(),
+        )
+        ids = detections.prompted_ids.clone()
+        self.next_id = max([self.next_id, *(ids + 1).tolist()])  # no birth takes an id that a prompt gives
         self._retire()
-        self._continue(ids, embeddings, masks)
-        for index in ((ids == 0) & (scores >= self.config.birth_score)).nonzero()[:, 0].tolist():
+        self._continue(ids, detections)
+        for index in ((ids == 0) & (detections.scores >= self.config.birth_score)).nonzero()[:, 0].tolist():
             self.next_id += self.next_id == IGNORE  # in a label map it would be ignored
             ids[index] = self.next_id
             self.next_id += 1
-        self._remember(ids, names, embeddings, scores, masks, class_probs)
+        self._remember(ids, detections)
         self.frame += 1
         return ids
 
-    def _continue(self, ids: Tensor, embeddings: Tensor, masks: Tensor | None) -> None:
+    def _continue(self, ids: Tensor, detections: Detections) -> None:
         """Write into `ids` which detections without one continue tracks, active or dormant, that nobody has.
 
         One assignment for all, so that a track that is missing for a moment takes no dormant track's object.
         """
-        known, named = self.bank | self.dormant, set(ids.tolist())
-        tracks = [track for track in known if track not in named]
-        detections = (ids == 0).nonzero()[:, 0]
-        if not tracks or not len(detections):
+        memory, taken = self.bank | self.dormant, set(ids.tolist())
+        tracks = [track for track in memory if track not in taken]
+        free = (ids == 0).nonzero()[:, 0]
+        if not tracks or not len(free):
             return
-        cosine = embeddings[detections] @ torch.stack([known[track] for track in tracks]).T
+        cosine = detections.embeddings[free] @ torch.stack([memory[track] for track in tracks]).T
         # Who stayed in place may look somewhat different.
-        bonus = self.config.iou_weight * self._recent_ious(masks, detections, tracks)
+        bonus = self.config.iou_weight * self._recent_ious(detections.masks, free, tracks)
         least = {True: self.config.match_threshold, False: self.config.revive_threshold}
         thresholds = torch.tensor([least[track in self.bank] for track in tracks])
         similarity = (1 + cosine) / 2
         if self.config.similarity == "bi_softmax":
             similarity = bi_softmax(cosine, self.config.similarity_temperature)
         for row, column in assign(similarity + bonus, cosine + bonus >= thresholds):
-            ids[detections[row]] = tracks[column]
+            ids[free[row]] = tracks[column]
 
-    def _recent_ious(self, masks: Tensor | None, detections: Tensor, tracks: list[int]) -> Tensor:
-        """(K, R) IoU of the detections with the last masks of tracks seen a moment ago; 0 for others."""
-        ious = torch.zeros(len(detections), len(tracks))
+    def _recent_ious(self, masks: Tensor | None, rows: Tensor, tracks: list[int]) -> Tensor:
+        """(F, R) IoU of F rows of the masks with the last masks of R tracks; 0 for those not seen of late."""
+        ious = torch.zeros(len(rows), len(tracks))
         oldest = self.frame - self.config.iou_age
         records = [self.records.get(track) for track in tracks]
         recent = [i for i, r in enumerate(records) if r and r.last_seen >= oldest and r.mask is not None]
         if recent and masks is not None:
             last = torch.stack([records[column].mask for column in recent])
-            ious[:, recent] = mask_ious(masks[detections.to(masks.device)], last).cpu()
+            ious[:, recent] = mask_ious(masks[rows.to(masks.device)], last).cpu()
         return ious
 
     def _retire(self) -> None:
@@ -195,31 +170,26 @@ class GlobalTracker:
         for track in list(self.dormant)[: max(0, len(self.dormant) - self.config.max_dormant)]:
             del self.dormant[track]
 
-    def _remember(
-        self,
-        ids: Tensor,
-        names: Tensor,
-        embeddings: Tensor,
-        scores: Tensor,
-        masks: Tensor | None,
-        class_probs: Tensor | None,
-    ) -> None:
-        """Update bank and records; a weak detection, or one behind another, leaves the embedding alone."""
-        clear = scores >= self.config.update_score
-        class_probs = torch.ones(len(ids), 1) if class_probs is None else class_probs.float().cpu()
-        if masks is not None:
-            common = (
-                mask_intersections(masks, masks).fill_diagonal_(0) if len(masks) else masks.new_zeros(0, 1)
-            )
-            share = common.amax(1) / masks.flatten(1).sum(1).clamp(min=1)
+    def _is_clear(self, detections: Detections) -> Tensor:
+        """(K,) bool: which detections update the memory bank: no weak one, and none behind another."""
+        clear, masks = detections.scores >= self.config.update_score, detections.masks
+        if masks is not None and len(masks):
+            overlap = mask_intersections(masks, masks).fill_diagonal_(0).amax(1)
+            share = overlap / masks.flatten(1).sum(1).clamp(min=1)
             clear &= (share <= self.config.max_overlap).cpu()
-        formers = [self.bank.get(track, self.dormant.pop(track, None)) for track in ids.tolist()]
-        known = [index for index, mu in enumerate(formers) if mu is not None]
+        return clear
+
+    def _remember(self, ids: Tensor, detections: Detections) -> None:
+        """Update bank and records; a detection that is not clear leaves the embedding alone."""
+        embeddings, scores, masks, class_probs, prompted_ids = detections
+        former = [self.bank.get(track, self.dormant.pop(track, None)) for track in ids.tolist()]
+        continued = [index for index, mu in enumerate(former) if mu is not None]
         old = embeddings.clone()
-        for index in known:
-            old[index] = formers[index]
+        for index in continued:
+            old[index] = former[index]
         kept = torch.zeros(len(ids), dtype=torch.bool)
-        kept[known] = names[known] == 0  # a person's word replaces what was remembered
+        kept[continued] = prompted_ids[continued] == 0  # a prompt replaces what was remembered
+        clear = self._is_clear(detections)
         mixed = F.normalize((1 - self.config.beta) * old + self.config.beta * embeddings, dim=-1)
         mixed = torch.where(kept[:, None], torch.where(clear[:, None], mixed, old), embeddings)
         values = zip(ids.tolist(), mixed, scores.tolist(), class_probs, strict=True)
@@ -290,68 +260,32 @@ class VITATracker:
         probs = outputs["class_logits"][0, 0].float().softmax(-1)  # (N, C + 1)
         logits = outputs["mask_logits"][0, 0].float()  # (N, h, w)
         stride = padded.shape[-1] // logits.shape[-1]
-        seen = logits[:, : -(-size[0] // stride), : -(-size[1] // stride)]
-        inside = seen > 0
-        scores = (1 - probs[:, -1]) * mask_confidence(seen)
-        names = self._names(prompt, inside)
-        candidates = ((scores > self.config.score_threshold) | (names > 0)).nonzero()[:, 0]
-        named, config = names[candidates] > 0, self.config
-        best = suppress(inside[candidates], scores[candidates], named, config.nms_iou, config.nms_inside)
+        unpadded = logits[:, : -(-size[0] // stride), : -(-size[1] // stride)]
+        inside = unpadded > 0
+        scores = (1 - probs[:, -1]) * mask_confidence(unpadded)
+        prompted_ids = assign_prompt(prompt, inside)
+        candidates = ((scores > self.config.score_threshold) | (prompted_ids > 0)).nonzero()[:, 0]
+        prompted, config = prompted_ids[candidates] > 0, self.config
+        best = suppress(inside[candidates], scores[candidates], prompted, config.nms_iou, config.nms_inside)
         kept = candidates[best]
-        ids = self.global_tracker.update(
-            outputs["embeddings"][0, 0][kept], scores[kept], inside[kept], probs[kept, :-1], names[kept]
-        ).to(device)
-        known = ids > 0
-        masks = self._full_size(logits[kept[known]], padded.shape[-2:], size, (H, W))
-        return self._tracks(ids[known], masks, scores[kept[known]])
-
-    def _names(self, prompt: Prompt | None, inside: Tensor) -> Tensor:
-        """(N,) the prompt's id of each token, 0 for none: Hungarian on the IoU with the (N, h, w) masks."""
-        names = torch.zeros(len(inside), dtype=torch.int64, device=inside.device)
-        if prompt is not None and prompt.boxes:
-            raise UserError("VITA-TCOVIS takes label maps as prompts, no boxes")
-        if prompt is None or prompt.labels is None:
-            return names
-        ids = torch.tensor(prompt.ids)
-        wanted = masks_from_labels(prompt.labels.to(inside.device), ids.to(inside.device)).float()
-        wanted = F.adaptive_avg_pool2d(
-            wanted, inside.shape[-2:]
-        )  # shares of a cell, so that none is too small
-        common = torch.einsum("khw,nhw->kn", wanted, inside.float())
-        union = wanted.sum((1, 2))[:, None] + inside.sum((1, 2)) - common
-        iou = (common / union.clamp(min=1e-6)).cpu()
-        pairs = assign(iou, iou > 0)
-        for row, token in pairs:
-            names[token] = ids[row]
-        lost = sorted(set(ids.tolist()) - {int(ids[row]) for row, _ in pairs})
-        if lost:
-            warnings.warn(f"no token lies on the prompted objects {lost}: they are not tracked", stacklevel=2)
-        return names
-
-    def _full_size(
-        self, logits: Tensor, padded: tuple[int, int], size: tuple[int, int], full: tuple[int, int]
-    ) -> Tensor:
-        """(K, h, w) mask logits to (K, H, W) probabilities: undo stride, padding and resizing."""
-        probs = empty(len(logits), *full, device=logits.device)
-        together = 1 if logits.device.type == "cpu" else max(1, len(logits))  # a CPU's caches are small
-        for part, large in zip(logits.split(together), probs.split(together), strict=True):
-            part = part[:, None]  # K is the batch: there may be none
-            part = F.interpolate(part, padded, mode="bilinear")[..., : size[0], : size[1]]
-            if size != full:
-                part = F.interpolate(part, full, mode="bilinear")
-            torch.sigmoid(part[:, 0], out=large)
-        return probs
+        detections = outputs["embeddings"][0, 0], scores, inside, probs[:, :-1], prompted_ids
+        ids = self.global_tracker.update(*(values[kept] for values in detections)).to(device)
+        tracked = ids > 0
+        masks = full_size_probs(logits[kept[tracked]], padded.shape[-2:], size, (H, W))
+        return self._tracks(ids[tracked], masks, scores[kept[tracked]])
 
     def _tracks(self, ids: Tensor, masks: Tensor, scores: Tensor) -> Tracks:
         """Each pixel goes to the largest score times probability among the tracks above the threshold."""
         records = self.global_tracker.records
         classes = [int(records[track].class_probs.argmax()) for track in ids.tolist()]
+        binary_masks = above(masks, self.mask_threshold)
         return Tracks(
             ids=ids,
-            labels=labels_from_masks(masks, ids, self.mask_threshold, scores),
+            labels=labels_from_masks(masks, ids, scores=scores, binary_masks=binary_masks),
             masks=masks,
             scores=scores,
             classes=torch.tensor(classes, dtype=torch.int64, device=ids.device),
+            binary_masks=binary_masks,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -374,10 +308,7 @@ SYSTEMS: dict[str, System] = {
 
 
 def load_network(path: str | Path, system: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a checkpoint, ours or a published one, and its config: see `checkpoint.load_network`.
-
-    Raises UserError where it cannot be had, or is not of the `system` that is asked for.
-    """
+    """The network of a checkpoint, ours or a published one, and its config; UserError where there is none."""
     return checkpoint.load_network(path, SYSTEMS, system)
 
 
@@ -394,30 +325,6 @@ def load_tracker(path: str | Path, *, device: str = "auto", **options: Any) -> T
 
 
 # ------------------------------------------------------------------------------------------------ the command
-
-
-@dataclass
-class RunConfig:
-    """The flags of the command that are not a tracker's."""
-
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    amp: str = option("off", "mixed precision of the network", tuple(AMP))
-    prompt_frames: str = option(
-        "first", "take each id's first map in --prompt_root, or all", ("first", "all")
-    )
-    box: str | None = option(
-        None, "x,y,width,height of an object on the first frame, in place of a label map"
-    )
-    boxes: str | None = option(None, "JSON file with such boxes, {video: {id: [x, y, width, height]}}")
-    max_discovered: int = option(
-        20, "most objects followed with --discover; of more, the one lost for longest is let go", least=1
-    )
-    overlays: bool = option(True, "write overlays/<video>.mp4")
-    fps: float = option(DEFAULT_FPS, "frames per second of the overlays of image folders", least=0.1)
-    reverse: bool = option(False, "follow objects backwards too, from the prompts that start them")
-    discover: str | None = option(None, "a checkpoint of VITA-TCOVIS that finds objects, in place of prompts")
-    discover_every: int = option(10, "frames from one look for newcomers to the next; 0: first only", least=0)
-    overwrite: bool = option(False, "replace the results that --output holds already")
 
 
 def add_paths(parser: Parser) -> None:
@@ -458,17 +365,13 @@ def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, li
 def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracker:
     """The tracker with the VITA-TCOVIS of --discover, which finds its objects."""
     if not is_propagator(tracker):
-        able = [name for name, system in SYSTEMS.items() if is_propagator(system.tracker)]
-        raise UserError(
-            f"--discover finds objects for {' and '.join(able)}: --checkpoint is of another system"
-        )
+        able = " and ".join(name for name, system in SYSTEMS.items() if is_propagator(system.tracker))
+        raise UserError(f"--discover finds objects for {able}: --checkpoint is of another system")
     if args.prompt_root or args.box or args.boxes:
         raise UserError("--discover takes the place of --prompt_root and of boxes: give one of them")
     network, config = load_network(args.discover)
-    if config["system"] != "vita_tcovis":
-        raise UserError(
-            f"--discover {args.discover} is of the system {config['system']}: give one of vita_tcovis"
-        )
+    if (system := config["system"]) != "vita_tcovis":
+        raise UserError(f"--discover {args.discover} is of the system {system}: give one of vita_tcovis")
     options = config_from_dict(VITATracker.Config, config["tracker"], args.discover)
     finder = VITATracker(network.to(pick_device(args.device)), options)
     return DiscoveringTracker(tracker, finder, args.discover_every, args.max_discovered)
@@ -478,24 +381,15 @@ def main() -> None:
     """Track every video of --video_root; on a mistake nothing is left half-written."""
     warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
     tracker, args, categories = tracker_of_run(sys.argv[1:])
-    videos = find_videos(args.video_root, args.fps)
-    prompts = prompts_of_run(args, videos, needed=tracker.needs_prompt)
-    check_output(args.output, overwrite=args.overwrite)
-    if args.overlays and not available("av"):
+    config = config_from_args(RunConfig, args)
+    videos = find_videos(args.video_root, config.fps)
+    prompts = prompts_of_run(args.prompt_root, config, videos, needed=tracker.needs_prompt)
+    check_output(args.output, overwrite=config.overwrite)
+    if config.overlays and not available("av"):
         print("overlays are skipped: writing video files needs av: pip install av", file=sys.stderr)
-        args.overlays = False
+        config.overlays = False
     check_videos(videos, prompts, needed=tracker.needs_prompt)
-    former = set(videos_of(args.output))
-    with ResultsSpool(args.output) as spool:
-        for video in videos:
-            process_video(tracker, video, prompts, spool, args)
-        spool.write_tracks(args.output / "tracks.json")
-        if available("pycocotools.mask"):
-            spool.write_results(args.output / "results.json")
-        else:
-            print("results.json is skipped: it needs pycocotools: pip install pycocotools", file=sys.stderr)
-    for name in former - {video.name for video in videos}:
-        remove_video(args.output, name)
+    process_videos(tracker, videos, prompts, args.output, config)
     if categories:
         write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
     print(args.output)

@@ -43,8 +43,8 @@ from common.device import AMP, autocast
 from common.errors import UserError, available, run_command
 from inference import VITATracker, load_network
 from modules import VITA_TCOVIS
-from tracking import process
-from tracking import spool as results
+from tracking import loop, output, process
+from tracking.config import RunConfig
 from tracking.output import OverlayWriter
 from tracking.process import process_video
 from tracking.spool import ResultsSpool
@@ -118,15 +118,15 @@ class Immediate:
         pass
 
 
-def run_inference(tracker: VITATracker, video: Opening, args: argparse.Namespace) -> None:
+def run_inference(tracker: VITATracker, video: Opening, config: RunConfig) -> None:
     """What the command does for one video, into a folder that is removed."""
-    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        args.output = Path(folder)
-        with ResultsSpool(args.output) as spool:
-            process_video(tracker, video, None, spool, args)
-            spool.write_tracks(args.output / "tracks.json")
+    with TemporaryDirectory() as name, redirect_stdout(io.StringIO()):
+        folder = Path(name)
+        with ResultsSpool(folder) as spool:
+            process_video(tracker, video, None, spool, folder, config)
+            spool.write_tracks(folder / "tracks.json")
             if available("pycocotools.mask"):
-                spool.write_results(args.output / "results.json")
+                spool.write_results(folder / "results.json")
 
 
 @contextmanager
@@ -144,18 +144,18 @@ def parts_of(tracker: VITATracker, network: nn.Module, phases: Phases) -> Iterat
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(process, "prefetch", read))
-        stack.enter_context(patch.object(process, "BackgroundWriter", Immediate))
+        stack.enter_context(patch.object(loop, "BackgroundWriter", Immediate))
         for owner, attribute, name in (
             (inference, "resize_frames", "resize, normalise"),
             (inference, "normalise", "resize, normalise"),
             (network, "forward", NETWORK),
             (inference, "suppress", "suppress, GlobalTracker"),
             (tracker.global_tracker, "update", "suppress, GlobalTracker"),
-            (tracker, "_full_size", "masks to full size"),
+            (inference, "full_size_probs", "masks to full size"),
+            (inference, "above", "masks above the threshold"),
             (tracker, "_tracks", "label map"),
-            (process, "above", "masks above the threshold"),
-            (results, "write_label_map", "write label map"),
-            (results, "draw_overlay", "draw overlay"),
+            (output, "write_label_map", "write label map"),
+            (output, "draw_overlay", "draw overlay"),
             (OverlayWriter, "add", "encode overlay"),
             (process, "track_rows", "encode masks"),
             (ResultsSpool, "add_frame", "spool"),
@@ -177,23 +177,25 @@ def make_tracker(args: argparse.Namespace, device: torch.device) -> tuple[VITATr
     return VITATracker(network if args.checkpoint else Certain(network, args.objects), config), network
 
 
-def measure(tracker: VITATracker, network: nn.Module, video: Opening, args: argparse.Namespace) -> Phases:
+def measure(
+    tracker: VITATracker, network: nn.Module, video: Opening, config: RunConfig, rounds: int
+) -> Phases:
     """Times of a video by the bare network, as a whole and in parts, after a run that tells its frames."""
     given: list[Tensor] = []
     device = next(network.parameters()).device
     watch = network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
-    run_inference(tracker, video, args)
+    run_inference(tracker, video, config)
     watch.remove()
     phases = Phases(device)
-    for _ in range(args.rounds):
+    for _ in range(rounds):
         phases.begin()
-        with phases.part(BARE), torch.inference_mode(), autocast(device, args.amp):
+        with phases.part(BARE), torch.inference_mode(), autocast(device, config.amp):
             for frames in given:
                 network(frames)
         with phases.part(WHOLE):
-            run_inference(tracker, video, args)
+            run_inference(tracker, video, config)
         with parts_of(tracker, network, phases), phases.part("besides"):
-            run_inference(tracker, video, args)
+            run_inference(tracker, video, config)
     for parts in phases.rounds:
         for milliseconds in parts.values():
             milliseconds /= len(given)  # in place
@@ -237,7 +239,6 @@ def parse_args() -> argparse.Namespace:
             raise UserError(f"--{name} {getattr(args, name)} is too small: at least 1")
     if not args.checkpoint and args.objects > args.num_tokens:
         raise UserError(f"--objects {args.objects} is too large: at most --num_tokens {args.num_tokens}")
-    args.overlays, args.reverse = available("av"), False
     return args
 
 
@@ -245,16 +246,17 @@ def main() -> None:
     args = parse_args()
     device = set_up(args.device, args.threads)
     tracker, network = make_tracker(args, device)
+    config = RunConfig(device=args.device, amp=args.amp, overlays=available("av"))
     with TemporaryDirectory() as folder:
         if not args.video_root:
             write_video(Path(folder), "0", args.frames)
         video = find_videos(args.video_root or folder)[0]
         _, frame = next(video.frames())
-        told = f"{args.frames} frames of {frame.shape[-1]}x{frame.shape[-2]}, --image_size {args.image_size}"
-        told = f"{told}, {network.config.backbone}, amp {args.amp}{', compiled' * args.compile}"
+        title = f"{args.frames} frames of {frame.shape[-1]}x{frame.shape[-2]}, --image_size {args.image_size}"
+        title = f"{title}, {network.config.backbone}, amp {args.amp}{', compiled' * args.compile}"
         objects = "" if args.checkpoint else f", {args.objects} objects"
-        print(f"{video.name}: {told}{objects}{'' if args.overlays else '; no overlay: av is missing'}\n")
-        report(measure(tracker, network, Opening(video, args.frames), args))
+        print(f"{video.name}: {title}{objects}{'' if config.overlays else '; no overlay: av is missing'}\n")
+        report(measure(tracker, network, Opening(video, args.frames), config, args.rounds))
 
 
 if __name__ == "__main__":

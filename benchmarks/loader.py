@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 import dataset
-from benchmarks.metrics import blob, draw
 from benchmarks.measuring import Aim, Phases, counted, judge, print_parts, set_up
+from benchmarks.metrics import blob, draw
 from common.config import Parser, add_config_flags, config_from_args
 from common.errors import UserError, run_command
 from dataset import YouTubeVOSDataset, make_loader
@@ -132,8 +132,8 @@ def main() -> None:
                 write_video(root, str(number), 2 * args.clip_length)
         config = config_from_args(YouTubeVOSDataset.Config, args)
         clips = YouTubeVOSDataset(VOSFolder(root), config, training=True)
-        told = f"{len(clips.folder.videos)} videos, {args.clips} clips of {args.clip_length} frames"
-        print(f"{root if args.dataset_root else f'generated, {WIDTH}x{HEIGHT}'}: {told}\n")
+        title = f"{len(clips.folder.videos)} videos, {args.clips} clips of {args.clip_length} frames"
+        print(f"{root if args.dataset_root else f'generated, {WIDTH}x{HEIGHT}'}: {title}\n")
         report(phases, measure(clips, args.clips, phases))
 
 

@@ -185,9 +185,9 @@ class Tracker(Protocol):
 
     needs_prompt: whether a video without any prompt is a mistake (the caller raises ValueError at its end)
     mask_threshold: probability above which a pixel of `Tracks.masks` belongs to the object in results.json
+    That of a system is made of (network, config), the options of its dataclass `Config`.
     """
 
-    Config: type
     needs_prompt: bool
     mask_threshold: float
 

@@ -1,4 +1,4 @@
-"""GlobalTracker with vectors alone: births, momentum, gates, deaths, returns, names, and causality."""
+"""GlobalTracker with vectors alone: births, momentum, gates, deaths, returns, prompted ids, and causality."""
 
 import math
 
@@ -56,7 +56,9 @@ def test_without_detections_there_are_no_tracks_and_time_passes():
     tracker = make_tracker()
     assert update(tracker) == [] and tracker.bank == {} and tracker.frame == 1
     masks = torch.zeros(0, 4, 4, dtype=torch.bool)
-    assert update(tracker, masks=masks, class_probs=torch.zeros(0, 2), names=torch.zeros(0).long()) == []
+    assert (
+        update(tracker, masks=masks, class_probs=torch.zeros(0, 2), prompted_ids=torch.zeros(0).long()) == []
+    )
 
 
 def test_new_objects_get_new_ids_and_the_bank_is_a_dictionary_of_their_unit_embeddings():
@@ -265,36 +267,36 @@ def test_reset_forgets_everything():
     assert play(tracker, random_video(0)) == first
 
 
-# ------------------------------------------------------------------------------------------------ names
+# ------------------------------------------------------------------------------------------------ prompts
 
 
-def test_a_given_name_is_the_id_and_births_beside_it_take_other_ids():
+def test_a_prompted_id_is_the_id_and_births_beside_it_take_other_ids():
     tracker = make_tracker()
-    assert update(tracker, *AXES[:3], names=torch.tensor([2, 0, 0])) == [2, 3, 4]
+    assert update(tracker, *AXES[:3], prompted_ids=torch.tensor([2, 0, 0])) == [2, 3, 4]
     assert update(tracker, AXES[3], AXES[0]) == [5, 2]
 
 
-def test_a_given_name_outranks_similarity_and_score_and_sets_the_embedding_anew():
+def test_a_prompted_id_outranks_similarity_and_score_and_sets_the_embedding_anew():
     tracker = make_tracker()
     update(tracker, AXES[0], AXES[1])
-    found = update(tracker, AXES[0], AXES[1], score=0.1, names=torch.tensor([2, 0]))
-    assert found == [2, 0]  # the second's track is given to the first
+    ids = update(tracker, AXES[0], AXES[1], score=0.1, prompted_ids=torch.tensor([2, 0]))
+    assert ids == [2, 0]  # the second's track is given to the first
     assert torch.equal(tracker.bank[2], AXES[0])
 
 
-def test_a_given_name_wakes_a_dormant_track():
+def test_a_prompted_id_wakes_a_dormant_track():
     tracker = make_tracker(max_age=0)
     update(tracker, AXES[0])
     update(tracker)
     update(tracker)
     assert list(tracker.dormant) == [1]
-    assert update(tracker, AXES[4], names=torch.tensor([1])) == [1]
+    assert update(tracker, AXES[4], prompted_ids=torch.tensor([1])) == [1]
     assert list(tracker.bank) == [1] and tracker.dormant == {}
 
 
-def test_with_a_birth_score_above_one_only_names_start_tracks():
+def test_with_a_birth_score_above_one_only_prompted_ids_start_tracks():
     tracker = make_tracker(birth_score=1.1)
-    assert update(tracker, AXES[0], AXES[1], names=torch.tensor([0, 6])) == [0, 6]
+    assert update(tracker, AXES[0], AXES[1], prompted_ids=torch.tensor([0, 6])) == [0, 6]
     assert update(tracker, AXES[0], AXES[1]) == [0, 6]
 
 
@@ -317,9 +319,9 @@ def test_the_order_of_the_detections_changes_nothing_but_the_numbers_of_births(s
     shuffled = [(e[o], s[o]) for (e, s), o in zip(video, orders, strict=True)]
     plain, mixed = (play(make_tracker(max_age=2), v) for v in (video, shuffled))
     pairs = {
-        (plain[t][int(place)], found)
+        (plain[t][int(place)], track)
         for t, order in enumerate(orders)
-        for place, found in zip(order, mixed[t], strict=True)
+        for place, track in zip(order, mixed[t], strict=True)
     }
     assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})  # one to one
     assert all((a == 0) == (b == 0) for a, b in pairs)

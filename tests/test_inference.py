@@ -1,6 +1,5 @@
-"""VITATracker on a mock network: detection, suppression, sizes, prompts, states; the functions it uses."""
+"""VITATracker on a mock network: detection, suppression, sizes, prompts, states."""
 
-import itertools
 import math
 
 import pytest
@@ -8,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from common.types import IGNORE, Prompt, Tracker, Tracks
-from inference import VITATracker, assign, bi_softmax, mask_confidence
-from video.masks import mask_ious, suppress
+from inference import VITATracker
 
 SURE = 1 / (1 + math.exp(-10))  # the probability inside the masks of the mock network
 Token = dict  # box (x0, y0, x1, y1) in pixels of what the network sees; score or probs; axis of the embedding
@@ -80,85 +78,6 @@ def same(a: list[Tracks], b: list[Tracks]) -> bool:
 
 LEFT, MIDDLE, RIGHT = ((x, 0, x + 16, 64) for x in (0, 24, 48))  # bands: they have no corners to be rounded
 
-# ------------------------------------------------------------------------------------------------ functions
-
-
-def test_bi_softmax_by_hand():
-    cosine = torch.tensor([[1.0, 0.0]])
-    rows = torch.tensor([1, 1 / torch.e]) / (1 + 1 / torch.e)
-    assert torch.allclose(bi_softmax(cosine, 1.0), ((1 + rows) / 2)[None])
-    assert torch.allclose(bi_softmax(torch.eye(2), 0.01), torch.eye(2))
-    assert bi_softmax(torch.zeros(0, 3), 0.1).shape == (0, 3)
-
-
-def total(similarity: Tensor, pairs) -> float:
-    return sum(similarity[i, j].item() for i, j in pairs)
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("K, R", [(3, 3), (2, 4), (4, 2)])
-def test_assignment_is_the_best_of_all_that_are_allowed(K, R, seed):
-    generator = torch.Generator().manual_seed(seed)
-    similarity = torch.rand(K, R, generator=generator)
-    allowed = torch.rand(K, R, generator=generator) < 0.6
-    pairs = assign(similarity, allowed)
-    assert all(allowed[i, j] for i, j in pairs)
-    assert len({i for i, _ in pairs}) == len({j for _, j in pairs}) == len(pairs)
-    options = itertools.product([None, *range(R)], repeat=K)  # each detection takes one track, or none
-    chosen = ([(i, j) for i, j in enumerate(o) if j is not None] for o in options)
-    legal = [c for c in chosen if len({j for _, j in c}) == len(c) and all(allowed[i, j] for i, j in c)]
-    assert total(similarity, pairs) == pytest.approx(max(total(similarity, c) for c in legal))
-
-
-def test_where_everything_is_forbidden_or_there_is_nothing_no_pair_is_made():
-    assert assign(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool)) == []
-    for K, R in ((0, 0), (0, 2), (2, 0)):
-        assert assign(torch.ones(K, R), torch.ones(K, R, dtype=torch.bool)) == []
-
-
-def masks_of(*rows: str) -> Tensor:
-    """(K, 1, P) bool masks, one for each string of digits."""
-    return torch.tensor([[[c == "1" for c in row]] for row in rows], dtype=torch.bool).view(len(rows), 1, -1)
-
-
-def test_mask_ious_by_hand():
-    ious = mask_ious(masks_of("1100", "0000"), masks_of("0111", "1100", "0000"))
-    assert ious.tolist() == [[0.25, 1, 0], [0, 0, 0]]
-    assert mask_ious(masks_of("11")[:0], masks_of("11")).shape == (0, 1)
-
-
-def kept(
-    masks: Tensor, scores: list[float], named: list[int] = (), iou: float = 0.6, inside: float = 0.8
-) -> list:
-    protected = torch.zeros(len(scores), dtype=torch.bool)
-    protected[list(named)] = True
-    return suppress(masks, torch.tensor(scores), protected, iou, inside).tolist()
-
-
-def test_suppression_keeps_the_better_of_two_that_overlap_and_drops_what_lies_inside_a_better_one():
-    overlapping = masks_of("11111110", "01111111")  # IoU 6/8
-    assert kept(overlapping, [0.3, 0.4]) == [1] and kept(overlapping, [0.3, 0.4], iou=0.8, inside=0.9) == [
-        1,
-        0,
-    ]
-    nested = masks_of("11111111", "11000000")  # IoU 1/4
-    assert kept(nested, [0.9, 0.4]) == [0]
-    assert kept(nested, [0.4, 0.9]) == [1, 0]  # a small one before a large one hides nothing
-    chain = masks_of("1111000000", "0111110000", "0000111110")
-    assert kept(chain, [0.5, 0.6, 0.7], iou=0.1) == [2, 0]  # what is dropped drops nobody
-
-
-def test_suppression_drops_empty_masks_and_takes_the_first_of_equals():
-    assert kept(masks_of("0000", "1100", "1100"), [0.9, 0.5, 0.5]) == [1]
-    assert kept(masks_of("1111")[:0], []) == []
-
-
-def test_what_a_person_named_is_never_dropped_and_comes_first():
-    masks = masks_of("11111111", "11110000", "11111111")
-    assert kept(masks, [0.9, 0.1, 0.5]) == [0]
-    assert kept(masks, [0.9, 0.1, 0.5], named=[1]) == [1, 0]
-    assert kept(masks, [0.9, 0.1, 0.5], named=[1, 2]) == [2, 1]
-
 
 # ------------------------------------------------------------------------------------------------ frames
 
@@ -175,9 +94,9 @@ def test_a_detection_is_a_track_with_its_mask_at_the_size_of_the_frame():
 
 def test_a_frame_without_detections_has_no_tracks():
     tracks = play(make_tracker([[], [token(LEFT, 0, score=0.2)]]))
-    for found in tracks:
-        assert found.ids.shape == (0,) and found.masks.shape == (0, 64, 64)
-        assert found.labels.tolist() == torch.zeros(64, 64).tolist()
+    for empty in tracks:
+        assert empty.ids.shape == (0,) and empty.masks.shape == (0, 64, 64)
+        assert empty.labels.tolist() == torch.zeros(64, 64).tolist()
 
 
 @pytest.mark.parametrize("mask_stride", [4, 8, 16, 32])
@@ -207,14 +126,6 @@ def test_a_score_is_that_of_no_object_being_absent_and_not_the_largest_class():
     first, second = play(make_tracker(script))
     assert first.scores.tolist() == [pytest.approx(0.75 * SURE)] and first.classes.tolist() == [0]
     assert second.classes.tolist() == [2]  # of the sums 0.4, 0.3 and 0.85
-
-
-def test_a_mask_is_as_confident_as_its_pixels_are_on_average():
-    logits = torch.full((3, 2, 2), -20.0)
-    logits[0, 0] = torch.tensor([0.75, 0.95]).logit()
-    logits[1, 1, 1] = 20
-    assert mask_confidence(logits).tolist() == pytest.approx([0.85, 1, 0])
-    assert mask_confidence(logits[:0]).shape == (0,)
 
 
 def test_an_uncertain_mask_lowers_the_score():
@@ -307,7 +218,7 @@ def test_a_step_leaves_the_network_as_it_was_and_keeps_no_graph():
 # ------------------------------------------------------------------------------------------------ prompts
 
 
-def test_a_label_map_names_the_tracks_and_newcomers_get_other_ids():
+def test_a_label_map_gives_the_tracks_their_ids_and_newcomers_get_other_ids():
     there = [token(LEFT, 0), token(RIGHT, 1), token(MIDDLE, 2)]
     prompt = Prompt(label_map({3: RIGHT, 1: LEFT}))
     results = play(make_tracker([there, there[::-1]]), {0: prompt})
@@ -321,26 +232,26 @@ def test_only_prompted_objects_are_tracked_where_births_are_off():
     assert ids_of(results) == [[7], [7]]
 
 
-def test_names_go_to_the_tokens_that_overlap_most_in_sum():
+def test_prompted_ids_go_to_the_tokens_that_overlap_most_in_sum():
     script = [[token((0, 0, 32, 64), 0), token((24, 0, 64, 64), 1)]]
     prompt = Prompt(label_map({5: (16, 0, 40, 64), 9: (40, 0, 64, 64)}))  # both overlap the second token most
     (tracks,) = play(make_tracker(script), {0: prompt})
     assert tracks.labels[30, 4] == 5 and tracks.labels[30, 60] == 9
 
 
-def test_a_name_goes_to_the_token_that_fits_and_not_to_one_that_merely_covers_it():
+def test_a_prompted_id_goes_to_the_token_that_fits_and_not_to_one_that_merely_covers_it():
     script = [[token((0, 0, 64, 64), 0), token(LEFT, 1, score=0.2)]]
     (tracks,) = play(make_tracker(script, birth_score=1.1), {0: Prompt(label_map({2: LEFT}))})
     assert torch.equal(tracks.labels, label_map({2: LEFT}))
 
 
-def test_a_named_token_is_tracked_however_weak_and_whatever_lies_over_it():
+def test_a_prompted_token_is_tracked_however_weak_and_whatever_lies_over_it():
     script = [[token(LEFT, 0, score=0.9), token((0, 0, 16, 56), 1, score=0.05)], [token(LEFT, 1)]]
     results = play(make_tracker(script), {0: Prompt(label_map({6: (0, 0, 16, 56)}))})
     assert ids_of(results) == [[6], [6]]
 
 
-def test_two_named_tokens_are_both_tracked_even_where_one_lies_inside_the_other():
+def test_two_prompted_tokens_are_both_tracked_even_where_one_lies_inside_the_other():
     script = [[token((0, 0, 64, 64), 0), token((32, 0, 64, 64), 1, score=0.5)]]
     results = play(make_tracker(script), {0: Prompt(label_map({1: (0, 0, 32, 64), 2: (32, 0, 64, 64)}))})
     assert ids_of(results) == [[1, 2]]

@@ -13,7 +13,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.types import IGNORE, Prompt
 from video.images import MAX_LABEL
-from video.masks import Box, box_window
+from video.masks import BoxXYWH, box_window
 from video.reader import Video
 
 FORM = "{video: {id: [x, y, width, height]}}, or 8 numbers, the corners of a rotated box, for 4"
@@ -21,7 +21,7 @@ ID = re.compile("[1-9][0-9]{0,4}")
 LARGEST = 4  # a box is at most this many times as wide and high as its frame
 
 
-def region_box(region: list[float]) -> Box:
+def region_box(region: list[float]) -> BoxXYWH:
     """The upright box of a region of 8 numbers, the corners of a rotated box in turn, as VOT gives them.
 
     It has the centre of the corners, the ratio of the upright box around them, and the area of the rotated
@@ -36,7 +36,7 @@ def region_box(region: list[float]) -> Box:
     return (*corner.tolist(), *size.tolist())
 
 
-def check_box(track: int, box: Box, frame_size: tuple[int, int]) -> None:
+def check_box(track: int, box: BoxXYWH, frame_size: tuple[int, int]) -> None:
     """Raise UserError where a box has no area, holds no pixel of the frame (H, W), or is enormous."""
     x, y, width, height = box
     told = f"the box of id {track}, {x:g},{y:g},{width:g},{height:g},"
@@ -51,7 +51,7 @@ def check_box(track: int, box: Box, frame_size: tuple[int, int]) -> None:
         raise UserError(f"{told} holds no pixel of {W}x{H}: give one of a pixel or more")
 
 
-def read_box(numbers: Any, source: str) -> Box:
+def read_box(numbers: Any, source: str) -> BoxXYWH:
     """A box from 4 or 8 numbers; UserError, which names the source, where it is anything else."""
     fine = isinstance(numbers, list) and all(type(x) is float for x in numbers)
     if not fine or len(numbers) not in (4, 8):
@@ -61,7 +61,7 @@ def read_box(numbers: Any, source: str) -> Box:
     return region_box(numbers) if len(numbers) == 8 else tuple(map(float, numbers))
 
 
-def box_of_flag(text: str) -> Box:
+def box_of_flag(text: str) -> BoxXYWH:
     """The box in the text of a flag: numbers with commas between them."""
     try:
         numbers = [float(part) for part in text.split(",")]
@@ -70,7 +70,7 @@ def box_of_flag(text: str) -> Box:
     return read_box(numbers if numbers else text, "--box")
 
 
-def read_boxes(path: Path) -> dict[str, dict[int, Box]]:
+def read_boxes(path: Path) -> dict[str, dict[int, BoxXYWH]]:
     """The boxes in a JSON file, {video: {id: box}}; UserError where it has another form."""
     if not path.is_file():
         raise UserError(f"--boxes {path}: no such file; it holds {FORM}")
@@ -96,7 +96,7 @@ class BoxPrompts:
 
     left: frozenset[str] = frozenset()  # no frame is named that may not come
 
-    def __init__(self, boxes: dict[str, dict[int, Box]], source: str):
+    def __init__(self, boxes: dict[str, dict[int, BoxXYWH]], source: str):
         """source: of the boxes, for messages"""
         self.boxes, self.source = boxes, source
 

@@ -4,15 +4,18 @@ from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor
 
+from common.parallel import BackgroundWriter
 from common.types import Prompt, Tracker, Tracks
 from tracking.prompts import no_prompt
+from tracking.rows import BinaryTracks, binarise
+
+PromptOf = Callable[[str, Tensor], Prompt | None]  # of a frame's name, and the frame (3, H, W)
+Record = Callable[[str, Tensor, BinaryTracks, Prompt | None], None]  # name, frame, tracks, its prompt
+PENDING = 4  # frames that are tracked and not yet recorded
 
 
 def track_video(
-    tracker: Tracker,
-    video: str,
-    frames: Iterable[tuple[str, Tensor]],
-    prompt_of: Callable[[str, Tensor], Prompt | None] | None = None,
+    tracker: Tracker, video: str, frames: Iterable[tuple[str, Tensor]], prompt_of: PromptOf | None = None
 ) -> Iterator[tuple[str, Tensor, Tracks, Prompt | None]]:
     """Run a tracker over a video: (frame name, frame, tracks, prompt) of every frame as it is decided.
 
@@ -26,3 +29,22 @@ def track_video(
         yield name, frame, tracker.step(frame, prompt), prompt
     if tracker.needs_prompt and not prompted:
         raise no_prompt(video)
+
+
+def record_video(
+    tracker: Tracker,
+    video: str,
+    frames: Iterable[tuple[str, Tensor]],
+    prompt_of: PromptOf | None,
+    record: Record,
+) -> int:
+    """Run a tracker over a video and return its number of frames.
+
+    A thread records each frame, in order, while the next ones are tracked; what `record` raises is raised.
+    """
+    num_frames = 0
+    with BackgroundWriter(depth=PENDING) as writer:
+        for name, frame, tracks, prompt in track_video(tracker, video, frames, prompt_of):
+            writer.submit(record, name, frame, binarise(tracks, tracker.mask_threshold), prompt)
+            num_frames += 1
+    return num_frames

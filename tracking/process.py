@@ -1,23 +1,23 @@
-"""Tracks one video and writes what was found; reading, network and writing overlap."""
+"""Tracks videos and writes what is found in them; reading, network and writing overlap."""
 
-import argparse
 import sys
 import time
-from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor
 
 from common.device import autocast, pick_device
 from common.errors import available
-from common.parallel import BackgroundWriter, prefetch
+from common.parallel import prefetch
 from common.progress import progress
-from common.types import Tracker, Tracks
-from tracking.loop import track_video
-from tracking.output import VideoOutput
+from common.types import Prompt, Tracker
+from tracking.config import RunConfig
+from tracking.loop import record_video
+from tracking.output import VideoOutput, remove_video, videos_of
 from tracking.prompts import Prompts
 from tracking.reverse import EarlierFrames
-from tracking.spool import ResultsSpool, track_rows
-from video.masks import above
+from tracking.rows import BinaryTracks, track_rows
+from tracking.spool import ResultsSpool
 from video.reader import Video
 
 
@@ -26,35 +26,46 @@ def process_video(
     video: Video,
     prompts: Prompts | None,
     spool: ResultsSpool,
-    args: argparse.Namespace,
+    output: Path,
+    config: RunConfig,
 ) -> None:
-    """Track one video; write its maps and its overlay, and put its rows into the spool.
+    """Track one video; write its maps and its overlay into `output`, and put its rows into the spool."""
+    begun, encode = time.monotonic(), available("pycocotools.mask")
 
-    args: `output`, `device`, `amp`, `overlays`, and `reverse`: whether objects are followed backwards too,
-        from the prompts that start them
-    """
-    begun, count, encode = time.monotonic(), 0, available("pycocotools.mask")
-
-    def write(name: str, frame: Tensor, tracks: Tracks) -> None:
-        output.add(name, frame, tracks.labels)
-        spool.add_frame(name, track_rows(tracks, tracker.mask_threshold, encode=encode))
+    def record(name: str, frame: Tensor, tracks: BinaryTracks, _: Prompt | None) -> None:
+        tracks = earlier.joined(name, tracks)
+        files.add(name, frame, tracks.labels)
+        spool.add_frame(name, track_rows(tracks, encode=encode))
 
     spool.start_video(video.name)
     frames = progress(prefetch(video.frames()), video.name, video.num_frames)
     with (
-        VideoOutput(args.output, video.name, fps=video.fps if args.overlays else None) as output,
-        BackgroundWriter(depth=4) as writer,
-        EarlierFrames(args.output) as earlier,
-        autocast(pick_device(args.device), args.amp),
+        VideoOutput(output, video.name, fps=video.fps if config.overlays else None) as files,
+        EarlierFrames(output) as earlier,
+        autocast(pick_device(config.device), config.amp),
     ):
-        if args.reverse:
+        if config.reverse:
             earlier.track(tracker, video, prompts)
         prompt_of = prompts.of_video(video.name) if prompts else None
-        for name, frame, tracks, _ in track_video(tracker, video.name, frames, prompt_of):
-            tracks = replace(tracks, masks=above(tracks.masks, tracker.mask_threshold))
-            writer.submit(write, name, frame, earlier.joined(name, tracks))
-            count += 1
+        count = record_video(tracker, video.name, frames, prompt_of, record)
     seconds = time.monotonic() - begun
     print(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s", flush=True)
     if prompts and prompts.left:
         print(f"{video.name}: no frame has the name of the prompts {sorted(prompts.left)}", file=sys.stderr)
+
+
+def process_videos(
+    tracker: Tracker, videos: list[Video], prompts: Prompts | None, output: Path, config: RunConfig
+) -> None:
+    """Track the videos and write all of a run's results; those of videos that were there before leave."""
+    former = set(videos_of(output))
+    with ResultsSpool(output) as spool:
+        for video in videos:
+            process_video(tracker, video, prompts, spool, output, config)
+        spool.write_tracks(output / "tracks.json")
+        if available("pycocotools.mask"):
+            spool.write_results(output / "results.json")
+        else:
+            print("results.json is skipped: it needs pycocotools: pip install pycocotools", file=sys.stderr)
+    for name in former - {video.name for video in videos}:
+        remove_video(output, name)

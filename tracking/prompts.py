@@ -1,6 +1,5 @@
 """The prompts of a run of inference.py: label maps or boxes, checked before anything is tracked."""
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.types import IGNORE, Prompt
 from tracking.boxes import BoxPrompts, boxes_for
+from tracking.config import RunConfig
 from video.images import check_label_mode, natural_key, read_header, read_label_map
 from video.reader import Video
 
@@ -113,22 +113,24 @@ class PromptFolder:
 Prompts = PromptFolder | BoxPrompts
 
 
-def prompts_of_run(args: argparse.Namespace, videos: list[Video], *, needed: bool) -> Prompts | None:
+def prompts_of_run(
+    root: Path | None, config: RunConfig, videos: list[Video], *, needed: bool
+) -> Prompts | None:
     """What --prompt_root, --box or --boxes say of the videos; None where none of them is given.
 
-    args: `prompt_root`, `prompt_frames`, `box`, `boxes`, `reverse`
+    root: --prompt_root
     needed: whether the system follows nothing but what a prompt names
     Raises UserError where flags contradict each other, where a needed prompt is absent, and where there are
     label maps for no video.
     """
-    maps = PromptFolder(args.prompt_root, args.prompt_frames) if args.prompt_root else None
-    boxes = boxes_for(videos, args.box, args.boxes)
+    maps = PromptFolder(root, config.prompt_frames) if root else None
+    boxes = boxes_for(videos, config.box, config.boxes)
     if maps and boxes:
         raise UserError("--prompt_root and boxes: give one of the two")
     if needed and not (maps or boxes):
-        told = "give label maps with --prompt_root, or boxes with --box or --boxes"
-        raise UserError(f"this system follows what a prompt names: {told}")
-    if args.reverse and not (needed and maps):
+        remedy = "give label maps with --prompt_root, or boxes with --box or --boxes"
+        raise UserError(f"this system follows what a prompt names: {remedy}")
+    if config.reverse and not (needed and maps):
         raise UserError("--reverse follows prompts backwards: give label maps with --prompt_root")
     if maps and not any((maps.root / video.name).is_dir() for video in videos):
         raise UserError(f"--prompt_root {maps.root} has no folder of a video, such as {videos[0].name}/")

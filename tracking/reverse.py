@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.types import Prompt, Tracker, Tracks
+from common.types import Prompt, Tracker
 from tracking.loop import track_video
 from tracking.prompts import PromptFolder
-from video.masks import above
+from tracking.rows import BinaryTracks, binarise
 from video.reader import ImageSequence, Video
 
 
@@ -73,12 +73,11 @@ class EarlierFrames:
 
         for name, _, tracks, _ in track_video(tracker, video.name, frames, prompt_of):
             earlier = [i not in starts.get(name, ()) for i in tracks.ids.tolist()]
-            self._keep(name, tracks, torch.tensor(earlier, dtype=torch.bool), tracker.mask_threshold)
+            chosen = torch.tensor(earlier, dtype=torch.bool)
+            self._keep(name, binarise(tracks, tracker.mask_threshold), chosen)
 
-    def joined(self, name: str, tracks: Tracks) -> Tracks:
-        """The tracks of a frame, whose masks are bool, with those that start later; where both claim a pixel,
-        the given ones have it.
-        """
+    def joined(self, name: str, tracks: BinaryTracks) -> BinaryTracks:
+        """The tracks of a frame and those that start later; where both claim a pixel, the given ones win."""
         if not self._temporary or not self._path(name).is_file():
             return tracks
         with np.load(self._path(name)) as kept:
@@ -101,12 +100,12 @@ class EarlierFrames:
     def _path(self, name: str) -> Path:
         return Path(self._temporary.name) / f"{name}.npz"
 
-    def _keep(self, name: str, tracks: Tracks, chosen: Tensor, threshold: float) -> None:
+    def _keep(self, name: str, tracks: BinaryTracks, chosen: Tensor) -> None:
         """Write the (K,) chosen of a frame's tracks, if any."""
         if not chosen.any():
             return
         chosen = chosen.to(tracks.ids.device)
-        ids, masks = tracks.ids[chosen], above(tracks.masks[chosen], threshold)
+        ids, masks = tracks.ids[chosen], tracks.masks[chosen]
         labels = tracks.labels * torch.isin(tracks.labels, ids)
         boxes = {} if tracks.boxes is None else {"boxes": tracks.boxes[chosen].cpu().numpy()}
         np.savez_compressed(

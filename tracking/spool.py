@@ -1,6 +1,6 @@
-"""Keeps the tracks of all videos on disk, from which results.json and tracks.json are written.
+"""Keeps the tracks of all videos, from which results.json and tracks.json are written.
 
-Everything is written frame by frame, at flat memory in the length of a video.
+On disk everything is kept and written frame by frame, at flat memory in the length of a video.
 """
 
 import json
@@ -9,34 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
+from typing import Any
 
 from common.files import atomic_write
-from common.types import Tracks
-from video.masks import above, extreme_points
-from video.rle import RLE, encode_rle
-
-
-class TrackRow(NamedTuple):
-    """One track in one frame.
-
-    track: the id
-    score: in [0, 1]
-    category: 1 where there are no classes
-    rle: the run-length encoding of the mask; None where nothing can encode it and only tracks.json is wanted
-    box: the 4 corners (x, y) of a rotated box; None where the system has none
-    extremes: beside a box, the mask's extreme points (x, y): left, top, right, bottom; None where it is empty
-    """
-
-    track: int
-    score: float
-    category: int
-    rle: RLE | None
-    box: list[list[float]] | None = None
-    extremes: list[list[int]] | None = None
-
+from tracking.rows import TrackRow
 
 SCHEMA = """
 PRAGMA journal_mode = OFF;
@@ -75,21 +51,22 @@ def joined(opening: str, parts: Iterable[Iterable[str]], separator: str, closing
 
 
 class ResultsSpool:
-    """Keeps the tracks of all videos in a temporary database on disk, from which the JSON files are written.
+    """Keeps the tracks of all videos in a temporary database, from which the JSON files are written.
 
     A context manager: `start_video`, `add_frame` for every frame in order, and at the end `write_results` and
-    `write_tracks`. The database `.results.sqlite` in `folder` is removed when the block ends. A video's id is
-    the 1-based rank of its name among all videos; a track's score is the mean of its scores over the frames
-    where it is present.
+    `write_tracks`, or `results`. A video's id is the 1-based rank of its name among all videos; a track's
+    score is the mean of its scores over the frames where it is present.
+    folder: where the database `.results.sqlite` lies until the block ends; None keeps it in memory
     Raises OSError where the database cannot be written.
     """
 
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / ".results.sqlite"
-        self._path.write_bytes(b"")  # a killed run may have left one
+    def __init__(self, folder: Path | None = None):
+        self._path = folder / ".results.sqlite" if folder else None
+        if self._path:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_bytes(b"")  # a killed run may have left one
         # The calls may come from a background thread, one at a time.
-        self._database = sqlite3.connect(self._path, check_same_thread=False)
+        self._database = sqlite3.connect(self._path or ":memory:", check_same_thread=False)
         self._database.executescript(SCHEMA)
         self._names: list[str] = []  # of the videos; the place in the list is the key in the tables
         self._lengths: list[int] = []  # in frames
@@ -110,12 +87,22 @@ class ResultsSpool:
             self._database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", texts)
         self._lengths[video] += 1
 
-    def write_results(self, path: Path) -> None:
-        """Write the results in the YouTube-VIS format: a list with one entry for each track of each video.
+    def results(self) -> list[dict[str, Any]]:
+        """The results in the YouTube-VIS format: one entry for each track of each video.
 
-        An entry is {"video_id", "category_id", "score", "segmentations": an RLE or null for each frame}.
+        An entry is {"video_id", "category_id", "score", "segmentations": an RLE or None for each frame}.
         """
-        self._write(path, joined("[\n", self._result_entries(), ",\n", "\n]\n"))
+        return [
+            entry | {"segmentations": list(map(json.loads, texts))} for entry, texts in self._result_entries()
+        ]
+
+    def write_results(self, path: Path) -> None:
+        """Write the list of `results`."""
+        entries = (
+            joined(f'{json.dumps(entry)[:-1]}, "segmentations": [', ([text] for text in texts), ", ", "]}")
+            for entry, texts in self._result_entries()
+        )
+        self._write(path, joined("[\n", entries, ",\n", "\n]\n"))
 
     def write_tracks(self, path: Path) -> None:
         """Write who was when and where: for each video its id, its length in frames and its tracks.
@@ -132,7 +119,8 @@ class ResultsSpool:
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
-        self._path.unlink(missing_ok=True)
+        if self._path:
+            self._path.unlink(missing_ok=True)
 
     def _write(self, path: Path, pieces: Iterable[str]) -> None:
         with self._disk_errors(), atomic_write(path) as temporary:
@@ -143,22 +131,22 @@ class ResultsSpool:
         """(video_id, key in the tables) of every video, by name."""
         return enumerate(sorted(range(len(self._names)), key=self._names.__getitem__), start=1)
 
-    def _result_entries(self) -> Iterator[Iterator[str]]:
+    def _result_entries(self) -> Iterator[tuple[dict[str, Any], Iterator[str]]]:
+        """Each entry of the results without its segmentations, and the JSON texts of these."""
         for video_id, video in self._ranked():
             for track, score, category, *_ in self._database.execute(TRACK_SUMMARY, (video,)):
-                entry = json.dumps({"video_id": video_id, "category_id": category, "score": score})
-                opening = f'{entry[:-1]}, "segmentations": ['
-                yield joined(opening, self._segmentations(video, track), ", ", "]}")
+                entry = {"video_id": video_id, "category_id": category, "score": score}
+                yield entry, self._segmentations(video, track)
 
-    def _segmentations(self, video: int, track: int) -> Iterator[list[str]]:
+    def _segmentations(self, video: int, track: int) -> Iterator[str]:
         """The encoding of the track's mask in every frame of the video, null where it is absent."""
         next_frame = 0
         query = "SELECT frame, rle FROM rows WHERE video = ? AND track = ? ORDER BY frame"
         for frame, rle in self._database.execute(query, (video, track)):
-            yield from repeat(["null"], frame - next_frame)
-            yield [rle]
+            yield from repeat("null", frame - next_frame)
+            yield rle
             next_frame = frame + 1
-        yield from repeat(["null"], self._lengths[video] - next_frame)
+        yield from repeat("null", self._lengths[video] - next_frame)
 
     def _video_entries(self) -> Iterator[Iterator[str]]:
         for video_id, video in self._ranked():
@@ -176,11 +164,11 @@ class ResultsSpool:
         """What a track has for each frame, by its name: scores; boxes and points where there are boxes."""
         for title, column in (("scores", "score"), ("boxes", "box"), ("extreme_points", "extremes")):
             query = TRACK_VALUES.format(column=column)
-            found = self._database.execute(query, (video, track))
-            first = found.fetchone()
+            values = self._database.execute(query, (video, track))
+            first = values.fetchone()
             if first is None:
                 continue
-            texts = ([f"{json.dumps(name)}: {value}"] for name, value in chain([first], found))
+            texts = ([f"{json.dumps(name)}: {value}"] for name, value in chain([first], values))
             yield joined(f'"{title}": {{', texts, ", ", "}")
 
     def _frame_name(self, video: int, frame: int) -> str:
@@ -194,26 +182,3 @@ class ResultsSpool:
             yield
         except sqlite3.OperationalError as error:
             raise OSError(f"{self._path}: {error}") from error
-
-
-def track_rows(tracks: Tracks, mask_threshold: float, *, encode: bool) -> list[TrackRow]:
-    """What results.json and tracks.json keep of one frame: every track with a pixel above the threshold.
-
-    A track that only the label map shows, the likeliest of several unlikely ones, has a score and no mask,
-    and so has one of which there is a box alone.
-    tracks: their masks are probabilities, or bool: above the threshold or not
-    encode: whether masks are run-length encoded, which needs pycocotools
-    """
-    masks = tracks.masks if tracks.masks.dtype == torch.bool else above(tracks.masks, mask_threshold)
-    classes = [0] * len(masks) if tracks.classes is None else tracks.classes.tolist()
-    boxes = [None] * len(masks) if tracks.boxes is None else tracks.boxes.tolist()
-    rows = []
-    for track, score, category, mask, box in zip(
-        tracks.ids.tolist(), tracks.scores.tolist(), classes, masks.cpu().numpy(), boxes, strict=True
-    ):
-        if mask.any():
-            rle, extremes = encode_rle(mask) if encode else None, extreme_points(mask) if box else None
-            rows.append(TrackRow(track, score, category + 1, rle, box, extremes))
-        elif box or (tracks.labels == track).any():
-            rows.append(TrackRow(track, score, category + 1, None, box))
-    return rows

@@ -27,6 +27,7 @@ class AnnotatedVideo:
     """One annotated video; frames go by their file name without the suffix.
 
     frames, annotated: all frames, and those that have a mask, in order
+    size: (H, W) of all frames, where they were checked; otherwise None
     """
 
     name: str
@@ -35,6 +36,7 @@ class AnnotatedVideo:
     suffix: str
     frames: list[str]
     annotated: list[str]
+    size: tuple[int, int] | None = None
 
     def frame_path(self, frame: str) -> Path:
         return self.frame_folder / f"{frame}{self.suffix}"
@@ -49,27 +51,28 @@ class AnnotatedVideo:
     def read_labels(self, frame: str) -> np.ndarray:
         """The (H, W) label map of an annotated frame; UserError where its size is not the frame's."""
         labels = read_label_map(self.mask_path(frame))
-        self._check_mask_size(frame, labels.shape, read_header(self.frame_path(frame))[1])
+        self._check_mask_size(frame, labels.shape, self.size or read_header(self.frame_path(frame))[1])
         return labels
 
     def find_bad(self) -> dict[Path, str]:
         """Path and trouble of every bad frame and mask, from headers and file ends.
 
         Bad is what cannot be read, a frame of another size than those before it, a colour mask, a mask
-        without a frame or of another size than its frame.
+        without a frame or of another size than its frame. Remembers the size of the good frames.
         """
         bad: dict[Path, str] = {}
-        sizes: dict[str, tuple[int, int]] = {}
+        self.size = None
         for frame in self.frames:
             try:
-                sizes[frame] = self._check_frame(frame, next(iter(sizes.values()), None))
+                self.size = self._check_frame(frame, self.size)
             except (UserError, OSError) as error:
                 bad[self.frame_path(frame)] = str(error)
+        frames = set(self.frames)
         for frame in self.annotated:
             if self.frame_path(frame) in bad:
                 continue
             try:
-                self._check_mask(frame, sizes.get(frame))
+                self._check_mask(frame, self.size if frame in frames else None)
             except (UserError, OSError) as error:
                 bad[self.mask_path(frame)] = str(error)
         return bad
@@ -109,8 +112,8 @@ def list_video(name: str, frame_folder: Path, mask_folder: Path) -> AnnotatedVid
     frames, masks = list_files(frame_folder, FRAME_SUFFIXES), list_files(mask_folder, {".png"})
     suffixes = sorted({path.suffix for path in frames})
     if len(suffixes) != 1:
-        found = "no .jpg or .png files" if not frames else f"frames of several formats, {' '.join(suffixes)}"
-        raise UserError(f"{frame_folder} holds {found}: put the frames of {name} there, in one format")
+        content = f"frames of several formats, {' '.join(suffixes)}" if frames else "no .jpg or .png files"
+        raise UserError(f"{frame_folder} holds {content}: put the frames of {name} there, in one format")
     if not masks:
         raise UserError(f"{mask_folder} holds no .png masks: add them, or remove the video {frame_folder}")
     stems = ([path.stem for path in paths] for paths in (frames, masks))
@@ -169,8 +172,8 @@ class VOSFolder:
             raise UserError(f"{self.root / 'meta.json'} lacks the categories of video {video}: add them")
         unknown = sorted(set(self._categories[video].values()) - set(self.categories))
         if unknown:
-            found = f"{self.root / 'meta.json'}: video {video} has categories that training lacks"
-            raise UserError(f"{found} ({', '.join(unknown)}): leave it out, or use --num_classes 1")
+            trouble = f"{self.root / 'meta.json'}: video {video} has categories that training lacks"
+            raise UserError(f"{trouble} ({', '.join(unknown)}): leave it out, or use --num_classes 1")
         return {i: self.categories.index(name) for i, name in self._categories[video].items()}
 
     def _find(self, kind: str) -> Path:
@@ -189,12 +192,12 @@ def check(folder: VOSFolder, *, skip_bad: bool, workers: int = 4) -> list[str]:
     """
     with ThreadPoolExecutor(max(1, workers)) as executor:
         checks = executor.map(AnnotatedVideo.find_bad, folder.videos)
-        found = list(progress(checks, f"checking {folder.root}", len(folder.videos)))
-    troubles = [trouble for bad in found for trouble in bad.values()]
+        bad_files = list(progress(checks, f"checking {folder.root}", len(folder.videos)))
+    troubles = [trouble for bad in bad_files for trouble in bad.values()]
     if troubles and not skip_bad:
         others = f"; {len(troubles) - 1} more files are bad" if len(troubles) > 1 else ""
         raise UserError(f"{troubles[0]}{others} (--skip_bad leaves bad files out)")
-    for video, bad in zip(folder.videos, found, strict=True):
+    for video, bad in zip(folder.videos, bad_files, strict=True):
         video.drop(bad)
     troubles = folder.left_out + troubles
     folder.videos = [video for video in folder.videos if video.annotated]

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.types import Prompt
+from video.allocate import empty
 
-Box = tuple[float, float, float, float]  # x, y, width, height in pixels of the frame
+BoxXYWH = tuple[float, float, float, float]  # left, top, width, height in pixels of the frame
 
 
 def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
@@ -16,7 +17,7 @@ def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
     return labels.unsqueeze(-3) == ids.to(labels)[:, None, None]
 
 
-def box_window(box: Box) -> tuple[slice, slice]:
+def box_window(box: BoxXYWH) -> tuple[slice, slice]:
     """The rows and the columns of the pixels that a box fills; empty where it holds none."""
     x, y, width, height = box
     rows = slice(max(0, round(y)), max(0, round(y + height)))
@@ -77,38 +78,43 @@ def windows(masks: Tensor) -> list[tuple[slice, slice]]:
     return [(span(row), span(column)) for row, column in zip(rows, columns, strict=True)]
 
 
-def labels_at_once(masks: Tensor, ids: Tensor, threshold: float, scores: Tensor) -> Tensor:
+def labels_at_once(masks: Tensor, binary_masks: Tensor, ids: Tensor, scores: Tensor) -> Tensor:
     """`labels_from_masks` in a few operations on all masks, as a GPU likes it."""
-    weighted = (masks * scores[:, None, None]).where(masks > threshold, 0.0)
+    weighted = (masks * scores[:, None, None]).where(binary_masks, 0.0)
     winner = torch.cat([masks.new_zeros(1, *masks.shape[1:]), weighted]).argmax(0)
     return torch.cat([ids.new_zeros(1), ids]).long()[winner]
 
 
-def labels_in_turn(masks: Tensor, ids: Tensor, threshold: float, scores: Tensor) -> Tensor:
+def labels_in_turn(masks: Tensor, binary_masks: Tensor, ids: Tensor, scores: Tensor) -> Tensor:
     """`labels_from_masks`, each mask only where it lies: a CPU has to go through much less memory."""
-    inside = above(masks, threshold)
     labels = ids.new_zeros(masks.shape[1:], dtype=torch.int64)
     best = masks.new_zeros(masks.shape[1:])
-    for k, (track, window) in enumerate(zip(ids.tolist(), windows(inside), strict=True)):
+    for k, (track, window) in enumerate(zip(ids.tolist(), windows(binary_masks), strict=True)):
         weighted = masks[k][window] * scores[k]
-        better = inside[k][window] & (weighted > best[window])
+        better = binary_masks[k][window] & (weighted > best[window])
         labels[window].masked_fill_(better, track)
         best[window] = torch.where(better, weighted, best[window])
     return labels
 
 
 def labels_from_masks(
-    masks: Tensor, ids: Tensor, threshold: float = 0.5, scores: Tensor | None = None
+    masks: Tensor,
+    ids: Tensor,
+    threshold: float = 0.5,
+    scores: Tensor | None = None,
+    binary_masks: Tensor | None = None,
 ) -> Tensor:
     """(K, H, W) probabilities and (K,) ids to an (H, W) int64 label map: the largest above a threshold.
 
     scores: (K,) what probabilities are multiplied with before they are compared, 1 where it is None
+    binary_masks: (K, H, W) bool, where the probabilities exceed the threshold, for callers that know
     Background (0) is where no probability exceeds the threshold, or no product exceeds 0; among equals the
     first wins.
     """
+    binary_masks = above(masks, threshold) if binary_masks is None else binary_masks
     scores = masks.new_ones(len(masks)) if scores is None else scores
     label = labels_in_turn if masks.device.type == "cpu" else labels_at_once
-    return label(masks, ids, threshold, scores)
+    return label(masks, binary_masks, ids, scores)
 
 
 def pad_to_stride(frames: Tensor, stride: int) -> Tensor:
@@ -139,6 +145,33 @@ def soft_aggregate(probs: Tensor) -> Tensor:
     return (probs / (1 - probs)).log()
 
 
+def full_size_probs(
+    logits: Tensor, padded: tuple[int, int], size: tuple[int, int], full: tuple[int, int]
+) -> Tensor:
+    """(K, h, w) mask logits to (K, H, W) probabilities at `full` size: undo stride, padding and resizing.
+
+    padded, size: (H, W) of what the network saw, with its padding and without
+    """
+    probs = empty(len(logits), *full, device=logits.device)
+    together = 1 if logits.device.type == "cpu" else max(1, len(logits))  # a CPU's caches are small
+    for part, large in zip(logits.split(together), probs.split(together), strict=True):
+        part = part[:, None]  # K is the batch: there may be none
+        part = F.interpolate(part, padded, mode="bilinear")[..., : size[0], : size[1]]
+        if size != full:
+            part = F.interpolate(part, full, mode="bilinear")
+        torch.sigmoid(part[:, 0], out=large)
+    return probs
+
+
+def mask_confidence(logits: Tensor) -> Tensor:
+    """(N, h, w) mask logits to (N,): the mean probability inside each mask, 0 where it is empty.
+
+    Times the probability of an object it ranks detections (Cheng et al. 2021, MaskFormer).
+    """
+    inside = logits > 0
+    return (logits.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+
+
 def mask_intersections(masks: Tensor, others: Tensor) -> Tensor:
     """(K, h, w) and (R, h, w) bool to the (K, R) float numbers of common pixels."""
     return masks.flatten(1).float() @ others.flatten(1).float().T
@@ -151,20 +184,20 @@ def mask_ious(masks: Tensor, others: Tensor) -> Tensor:
     return common / (areas[:, None] + other_areas - common).clamp(min=1)
 
 
-def suppress(masks: Tensor, scores: Tensor, named: Tensor, max_iou: float, max_inside: float) -> Tensor:
+def suppress(masks: Tensor, scores: Tensor, prompted: Tensor, max_iou: float, max_inside: float) -> Tensor:
     """Non-maximum suppression: the indices, best first, of the masks that are kept.
 
     masks (K, h, w) bool, scores (K,). What overlaps a better one by more than `max_iou`, or lies inside a
-    better one by more than `max_inside` of itself, is dropped; so is an empty mask. What a person named
-    ((K,) bool) is better than the rest and is not dropped.
+    better one by more than `max_inside` of itself, is dropped; so is an empty mask. What a prompt shows
+    (`prompted`, (K,) bool) is better than the rest and is not dropped.
     """
-    order = (scores + named.to(scores)).argsort(descending=True, stable=True)
+    order = (scores + prompted.to(scores)).argsort(descending=True, stable=True)
     masks = masks[order]
     areas = masks.flatten(1).sum(1)
     bad = (mask_ious(masks, masks) > max_iou) | (
         mask_intersections(masks, masks) / areas[:, None].clamp(min=1) > max_inside
     )
-    bad, areas = (bad & ~named[order, None]).cpu(), areas.tolist()
+    bad, areas = (bad & ~prompted[order, None]).cpu(), areas.tolist()
     kept: list[int] = []
     for index in range(len(order)):
         if areas[index] and not bad[index, kept].any():

@@ -12,7 +12,7 @@ from common.progress import every
 from common.types import Prompt, Tracks
 from systems.sam_track.images import masks_on_grid, prepare_frame
 from systems.sam_track.modules import SAMTrack
-from video.masks import labels_from_masks, masks_of_prompt
+from video.masks import above, labels_from_masks, masks_of_prompt
 
 OBJECTS_AT_ONCE = 8  # whose masks are decoded together, which bounds memory
 
@@ -89,11 +89,12 @@ class SAMTracker:
             masks.masked_fill_(shown.any(0), 0.0)
             masks[[ids.index(track) for track in given]] = shown.float()
         names = torch.tensor(ids, device=device)
-        labels = labels_from_masks(masks, names, self.mask_threshold)
+        binary_masks = above(masks, self.mask_threshold)
+        labels = labels_from_masks(masks, names, binary_masks=binary_masks)
         inside = labels == names[:, None, None]
         scores = (masks * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
         self._remember(embedding, ids, given, inside, masks, scores)
-        return Tracks(ids=names, labels=labels, masks=masks, scores=scores)
+        return Tracks(ids=names, labels=labels, masks=masks, scores=scores, binary_masks=binary_masks)
 
     @property
     def _read(self) -> list[dict[int, Template]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import require
-from video.masks import Box, box_window
+from video.masks import BoxXYWH, box_window
 
 TEMPLATE, SEARCH = 127, 255  # sides of the crops, pixels
 CONTEXT = 0.5  # share of the mean side that is added around a box
@@ -112,7 +112,7 @@ def box_corners(x: float, y: float, width: float, height: float) -> np.ndarray:
     return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
 
 
-def fill_box(box: Box, frame_size: tuple[int, int]) -> np.ndarray:
+def fill_box(box: BoxXYWH, frame_size: tuple[int, int]) -> np.ndarray:
     """(H, W) float32, 1 inside of a box (x, y, w, h), 0 elsewhere."""
     mask = np.zeros(frame_size, np.float32)
     mask[box_window(box)] = 1

@@ -8,7 +8,7 @@ import torch
 from common.types import Prompt
 from systems.siammask.crops import fill_box
 from tracking.boxes import check_box
-from video.masks import Box, masks_from_labels, windows
+from video.masks import BoxXYWH, masks_from_labels, windows
 
 
 class Named(NamedTuple):
@@ -20,7 +20,7 @@ class Named(NamedTuple):
     mask: np.ndarray
 
 
-def named_by_box(track: int, box: Box, frame_size: tuple[int, int]) -> Named:
+def named_by_box(track: int, box: BoxXYWH, frame_size: tuple[int, int]) -> Named:
     """An object in a box (x, y, w, h), which it fills; UserError where that cannot be."""
     check_box(track, box, frame_size)
     x, y, width, height = map(float, box)

@@ -19,7 +19,7 @@ from systems.siammask.modules import Kernels, SiamMask
 from systems.siammask.prompts import Named, read_prompt
 from systems.siammask.selection import choose
 from video.allocate import empty
-from video.masks import labels_from_masks
+from video.masks import above, labels_from_masks
 
 OBJECTS_AT_ONCE = 16  # whose crops are searched together, which bounds memory
 LEAST_SIDE = 10  # of a tracked box, pixels
@@ -280,10 +280,12 @@ class SiamMaskTracker:
         """The best object has a pixel, where it is above the threshold; masks (K, H, W) are cut to [0, 1]."""
         ids = torch.tensor([one.track for one in self.followed])
         masks = masks.clamp_(0, 1)
+        binary_masks = above(masks, self.mask_threshold)
         return Tracks(
             ids=ids,
-            labels=labels_from_masks(masks, ids, self.mask_threshold, torch.ones(len(ids))),
+            labels=labels_from_masks(masks, ids, binary_masks=binary_masks),
             masks=masks,
+            binary_masks=binary_masks,
             scores=torch.tensor([one.score for one in found]),
             boxes=torch.from_numpy(np.stack([one.box for one in found])).float(),
         )

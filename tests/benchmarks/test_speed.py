@@ -28,8 +28,8 @@ def rows(outcome: Outcome) -> dict[str, list[float]]:
 
 def ratios(outcome: Outcome) -> dict[str, float]:
     """What was aimed at, and what was measured."""
-    told = [line.partition("   aim: at ")[0] for line in outcome.out if "   aim: at " in line]
-    return {line[:44].strip(): float(line[44:]) for line in told}
+    lines = [line.partition("   aim: at ")[0] for line in outcome.out if "   aim: at " in line]
+    return {line[:44].strip(): float(line[44:]) for line in lines}
 
 
 def assert_judged(

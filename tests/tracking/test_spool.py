@@ -1,106 +1,14 @@
+"""The spool: results.json and tracks.json from rows by frame, on disk and in memory."""
+
 import json
 import sqlite3
-import sys
 import tracemalloc
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from common.errors import MissingPackage, UserError
-from tracking.output import OverlayWriter
-from tracking.spool import ResultsSpool, TrackRow
-from video.images import read_label_map, write_label_map
-from video.pictures import PALETTE
-from video.reader import VideoFile
-
-
-def picture(height: int, width: int, shade: int = 0) -> np.ndarray:
-    """Four coloured quarters, brighter at the right."""
-    frame = np.full((height, width, 3), shade, dtype=np.uint8)
-    frame[: height // 2, : width // 2, 0] = 200
-    frame[height // 2 :, : width // 2, 1] = 200
-    frame[: height // 2, width // 2 :, 2] = 200
-    return frame
-
-
-@pytest.mark.parametrize("kind", [np.array, torch.tensor])
-def test_a_label_map_below_255_is_a_palette_png_in_the_davis_colours(tmp_path: Path, kind):
-    labels = np.array([[0, 1, 2], [3, 0, 254]])
-    write_label_map(tmp_path / "video" / "00000.png", kind(labels))
-    with Image.open(tmp_path / "video" / "00000.png") as image:
-        assert image.mode == "P"
-        np.testing.assert_array_equal(np.array(image), labels)
-        np.testing.assert_array_equal(np.array(image.convert("RGB")), PALETTE[labels])
-
-
-@pytest.mark.parametrize("highest", [255, 256, 65535])
-def test_a_label_map_that_reaches_255_is_16_bit_grey(tmp_path: Path, highest: int):
-    labels = np.array([[0, 7], [highest, 254]])
-    write_label_map(tmp_path / "a.png", labels)
-    np.testing.assert_array_equal(read_label_map(tmp_path / "a.png"), labels)
-    assert read_label_map(tmp_path / "a.png").dtype == np.uint16
-
-
-def test_an_id_that_no_png_can_hold_is_refused_and_nothing_is_written(tmp_path: Path):
-    with pytest.raises(UserError, match="65536"):
-        write_label_map(tmp_path / "a.png", np.array([[65536]]))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_output_that_cannot_be_written_is_an_os_error_with_the_path(tmp_path: Path):
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(OSError, match="file"):
-        write_label_map(tmp_path / "file" / "a.png", np.zeros((2, 2)))
-
-
-@pytest.mark.parametrize("size", [(32, 48), (33, 47)])
-def test_an_overlay_keeps_colours_rate_and_length_and_pads_odd_sides(tmp_path: Path, size: tuple[int, int]):
-    with OverlayWriter(tmp_path / "overlays" / "a.mp4", fps=30000 / 1001) as writer:
-        for shade in range(0, 100, 20):
-            writer.add(picture(*size, shade))
-    video = VideoFile("a", tmp_path / "overlays" / "a.mp4")
-    frames = [frame.permute(1, 2, 0).numpy() for _, frame in video.frames()]
-    assert video.fps == pytest.approx(30000 / 1001) and len(frames) == video.num_frames == 5
-    assert frames[0].shape == (size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
-    difference = np.abs(frames[-1][: size[0], : size[1]].astype(int) - picture(*size, 80))
-    assert np.median(difference) <= 4
-    assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["a.mp4"]
-
-
-def test_an_overlay_is_h264_in_yuv420p_with_the_index_first(tmp_path: Path):
-    av = pytest.importorskip("av")
-    with OverlayWriter(tmp_path / "a.mp4", fps=10) as writer:
-        writer.add(picture(32, 48))
-    with av.open(str(tmp_path / "a.mp4")) as container:
-        context = container.streams.video[0].codec_context
-        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
-    content = (tmp_path / "a.mp4").read_bytes()
-    assert content.index(b"moov") < content.index(b"mdat")
-
-
-def test_an_interrupted_overlay_leaves_the_former_file_alone(tmp_path: Path):
-    (tmp_path / "a.mp4").write_bytes(b"former")
-    with pytest.raises(KeyboardInterrupt), OverlayWriter(tmp_path / "a.mp4", fps=10) as writer:
-        writer.add(picture(32, 48))
-        raise KeyboardInterrupt
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
-    assert (tmp_path / "a.mp4").read_bytes() == b"former"
-
-
-def test_an_overlay_without_frames_writes_nothing(tmp_path: Path):
-    with OverlayWriter(tmp_path / "a.mp4", fps=10):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_overlay_without_pyav_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingPackage, match="pip install av"):
-        OverlayWriter(tmp_path / "a.mp4", fps=10)
-
+from tracking.rows import TrackRow
+from tracking.spool import ResultsSpool
 
 RLES = [{"size": [2, 2], "counts": f"{number}"} for number in range(4)]
 
@@ -126,6 +34,17 @@ def test_results_json_has_an_entry_for_each_track_and_null_where_it_is_absent(tm
         {"video_id": 2, "category_id": 1, "score": 0.5, "segmentations": [RLES[0]]},
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_results_in_memory_are_those_of_the_file(tmp_path: Path):
+    with ResultsSpool(tmp_path) as on_disk, ResultsSpool() as in_memory:
+        for spool in (on_disk, in_memory):
+            fill(spool)
+            spool.add_frame("00025", [TrackRow(9, 0.1, 1, None)])
+            spool.add_frame("00030", [TrackRow(9, 0.2, 1, RLES[0])])
+            spool.add_frame("00035", [TrackRow(9, 0.3, 1, RLES[1])])
+        on_disk.write_results(tmp_path / "results.json")
+        assert json.loads((tmp_path / "results.json").read_text()) == on_disk.results() == in_memory.results()
 
 
 def test_tracks_json_says_who_is_when_and_how_sure(tmp_path: Path):

@@ -1,6 +1,6 @@
+"""Annotated folders on disk: what is listed, read and checked, and what is wrong with them."""
+
 import json
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,118 +8,18 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
+from tests.support.image_files import cut, write_frame, write_mask
+from video import annotated
 from video.annotated import VOSFolder, check
-from video.images import natural_key, read_frame, read_label_map
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real clips at {REAL}")
-
-
-def write_frame(path: Path, height: int = 24, width: int = 32) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-    return path
-
-
-def write_mask(path: Path, labels: np.ndarray | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    labels = np.tile(np.arange(32, dtype=np.uint8) // 8, (24, 1)) if labels is None else labels
-    mask = Image.fromarray(labels)
-    mask.putpalette([0, 0, 0] + 765 * [9])  # equal colours: only the indices tell ids apart
-    mask.save(path)
-    return path
 
 
 def write_video(root: Path, name: str, frames: int = 3, level: str = "") -> None:
     for t in range(frames):
         write_frame(root / "JPEGImages" / level / name / f"{t:05d}.jpg")
         write_mask(root / "Annotations" / level / name / f"{t:05d}.png")
-
-
-def write_grey_png(path: Path, depth: int, row: bytes) -> Path:
-    """A greyscale PNG 8 pixels wide and 2 high with any bit depth."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 8, 2, depth, 0, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(2 * (b"\0" + row)))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
-    return path
-
-
-def cut(path: Path, size: int = 60) -> Path:
-    path.write_bytes(path.read_bytes()[:-size])
-    return path
-
-
-def test_palette_indices_are_the_ids_whatever_the_colours(tmp_path):
-    labels = np.array([[0, 1, 2], [3, 200, 255]], np.uint8)
-    read = read_label_map(write_mask(tmp_path / "a.png", labels))
-    assert read.dtype == np.uint8 and read.tolist() == labels.tolist()
-
-
-@pytest.mark.parametrize(
-    "depth, row, expected",
-    [
-        (1, bytes([0b00011011]), [0, 0, 0, 1, 1, 0, 1, 1]),
-        (2, bytes([0b00011011] * 2), [0, 1, 2, 3, 0, 1, 2, 3]),
-        (4, bytes([0x01, 0x23, 0x45, 0xEF]), [0, 1, 2, 3, 4, 5, 14, 15]),
-        (8, bytes(range(8)), list(range(8))),
-        (16, struct.pack(">8H", 0, 1, 2, 300, 65535, 5, 6, 7), [0, 1, 2, 300, 65535, 5, 6, 7]),
-    ],
-)
-def test_grey_values_are_the_ids_at_every_bit_depth(tmp_path, depth, row, expected):
-    read = read_label_map(write_grey_png(tmp_path / "a.png", depth, row))
-    assert read.tolist() == [expected, expected]
-    assert read.dtype == (np.uint16 if depth == 16 else np.uint8)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_a_colour_mask_is_refused_with_the_remedy(tmp_path, mode):
-    Image.new(mode, (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(
-        UserError, match=rf"a\.png is an {mode} image, not a label map: .*palette PNG \(mode P\)"
-    ):
-        read_label_map(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize(
-    "read, name", [(read_frame, "a.jpg"), (read_label_map, "a.png"), (read_frame, "a.png")]
-)
-def test_a_file_cut_short_is_told_with_its_path(tmp_path, read, name):
-    write_frame(tmp_path / name)
-    with pytest.raises(UserError, match=rf"{name} is corrupt or cut short .*replace it"):
-        read(cut(tmp_path / name))
-
-
-@pytest.mark.parametrize("read", [read_frame, read_label_map])
-def test_what_is_no_image_is_told_with_its_path(tmp_path, read):
-    for content in (b"", b"no image at all"):
-        (tmp_path / "a.png").write_bytes(content)
-        with pytest.raises(UserError, match=r"a\.png is corrupt or cut short \(no known image format\)"):
-            read(tmp_path / "a.png")
-    with pytest.raises(FileNotFoundError, match=r"absent\.png"):
-        read(tmp_path / "absent.png")
-
-
-def test_frames_are_writable_rgb_also_from_grey_files(tmp_path):
-    Image.fromarray(np.full((5, 7), 90, np.uint8)).save(tmp_path / "a.png")
-    frame = read_frame(tmp_path / "a.png")
-    assert frame.shape == (5, 7, 3) and frame.dtype == np.uint8 and frame.flags.writeable
-    assert (frame == 90).all()
-
-
-def test_unpadded_numbers_are_in_the_order_of_their_values():
-    assert sorted(["10", "9", "1", "img_2", "img_10"], key=natural_key) == [
-        "1",
-        "9",
-        "10",
-        "img_2",
-        "img_10",
-    ]
-    assert sorted(["00010", "00009"], key=natural_key) == ["00009", "00010"]
 
 
 @pytest.mark.parametrize("level", ["", "480p"])
@@ -198,6 +98,20 @@ def test_a_mask_of_another_size_than_its_frame_is_told_with_both_sizes(tmp_path)
         folder.videos[0].read_labels("00001")
     with pytest.raises(UserError, match=message):
         check(folder, skip_bad=False)
+
+
+def test_masks_of_checked_videos_are_read_without_opening_their_frames(tmp_path, monkeypatch):
+    write_video(tmp_path, "a")
+    folder = VOSFolder(tmp_path)
+    check(folder, skip_bad=False)
+    (video,) = folder.videos
+    assert video.size == (24, 32)
+    headers = []
+    monkeypatch.setattr(annotated, "read_header", headers.append)
+    assert video.read_labels("00001").shape == (24, 32) and not headers
+    write_mask(video.mask_path("00002"), np.zeros((24, 30), np.uint8))
+    with pytest.raises(UserError, match=r"mask .*a/00002\.png is 30x24 but its frame is 32x24"):
+        video.read_labels("00002")
 
 
 def spoil(root: Path) -> list[str]:

@@ -1,19 +1,24 @@
+"""Masks and label maps: conversions, overlaps, suppression, padding, soft aggregation."""
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from video.masks import (
     extreme_points,
     labels_at_once,
     labels_from_masks,
     labels_in_turn,
+    mask_confidence,
+    mask_ious,
     masks_from_labels,
     pad_around,
     pad_to_stride,
     soft_aggregate,
+    suppress,
     windows,
 )
-from video.rle import decode_rle, encode_rle
 
 
 def test_masks_of_a_label_map_by_hand():
@@ -33,6 +38,7 @@ def test_the_largest_probability_above_the_threshold_wins_and_among_equals_the_f
     ids = torch.tensor([4, 300])
     assert labels_from_masks(masks, ids).tolist() == [[300, 0, 4, 4]]
     assert labels_from_masks(masks, ids, threshold=0.75).tolist() == [[300, 0, 0, 4]]
+    assert labels_from_masks(masks, ids, binary_masks=masks > 0.75).tolist() == [[300, 0, 0, 4]]
 
 
 def test_scores_decide_among_what_is_above_the_threshold():
@@ -47,7 +53,7 @@ def test_masks_in_turn_give_the_labels_of_all_at_once(seed):
     torch.manual_seed(seed)
     masks = (torch.rand(seed, 9, 14) * 5).round() / 5  # with equals
     masks[:, :, : 2 * seed] = 0
-    given = masks, torch.randperm(400)[:seed] + 1, 0.4, (torch.rand(seed) * 3).round() / 3
+    given = masks, masks > 0.4, torch.randperm(400)[:seed] + 1, (torch.rand(seed) * 3).round() / 3
     assert torch.equal(labels_in_turn(*given), labels_at_once(*given))
     assert labels_in_turn(*given).dtype == labels_at_once(*given).dtype == torch.int64
 
@@ -81,36 +87,15 @@ def test_padding_reaches_the_next_multiple_at_the_right_and_the_bottom(size, pad
     assert result[..., : size[0], : size[1]].eq(1).all() and result.sum() == frames.sum()
 
 
-def test_run_length_encodings_come_back_and_follow_the_columns():
-    pytest.importorskip("pycocotools")
-    mask = np.random.default_rng(0).random((6, 9)) > 0.5
-    rle = encode_rle(mask)
-    assert rle["size"] == [6, 9] and isinstance(rle["counts"], str)
-    assert np.array_equal(decode_rle(rle), mask)
-    by_hand = {"size": [2, 2], "counts": [1, 2, 1]}  # down the first column, then the second
-    assert decode_rle(by_hand).tolist() == [[False, True], [True, False]]
-    assert not decode_rle(encode_rle(np.zeros((3, 4), bool))).any()
-
-
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98, 1.0])
-def test_run_length_encodings_are_those_of_pycocotools(share):
-    coder = pytest.importorskip("pycocotools.mask")
-    masks = np.random.default_rng(3).random((20, 7, 11)) < share
-    masks[10:, :, :4] = masks[15:, :, 8:] = False  # columns without an object, at the left and on both sides
-    for mask in masks:
-        expected = coder.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
-        assert encode_rle(mask)["counts"] == expected
-
-
 @pytest.mark.parametrize(
     ("size", "padded", "start"),
     [((90, 149), (96, 160), (3, 5)), ((16, 32), (16, 32), (0, 0)), ((1, 17), (16, 32), (7, 7))],
 )
 def test_padding_around_puts_the_smaller_half_first(size, padded, start):
     frames = torch.rand(2, *size)
-    found, window = pad_around(frames, 16)
-    assert found.shape == (2, *padded) and (window[0].start, window[1].start) == start
-    assert found[(..., *window)].equal(frames) and found.sum().item() == pytest.approx(frames.sum().item())
+    framed, window = pad_around(frames, 16)
+    assert framed.shape == (2, *padded) and (window[0].start, window[1].start) == start
+    assert framed[(..., *window)].equal(frames) and framed.sum().item() == pytest.approx(frames.sum().item())
 
 
 def test_soft_aggregation_is_worked_by_hand():
@@ -137,3 +122,55 @@ def test_extreme_points_are_the_middles_of_the_outermost_rows_and_columns():
     single = np.zeros((3, 3), dtype=bool)
     single[1, 2] = True
     assert extreme_points(single) == [[2, 1]] * 4
+
+
+def masks_of(*rows: str) -> Tensor:
+    """(K, 1, P) bool masks, one for each string of digits."""
+    return torch.tensor([[[c == "1" for c in row]] for row in rows], dtype=torch.bool).view(len(rows), 1, -1)
+
+
+def test_mask_ious_by_hand():
+    ious = mask_ious(masks_of("1100", "0000"), masks_of("0111", "1100", "0000"))
+    assert ious.tolist() == [[0.25, 1, 0], [0, 0, 0]]
+    assert mask_ious(masks_of("11")[:0], masks_of("11")).shape == (0, 1)
+
+
+def kept(
+    masks: Tensor, scores: list[float], prompted: list[int] = (), iou: float = 0.6, inside: float = 0.8
+) -> list:
+    protected = torch.zeros(len(scores), dtype=torch.bool)
+    protected[list(prompted)] = True
+    return suppress(masks, torch.tensor(scores), protected, iou, inside).tolist()
+
+
+def test_suppression_keeps_the_better_of_two_that_overlap_and_drops_what_lies_inside_a_better_one():
+    overlapping = masks_of("11111110", "01111111")  # IoU 6/8
+    assert kept(overlapping, [0.3, 0.4]) == [1] and kept(overlapping, [0.3, 0.4], iou=0.8, inside=0.9) == [
+        1,
+        0,
+    ]
+    nested = masks_of("11111111", "11000000")  # IoU 1/4
+    assert kept(nested, [0.9, 0.4]) == [0]
+    assert kept(nested, [0.4, 0.9]) == [1, 0]  # a small one before a large one hides nothing
+    chain = masks_of("1111000000", "0111110000", "0000111110")
+    assert kept(chain, [0.5, 0.6, 0.7], iou=0.1) == [2, 0]  # what is dropped drops nobody
+
+
+def test_suppression_drops_empty_masks_and_takes_the_first_of_equals():
+    assert kept(masks_of("0000", "1100", "1100"), [0.9, 0.5, 0.5]) == [1]
+    assert kept(masks_of("1111")[:0], []) == []
+
+
+def test_what_a_prompt_shows_is_never_dropped_and_comes_first():
+    masks = masks_of("11111111", "11110000", "11111111")
+    assert kept(masks, [0.9, 0.1, 0.5]) == [0]
+    assert kept(masks, [0.9, 0.1, 0.5], prompted=[1]) == [1, 0]
+    assert kept(masks, [0.9, 0.1, 0.5], prompted=[1, 2]) == [2, 1]
+
+
+def test_a_mask_is_as_confident_as_its_pixels_are_on_average():
+    logits = torch.full((3, 2, 2), -20.0)
+    logits[0, 0] = torch.tensor([0.75, 0.95]).logit()
+    logits[1, 1, 1] = 20
+    assert mask_confidence(logits).tolist() == pytest.approx([0.85, 1, 0])
+    assert mask_confidence(logits[:0]).shape == (0,)

@@ -1,0 +1,76 @@
+"""Online assignment: what a frame shows, to tracks and to the objects of a prompt."""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from common.errors import UserError
+from common.types import Prompt
+from video.masks import masks_from_labels
+
+
+class Detections(NamedTuple):
+    """What a network detects in one frame, as it is compared with tracks.
+
+    embeddings: (K, E) float32 of unit length, on the CPU
+    scores: (K,) float32 in [0, 1], on the CPU
+    masks: (K, h, w) bool on any device, or None
+    class_probs: (K, C) float32, on the CPU
+    prompted_ids: (K,) int64 the id that a prompt gives, 0 where it gives none, on the CPU
+    """
+
+    embeddings: Tensor
+    scores: Tensor
+    masks: Tensor | None
+    class_probs: Tensor
+    prompted_ids: Tensor
+
+
+def bi_softmax(cosine: Tensor, temperature: float) -> Tensor:
+    """(K, R) cosines to the mean of the softmax over rows and over columns (QDTrack, Pang et al. 2021)."""
+    logits = cosine / temperature
+    return (logits.softmax(0) + logits.softmax(1)) / 2
+
+
+def assign(similarity: Tensor, allowed: Tensor) -> list[tuple[int, int]]:
+    """Pairs (detection, track) of the largest sum of (K, R) positive similarities among the allowed ones.
+
+    Every detection has a dummy column of its own that costs nothing: where all its pairs are forbidden, it
+    takes that.
+    """
+    K, R = similarity.shape
+    cost = np.zeros((K, R + K))
+    cost[:, :R] = torch.where(allowed, -similarity, 1.0).numpy()
+    rows, columns = linear_sum_assignment(cost)
+    taken = cost[rows, columns] < 0
+    return list(zip(rows[taken].tolist(), columns[taken].tolist(), strict=True))
+
+
+def assign_prompt(prompt: Prompt | None, masks: Tensor) -> Tensor:
+    """(N,) int64 the prompt's id of each of (N, h, w) bool masks, 0 for none: Hungarian on their IoU.
+
+    Warns of objects on which no mask lies; raises UserError where the prompt has boxes.
+    """
+    prompted_ids = torch.zeros(len(masks), dtype=torch.int64, device=masks.device)
+    if prompt is not None and prompt.boxes:
+        raise UserError("VITA-TCOVIS takes label maps as prompts, no boxes")
+    if prompt is None or prompt.labels is None:
+        return prompted_ids
+    ids = torch.tensor(prompt.ids)
+    shares = masks_from_labels(prompt.labels.to(masks.device), ids.to(masks.device)).float()
+    shares = F.adaptive_avg_pool2d(shares, masks.shape[-2:])  # of cells, so that no object is too small
+    intersection = torch.einsum("khw,nhw->kn", shares, masks.float())
+    union = shares.sum((1, 2))[:, None] + masks.sum((1, 2)) - intersection
+    iou = (intersection / union.clamp(min=1e-6)).cpu()
+    pairs = assign(iou, iou > 0)
+    for row, token in pairs:
+        prompted_ids[token] = ids[row]
+    lost = sorted(set(ids.tolist()) - {int(ids[row]) for row, _ in pairs})
+    if lost:
+        warnings.warn(f"no token lies on the prompted objects {lost}: they are not tracked", stacklevel=2)
+    return prompted_ids

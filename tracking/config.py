@@ -1,0 +1,31 @@
+"""The options of a run of inference.py, whichever tracker it is of."""
+
+from dataclasses import dataclass
+
+from common.config import option
+from common.device import AMP
+from video.reader import DEFAULT_FPS
+
+
+@dataclass
+class RunConfig:
+    """The flags of inference.py that are not a tracker's."""
+
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
+    amp: str = option("off", "mixed precision of the network", tuple(AMP))
+    prompt_frames: str = option(
+        "first", "take each id's first map in --prompt_root, or all", ("first", "all")
+    )
+    box: str | None = option(
+        None, "x,y,width,height of an object on the first frame, in place of a label map"
+    )
+    boxes: str | None = option(None, "JSON file with such boxes, {video: {id: [x, y, width, height]}}")
+    max_discovered: int = option(
+        20, "most objects followed with --discover; of more, the one lost for longest is let go", least=1
+    )
+    overlays: bool = option(True, "write overlays/<video>.mp4")
+    fps: float = option(DEFAULT_FPS, "frames per second of the overlays of image folders", least=0.1)
+    reverse: bool = option(False, "follow objects backwards too, from the prompts that start them")
+    discover: str | None = option(None, "a checkpoint of VITA-TCOVIS that finds objects, in place of prompts")
+    discover_every: int = option(10, "frames from one look for newcomers to the next; 0: first only", least=0)
+    overwrite: bool = option(False, "replace the results that --output holds already")
