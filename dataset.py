@@ -1,10 +1,14 @@
-"""YouTubeVOSDataset: short clips of annotated videos, with the most frequent objects of each."""
+"""YouTubeVOSDataset: short clips of annotated videos, with the most frequent objects of each.
+
+What the datasets of all systems share is here too: the base class, object choice, batches and their order.
+"""
 
 import copy
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +24,7 @@ from video.annotated import AnnotatedVideo, VOSFolder, check
 from video.transforms import (
     LONGEST,
     Augmentation,
+    augment,
     draw,
     fit_short_side,
     normalise,
@@ -38,10 +43,10 @@ def compact_labels(label_maps: list[np.ndarray]) -> tuple[Tensor, list[int]]:
     255 stays "ignore" in 8-bit maps; ids beyond the 254 smallest become "ignore" too.
     """
     source = np.stack(label_maps)
-    there = np.bincount(source.ravel(), minlength=IGNORE + 1) > 0
+    areas = np.bincount(source.ravel(), minlength=IGNORE + 1)
     ignored = [IGNORE] if source.dtype == np.uint8 else []
-    ids = [int(i) for i in there.nonzero()[0] if i and i not in ignored]
-    slots = np.full(len(there), IGNORE, dtype=np.uint8)
+    ids = [int(i) for i in areas.nonzero()[0] if i and i not in ignored]
+    slots = np.full(len(areas), IGNORE, dtype=np.uint8)
     slots[[0, *ids[:MOST_SLOTS]]] = np.arange(min(len(ids), MOST_SLOTS) + 1)
     return torch.from_numpy(slots[source]), ids[:MOST_SLOTS]
 
@@ -54,6 +59,16 @@ def label_slots(label_maps: list[np.ndarray]) -> tuple[list[Tensor], list[int]]:
     return list(labels), ids
 
 
+def read_frames(video: AnnotatedVideo, names: list[str]) -> Tensor:
+    """(T, 3, H, W) uint8 RGB frames of a video."""
+    return torch.from_numpy(np.stack([video.read_frame(name) for name in names])).permute(0, 3, 1, 2)
+
+
+def label_areas(labels: Tensor) -> Tensor:
+    """(T, H, W) uint8 label maps to (T, 255) the pixels of background and each label; 255 is ignored."""
+    return torch.stack([torch.bincount(frame.flatten(), minlength=256) for frame in labels])[:, :IGNORE]
+
+
 def select_objects(labels: Tensor, num_objects: int, min_area: int) -> list[int]:
     """The labels of the most frequent objects of a clip, most frequent first.
 
@@ -61,21 +76,22 @@ def select_objects(labels: Tensor, num_objects: int, min_area: int) -> list[int]
     pixels; ties go to the larger total area, then to the smaller label. An object that never does is not
     selected.
     """
-    areas = torch.stack([torch.bincount(frame.flatten(), minlength=256) for frame in labels])[:, 1:IGNORE]
+    areas = label_areas(labels)
     frequency, area = (areas >= min_area).sum(0).tolist(), areas.sum(0).tolist()
-    found = [i for i in range(len(frequency)) if frequency[i]]
-    found.sort(key=lambda i: (-frequency[i], -area[i], i))
-    return [i + 1 for i in found[:num_objects]]
+    candidates = [label for label in range(1, IGNORE) if frequency[label]]
+    candidates.sort(key=lambda label: (-frequency[label], -area[label], label))
+    return candidates[:num_objects]
 
 
-def keep_objects(labels: Tensor, kept: list[int]) -> Tensor:
-    """Relabel (T, H, W) so that kept[k] becomes slot k + 1; others are "ignore", never background."""
-    table = np.full(256, IGNORE, dtype=np.uint8)
+def keep_objects(labels: Tensor, kept: list[int], others: int = IGNORE) -> Tensor:
+    """Relabel (T, H, W) so that kept[k] becomes slot k + 1, and all other objects `others`."""
+    table = np.full(256, others, dtype=np.uint8)
     table[[0, *kept]] = np.arange(len(kept) + 1)
+    table[IGNORE] = IGNORE
     return torch.from_numpy(table.take(labels.numpy()))  # NumPy takes indices of 8 bits as they are
 
 
-def join(tensors: list[Tensor], stride: int | None = None) -> Tensor:
+def pad_and_stack(tensors: list[Tensor], stride: int | None = None) -> Tensor:
     """Tensors (1, ...) as one batch: zeros at the ends of the axes make them alike.
 
     With a `stride` the last two axes, H and W, grow to multiples of it.
@@ -92,45 +108,62 @@ def join(tensors: list[Tensor], stride: int | None = None) -> Tensor:
 def collate(clips: list[Clip]) -> Clip:
     """One batch of single clips: padded at the right and the bottom, with background, to multiples of 32."""
     return Clip(
-        frames=join([clip.frames for clip in clips], STRIDE),
-        labels=join([clip.labels for clip in clips], STRIDE),
-        ids=join([clip.ids for clip in clips]),
-        classes=join([clip.classes for clip in clips]),
+        frames=pad_and_stack([clip.frames for clip in clips], STRIDE),
+        labels=pad_and_stack([clip.labels for clip in clips], STRIDE),
+        ids=pad_and_stack([clip.ids for clip in clips]),
+        classes=pad_and_stack([clip.classes for clip in clips]),
         names=[names for clip in clips for names in clip.names],
         skipped=[path for clip in clips for path in clip.skipped],
     )
 
 
-def draw_good(
-    draw_clip: Callable[[int], Clip], key: tuple[int, int], length: int, *, seed: int, skip_bad: bool
-) -> Clip:
-    """The clip of key (epoch, index) of a data set, drawn by a function of the index, with draws of its own.
-
-    A clip with bad files raises UserError, or OSError where they have gone; with `skip_bad` another of the
-    `length` clips is drawn, the error's text kept.
-    """
-    skipped: list[str] = []
-    for attempt in range(ATTEMPTS):
-        with seeded(seed, *key, attempt):
-            try:
-                clip = draw_clip(key[1] if attempt == 0 else int(draw(0, length)))
-            except (UserError, OSError) as error:
-                if not skip_bad:
-                    raise
-                skipped.append(str(error))
-                continue
-        clip.skipped = skipped
-        return clip
-    raise UserError(f"{ATTEMPTS} clips in a row have bad files, the last: {skipped[-1]}")
-
-
-class YouTubeVOSDataset(Dataset[Clip]):
-    """Clips of an annotated VOS folder, each a `Clip` of B = 1; `collate` makes a batch of them.
+class VOSDataset(Dataset[Clip]):
+    """Clips of the videos of a VOS folder, each a `Clip` of B = 1, of which `collate` makes a batch.
 
     An item is asked for as (epoch, index), and everything random in it depends on (seed, epoch, index) alone,
     so that neither the number of workers nor a resumed run changes what is drawn. An epoch draws
-    `clips_per_video` clips from each video. Without `training`, a clip is one run of consecutive frames of
-    each video, unchanged but for its size.
+    `clips_per_video` clips from each video; without `training`, one. A subclass says how in `_draw`.
+    """
+
+    Config: type
+    collate = staticmethod(collate)
+
+    def __init__(
+        self, folder: VOSFolder, config: Any, *, training: bool, seed: int = 0, skip_bad: bool = False
+    ):
+        self.videos, self.config, self.training = folder.videos, config, training
+        self.seed, self.skip_bad = seed, skip_bad
+
+    def __len__(self) -> int:
+        return len(self.videos) * (self.config.clips_per_video if self.training else 1)
+
+    def __getitem__(self, key: tuple[int, int]) -> Clip:
+        """The clip (epoch, index). One with bad files raises UserError, or OSError where they have gone; with
+        `skip_bad` another is drawn, and the clip that is good holds the errors' texts.
+        """
+        (epoch, index), skipped = key, []
+        for attempt in range(ATTEMPTS):
+            with seeded(self.seed, epoch, index, attempt):
+                try:
+                    clip = self._draw(epoch, index if attempt == 0 else int(draw(0, len(self))))
+                except (UserError, OSError) as error:
+                    if not self.skip_bad:
+                        raise
+                    skipped.append(str(error))
+                    continue
+            clip.skipped = skipped
+            return clip
+        raise UserError(f"{ATTEMPTS} clips in a row have bad files, the last: {skipped[-1]}")
+
+    def _draw(self, epoch: int, index: int) -> Clip:
+        """One clip, of the video at `index` modulo their number; draws from torch's generator."""
+        raise NotImplementedError
+
+
+class YouTubeVOSDataset(VOSDataset):
+    """Clips of `clip_length` frames with the most frequent objects of each, at most `num_tokens`.
+
+    Without `training`, a clip is one run of consecutive frames of each video, unchanged but for its size.
 
     Raises UserError where `num_classes` is not the number of categories in meta.json.
     """
@@ -145,45 +178,37 @@ class YouTubeVOSDataset(Dataset[Clip]):
         clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1)
         min_area: int = option(16, "pixels that an object must cover in a frame to count as there", least=1)
 
-    collate = staticmethod(collate)
-
     def __init__(
         self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
     ):
         if config.num_classes > 1 and config.num_classes != len(folder.categories):
-            found = f"{len(folder.categories)} categories in {folder.root / 'meta.json'}"
-            raise UserError(f"--num_classes {config.num_classes}, but there are {found}; 1 uses none")
+            categories = f"{len(folder.categories)} categories in {folder.root / 'meta.json'}"
+            raise UserError(f"--num_classes {config.num_classes}, but there are {categories}; 1 uses none")
         if config.num_classes > 1:
             for video in folder.videos:
-                folder.classes_of(video.name)  # what meta.json lacks is told now, not after hours
-        self.folder, self.config, self.training = folder, config, training
-        self.seed, self.skip_bad = seed, skip_bad
+                folder.classes_of(video.name)  # what meta.json lacks is reported now, not after hours
+        super().__init__(folder, config, training=training, seed=seed, skip_bad=skip_bad)
+        self.folder = folder
 
-    def __len__(self) -> int:
-        return len(self.folder.videos) * (self.config.clips_per_video if self.training else 1)
-
-    def __getitem__(self, key: tuple[int, int]) -> Clip:
-        return draw_good(self._draw, key, len(self), seed=self.seed, skip_bad=self.skip_bad)
-
-    def _draw(self, index: int) -> Clip:
-        video = self.folder.videos[index % len(self.folder.videos)]
+    def _draw(self, epoch: int, index: int) -> Clip:
+        video = self.videos[index % len(self.videos)]
         names = [video.annotated[place] for place in self._places(len(video.annotated))]
         labels, ids = label_slots([video.read_labels(name) for name in names])
         frames = (torch.from_numpy(video.read_frame(name)).permute(2, 0, 1) for name in names)
         if self.training:
-            frames, labels = self.config(frames, labels, self.config.image_size)
+            frames, labels = augment(self.config, frames, labels, self.config.image_size)
         else:
             image_size = self.config.image_size
             size = fit_short_side(*labels[0].shape, image_size, LONGEST * image_size)
             frames = normalise(torch.stack([resize_frames(frame, size) for frame in frames]))
             labels = torch.stack([resize_labels(label_map, size) for label_map in labels])
         kept = select_objects(labels, self.config.num_tokens, self.config.min_area)
-        chosen = [ids[label - 1] for label in kept]
+        kept_ids = [ids[label - 1] for label in kept]
         return Clip(
             frames=frames.unsqueeze(0),
             labels=keep_objects(labels, kept).unsqueeze(0),
-            ids=torch.tensor([chosen], dtype=torch.int64).view(1, -1),
-            classes=torch.tensor([self._classes(video, chosen)], dtype=torch.int64).view(1, -1),
+            ids=torch.tensor([kept_ids], dtype=torch.int64).view(1, -1),
+            classes=torch.tensor([self._classes(video, kept_ids)], dtype=torch.int64).view(1, -1),
             names=[[(video.name, name) for name in names]],
         )
 
@@ -276,8 +301,8 @@ def make_loader(
     )
 
 
-def loaded(loader: DataLoader[Clip]) -> Iterator[Clip]:
-    """The batches of a loader; an error of a worker process is raised as the one line that it was there."""
+def load_batches(loader: DataLoader[Clip]) -> Iterator[Clip]:
+    """The batches of a loader; an error in a worker process is raised as the one line that it was there."""
     try:
         yield from loader
     except (UserError, OSError) as error:

@@ -28,7 +28,7 @@ from common.files import write_json
 from common.progress import every, plain_lines, progress, say
 from common.seeding import mix
 from common.types import Clip
-from dataset import EpochSampler, loaded, make_loader, split_videos
+from dataset import EpochSampler, load_batches, make_loader, split_videos
 from evaluate import Gallery, evaluate_tracker
 from inference import SYSTEMS
 from training.config import TrainConfig
@@ -148,7 +148,7 @@ class Trainer:
         if self.network.set_epoch(state.epoch, options.epochs):
             self.objective = self._make_objective()  # other parameters are trained than before
         self.objective.train()
-        steps = every(loaded(self.loaders.train), options.accumulate)
+        steps = every(load_batches(self.loaders.train), options.accumulate)
         title = f"epoch {state.epoch + 1}/{options.epochs}"
         for number, clips in enumerate(progress(steps, title, self.steps_per_epoch - done), start=done + 1):
             means.add(self._optimise(clips))
@@ -247,7 +247,7 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         """The total loss and the statistics of one clip of every held-out video, at fixed points."""
         means = Means()
-        for number, clip in enumerate(loaded(self.loaders.valid)):
+        for number, clip in enumerate(load_batches(self.loaders.valid)):
             torch.manual_seed(mix(self.options.seed, number))
             clip = clip.to(self.device, non_blocking=True)
             with autocast(self.device, self.options.amp):

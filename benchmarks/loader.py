@@ -37,7 +37,7 @@ PARTS = (
     (AnnotatedVideo, "read_labels", "masks: read, decode, check"),
     (transforms, "resize_frames", "resize frames"),
     (transforms, "resize_labels", "resize masks"),
-    (transforms.Augmentation, "__call__", "crop, flip"),
+    (dataset, "augment", "crop, flip"),
     (transforms, "recolour", "colours, normalise"),
     (dataset, "select_objects", "choose objects"),
     (dataset, "keep_objects", "leave out the others"),

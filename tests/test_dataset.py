@@ -18,7 +18,7 @@ from dataset import (
     compact_labels,
     keep_objects,
     label_slots,
-    loaded,
+    load_batches,
     make_loader,
     select_objects,
     split_videos,
@@ -190,7 +190,7 @@ def test_steps_between_frames_are_drawn_up_to_the_stride_and_half_the_clips_are_
 @pytest.mark.parametrize("training", [True, False])
 def test_videos_that_are_too_short_repeat_their_last_frame(root, training):
     clips = make_dataset(root, training=training, clip_stride=3, **PLAIN)
-    assert [video.name for video in clips.folder.videos] == ["long", "one", "pair"]
+    assert [video.name for video in clips.videos] == ["long", "one", "pair"]
     assert places(clips[0, 1]) == [0, 0, 0]
     found = {tuple(places(clips[epoch, 2])) for epoch in range(12)}
     assert found == ({(0, 1, 1), (1, 1, 0)} if training else {(0, 1, 1)})
@@ -287,7 +287,7 @@ def test_when_everything_is_bad_even_skip_bad_gives_up(damaged):
 def error_of(clips: YouTubeVOSDataset, num_workers: int) -> str:
     """What the loader says of the first clip."""
     try:
-        list(loaded(make_loader(clips, [[(0, 0)]], num_workers=num_workers, pin_memory=False)))
+        list(load_batches(make_loader(clips, [[(0, 0)]], num_workers=num_workers, pin_memory=False)))
     except (UserError, OSError) as error:
         traceback.clear_frames(
             (error.__cause__ or error).__traceback__
@@ -338,7 +338,7 @@ def test_a_batch_of_clips_without_objects_is_legal(root):
 def test_neither_the_number_of_workers_nor_the_order_changes_what_is_drawn(root):
     batches = [[(0, 2), (0, 0)], [(1, 0), (0, 1)]]
     loaders = [make_loader(make_dataset(root), batches, num_workers=n, pin_memory=False) for n in (0, 2)]
-    alone, shared = (list(loaded(loader)) for loader in loaders)
+    alone, shared = (list(load_batches(loader)) for loader in loaders)
     assert len(alone) == len(shared) == 2
     assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
     assert same(alone[1], collate([make_dataset(root)[1, 0], make_dataset(root)[0, 1]]))

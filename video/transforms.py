@@ -74,7 +74,7 @@ def draw(low: float, high: float) -> float:
 
 
 def random_window(height: int, width: int, image_size: int) -> Window:
-    """The crop of `Augmentation` as an index of the last two axes of frames and label maps of this size.
+    """The crop of `augment` as an index of the last two axes of frames and label maps of this size.
 
     It is in the pixels of the source, so that one resize follows it and not two.
     """
@@ -110,23 +110,24 @@ class Augmentation:
         0.1, "strength of brightness, contrast and saturation jitter of the clip", least=0, most=1
     )
 
-    def __call__(
-        self, frames: Iterable[Tensor], labels: Sequence[Tensor] | Tensor, image_size: int
-    ) -> tuple[Tensor, Tensor]:
-        """T frames (3, H, W) uint8 and label maps (H, W) uint8 to (T, 3, h, w) float32 and (T, h, w) uint8.
 
-        The frames are normalised. Draws from torch's generator.
-        """
-        window: Window = (...,)
-        if draw(0, 1) < self.crop_probability:
-            window = random_window(*labels[0].shape, image_size)
-        short_side = draw(self.min_scale, self.max_scale) * image_size
-        size = fit_short_side(*labels[0][window].shape, short_side, LONGEST * image_size)
-        frames = torch.stack([resize_frames(crop(frame, window), size) for frame in frames])
-        labels = torch.stack([resize_labels(label_map[window], size) for label_map in labels])
-        if draw(0, 1) < self.flip_probability:
-            frames, labels = frames.flip(-1), labels.flip(-1)
-        if self.color_jitter == 0:
-            return normalise(frames), labels
-        weakest, strongest = 1 - self.color_jitter, 1 + self.color_jitter
-        return recolour(frames, *(draw(weakest, strongest) for _ in range(3))), labels
+def augment(
+    config: Augmentation, frames: Iterable[Tensor], labels: Sequence[Tensor] | Tensor, image_size: int
+) -> tuple[Tensor, Tensor]:
+    """T frames (3, H, W) uint8 and label maps (H, W) uint8 to (T, 3, h, w) float32 and (T, h, w) uint8.
+
+    The frames are normalised. Draws from torch's generator.
+    """
+    window: Window = (...,)
+    if draw(0, 1) < config.crop_probability:
+        window = random_window(*labels[0].shape, image_size)
+    short_side = draw(config.min_scale, config.max_scale) * image_size
+    size = fit_short_side(*labels[0][window].shape, short_side, LONGEST * image_size)
+    frames = torch.stack([resize_frames(crop(frame, window), size) for frame in frames])
+    labels = torch.stack([resize_labels(label_map[window], size) for label_map in labels])
+    if draw(0, 1) < config.flip_probability:
+        frames, labels = frames.flip(-1), labels.flip(-1)
+    if config.color_jitter == 0:
+        return normalise(frames), labels
+    weakest, strongest = 1 - config.color_jitter, 1 + config.color_jitter
+    return recolour(frames, *(draw(weakest, strongest) for _ in range(3))), labels

@@ -2,17 +2,14 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from common.config import option
 from common.types import IGNORE, Clip
-from dataset import compact_labels, draw_good, join
+from dataset import VOSDataset, compact_labels, keep_objects, label_areas, pad_and_stack, read_frames
 from systems.sam_track.embedding_cache import file_key
 from systems.sam_track.modules import Templates
-from video.annotated import VOSFolder
 from video.transforms import draw, normalise
 
 RETRIES = 5  # draws of a pair that shows no object twice
@@ -36,15 +33,15 @@ class PairClip(Clip):
 
 def collate(clips: list[PairClip]) -> PairClip:
     """One batch of single pairs of any sizes."""
-    labels = join([clip.labels for clip in clips])
+    labels = pad_and_stack([clip.labels for clip in clips])
     sizes = [size for clip in clips for size in clip.sizes]
     for padded, (h, w) in zip(labels, sizes, strict=True):
         padded[:, h:], padded[:, :, w:] = IGNORE, IGNORE
     return PairClip(
-        frames=join([clip.frames for clip in clips]),
+        frames=pad_and_stack([clip.frames for clip in clips]),
         labels=labels,
-        ids=join([clip.ids for clip in clips]),
-        classes=join([clip.classes for clip in clips]),
+        ids=pad_and_stack([clip.ids for clip in clips]),
+        classes=pad_and_stack([clip.classes for clip in clips]),
         names=[names for clip in clips for names in clip.names],
         skipped=[path for clip in clips for path in clip.skipped],
         sizes=sizes,
@@ -57,22 +54,21 @@ def choose_instance(labels: Tensor, instance: str, min_area: int) -> int:
 
     instance: `largest`, by its pixels in the template (the first map), or `random`
     """
-    areas, later = (torch.bincount(x.flatten().long(), minlength=IGNORE + 1)[:IGNORE] for x in labels)
-    seen = [label for label in range(1, IGNORE) if areas[label] >= min_area and later[label]]
-    if not seen:
+    areas, later = label_areas(labels).tolist()
+    candidates = [label for label in range(1, IGNORE) if areas[label] >= min_area and later[label]]
+    if not candidates:
         return 0
     if instance == "largest":
-        return max(seen, key=lambda label: int(areas[label]))
-    return seen[int(draw(0, len(seen)))]
+        return max(candidates, key=lambda label: areas[label])
+    return candidates[int(draw(0, len(candidates)))]
 
 
-class SAMTrackDataset(Dataset[PairClip]):
+class SAMTrackDataset(VOSDataset):
     """Pairs of annotated frames of a video, each a `PairClip` of B = 1 with one slot: template, then image.
 
-    All other objects are background. An item is asked for as (epoch, index), and everything random in it
-    depends on (seed, epoch, index) alone. Without `training`, a pair is in the middle of each video and has
-    its largest object. A video of one frame is paired with itself; where no object is in both frames after
-    some draws, the pair has no slot.
+    All other objects are background. Without `training`, a pair is in the middle of each video and has its
+    largest object. A video of one frame is paired with itself; where no object is in both frames after some
+    draws, the pair has no slot.
     """
 
     @dataclass(kw_only=True)
@@ -85,19 +81,7 @@ class SAMTrackDataset(Dataset[PairClip]):
 
     collate = staticmethod(collate)
 
-    def __init__(
-        self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
-    ):
-        self.videos, self.config, self.training = folder.videos, config, training
-        self.seed, self.skip_bad = seed, skip_bad
-
-    def __len__(self) -> int:
-        return len(self.videos) * (self.config.clips_per_video if self.training else 1)
-
-    def __getitem__(self, key: tuple[int, int]) -> PairClip:
-        return draw_good(self._draw, key, len(self), seed=self.seed, skip_bad=self.skip_bad)
-
-    def _draw(self, index: int) -> PairClip:
+    def _draw(self, epoch: int, index: int) -> PairClip:
         video = self.videos[index % len(self.videos)]
         instance = self.config.instance if self.training else "largest"
         for _ in range(RETRIES if self.training else 1):
@@ -106,16 +90,13 @@ class SAMTrackDataset(Dataset[PairClip]):
             chosen = choose_instance(labels, instance, self.config.min_area)
             if chosen:
                 break
-        table = torch.zeros(IGNORE + 1, dtype=torch.uint8)
-        table[IGNORE] = IGNORE
-        table[chosen] = bool(chosen)
-        labels = table[labels.long()]
-        frames = torch.from_numpy(np.stack([video.read_frame(name) for name in names])).permute(0, 3, 1, 2)
+        kept = [chosen] if chosen else []
+        labels, frames = keep_objects(labels, kept, others=0), read_frames(video, names)
         files = [file_key(video.frame_path(name)) for name in names]
         if self.training and draw(0, 1) < self.config.flip_probability:
             frames, labels = frames.flip(-1), labels.flip(-1)
             files = [f"{name}|flipped" for name in files]
-        slots = torch.tensor([[ids[chosen - 1]] if chosen else []], dtype=torch.int64)
+        slots = torch.tensor([[ids[label - 1] for label in kept]], dtype=torch.int64)
         return PairClip(
             frames=normalise(frames)[None],
             labels=labels[None],

@@ -6,11 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from common.config import option
 from common.types import IGNORE, Clip
-from dataset import draw_good
+from dataset import VOSDataset
 from systems.siammask.augmentation import (
     Box,
     Part,
@@ -61,12 +60,11 @@ def as_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))
 
 
-class SiamMaskDataset(Dataset[Pairs]):
+class SiamMaskDataset(VOSDataset):
     """Pairs of crops, each a `Pairs` of B = 1.
 
     A template is an object in any annotated frame of a video; the search is the same object in a frame near
-    it, or with probability `negative` any object of any video, which may be the same by chance. An item is
-    asked for as (epoch, index), and everything random in it depends on (seed, epoch, index) alone. Without
+    it, or with probability `negative` any object of any video, which may be the same by chance. Without
     `training`, a pair is the largest object of the first frames of a video, unchanged.
     """
 
@@ -85,20 +83,13 @@ class SiamMaskDataset(Dataset[Pairs]):
     def __init__(
         self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
     ):
-        self.config, self.training, self.seed, self.skip_bad = config, training, seed, skip_bad
-        self.videos = folder.videos
+        super().__init__(folder, config, training=training, seed=seed, skip_bad=skip_bad)
         self.search = SMALL_SEARCH if config.refine else SEARCH
         published = {"negative": 0.0 if config.refine else 0.2, "shift": 8.0 if config.refine else 64.0}
         self.negative, self.shift = (
             value if getattr(config, name) is None else getattr(config, name)
             for name, value in published.items()
         )
-
-    def __len__(self) -> int:
-        return len(self.videos) * (self.config.clips_per_video if self.training else 1)
-
-    def __getitem__(self, key: tuple[int, int]) -> Pairs:
-        return draw_good(self._draw, key, len(self), seed=self.seed, skip_bad=self.skip_bad)
 
     @staticmethod
     def collate(clips: list[Pairs]) -> Pairs:
@@ -112,7 +103,7 @@ class SiamMaskDataset(Dataset[Pairs]):
             **tensors,
         )
 
-    def _draw(self, index: int) -> Pairs:
+    def _draw(self, epoch: int, index: int) -> Pairs:
         video = self.videos[index % len(self.videos)]
         if not self.training:
             return self._pair(*self._first_pair(video))

@@ -6,16 +6,14 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from common.config import option
 from common.errors import UserError
 from common.progress import say
 from common.types import IGNORE, Clip
-from dataset import collate, compact_labels, draw_good
+from dataset import VOSDataset, collate, compact_labels, keep_objects, label_areas, read_frames
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
 from video.annotated import AnnotatedVideo, VOSFolder, check
@@ -56,12 +54,12 @@ def choose_targets(first: Tensor, instance: str, min_area: int, most: int = 2) -
 
     instance: `random`, or `largest` for those that cover most pixels
     """
-    areas = torch.bincount(first.flatten().long(), minlength=IGNORE + 1)[:IGNORE]
-    seen = [label for label in range(1, IGNORE) if areas[label] >= min_area]
-    order = torch.randperm(len(seen)).tolist()
+    (areas,) = label_areas(first[None]).tolist()
+    candidates = [label for label in range(1, IGNORE) if areas[label] >= min_area]
+    order = torch.randperm(len(candidates)).tolist()  # always, so that what is drawn later is the same
     if instance == "largest":
-        order = sorted(range(len(seen)), key=lambda place: -int(areas[seen[place]]))
-    return [seen[place] for place in order[:most]]
+        return sorted(candidates, key=lambda label: -areas[label])[:most]
+    return [candidates[i] for i in order[:most]]
 
 
 def davis_videos(root: Path, *, skip_bad: bool) -> list[AnnotatedVideo]:
@@ -84,12 +82,11 @@ def davis_videos(root: Path, *, skip_bad: bool) -> list[AnnotatedVideo]:
     return folder.videos
 
 
-class STCNDataset(Dataset[Clip]):
+class STCNDataset(VOSDataset):
     """Clips of three frames, each a `Clip` of B = 1 with at most two slots, both seen in the first frame.
 
     Slot 1 is the target (`gt` of seed 000), slot 2 the second object (`sec_gt`), the label map both together
     (`cls_gt`); all other objects are background, because a network is asked for those of the prompt only.
-    An item is asked for as (epoch, index), and everything random in it depends on (seed, epoch, index) alone.
     Without `training`, a clip is three frames of each video, `max_jump[0]` apart where it is long enough.
     Raises UserError where no video has three annotated frames.
     """
@@ -121,9 +118,8 @@ class STCNDataset(Dataset[Clip]):
     def __init__(
         self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
     ):
-        self.config, self.training, self.seed, self.skip_bad = config, training, seed, skip_bad
+        super().__init__(folder, config, training=training, seed=seed, skip_bad=skip_bad)
         self.stills: StillClips | None = None
-        self.videos = folder.videos
         if training and config.static_root != "none":
             self.stills = StillClips(Path(config.static_root), config.crop_size, self.num_frames)
         elif training:
@@ -160,18 +156,15 @@ class STCNDataset(Dataset[Clip]):
     def __len__(self) -> int:
         return len(self.stills or self.videos)
 
-    def __getitem__(self, key: tuple[int, int]) -> Clip:
-        def drawn(index: int) -> Clip:
-            if not self.stills:
-                return self._draw(key[0], index)
-            clip = self.stills.draw(index)
-            return clip if self.soft_stills else clip.hard
-
-        return draw_good(drawn, key, len(self), seed=self.seed, skip_bad=self.skip_bad)
-
     def _draw(self, epoch: int, index: int) -> Clip:
+        if not self.stills:
+            return self._draw_of_video(self.videos[index], epoch)
+        clip = self.stills.draw(index)
+        return clip if self.soft_stills else clip.hard
+
+    def _draw_of_video(self, video: AnnotatedVideo, epoch: int) -> Clip:
         """A clip of a video; one in whose first frame no object is seen after some retries has no slots."""
-        video, config = self.videos[index], self.config
+        config = self.config
         for _ in range(RETRIES if self.training else 1):
             names = [video.annotated[place] for place in self._places(video, epoch)]
             frames, labels, ids = self._read(video, names)
@@ -183,13 +176,10 @@ class STCNDataset(Dataset[Clip]):
             )
             if chosen:
                 break
-        slots = torch.zeros(IGNORE + 1, dtype=torch.uint8)
-        slots[chosen] = torch.arange(1, len(chosen) + 1, dtype=torch.uint8)
-        slots[IGNORE] = IGNORE
         ids = torch.tensor([[ids[label - 1] for label in chosen]], dtype=torch.int64)
         return Clip(
             frames=normalise(frames)[None],
-            labels=slots[labels.long()][None],
+            labels=keep_objects(labels, chosen, others=0)[None],
             ids=ids,
             classes=torch.zeros_like(ids),
             names=[[(video.name, name) for name in names]],
@@ -211,7 +201,7 @@ class STCNDataset(Dataset[Clip]):
     def _read(self, video: AnnotatedVideo, names: list[str]) -> tuple[Tensor, Tensor, list[int]]:
         """(T, 3, H, W) uint8 frames and (T, H, W) labels, augmented in training, and the id of each label."""
         config = self.config
-        frames = torch.from_numpy(np.stack([video.read_frame(name) for name in names])).permute(0, 3, 1, 2)
+        frames = read_frames(video, names)
         labels, ids = compact_labels([video.read_labels(name) for name in names])
         if self.training:
             turn = {"min_crop": config.min_crop, "degrees": config.degrees, "shear": config.shear}

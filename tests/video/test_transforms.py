@@ -9,6 +9,7 @@ from video.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augmentation,
+    augment,
     draw,
     fit_short_side,
     normalise,
@@ -82,7 +83,7 @@ def test_resized_label_maps_hold_no_new_label_and_stay_on_the_frames():
 
 def test_without_any_chance_a_clip_is_only_resized():
     labels = moving_labels()
-    frames, found = Augmentation(**EXACT, **PLAIN)(encode(labels), labels, 40)
+    frames, found = augment(Augmentation(**EXACT, **PLAIN), encode(labels), labels, 40)
     assert torch.equal(frames, normalise(encode(labels))) and torch.equal(found, labels)
 
 
@@ -90,7 +91,7 @@ def test_without_any_chance_a_clip_is_only_resized():
 def test_geometry_is_the_same_for_every_frame_and_label_map(trial):
     torch.manual_seed(trial)
     labels = moving_labels(T=1).repeat(4, 1, 1)  # four equal frames stay equal
-    frames, found = Augmentation(color_jitter=0.0)(encode(labels), labels, 40)
+    frames, found = augment(Augmentation(color_jitter=0.0), encode(labels), labels, 40)
     assert frames.shape[-2:] == found.shape[-2:]
     assert frames.eq(frames[0]).all() and found.eq(found[0]).all()
     assert ((shown(frames) - 40 * found).abs() < 20).float().mean() > 0.9
@@ -99,14 +100,14 @@ def test_geometry_is_the_same_for_every_frame_and_label_map(trial):
 def test_a_flip_mirrors_frames_and_label_maps():
     labels = moving_labels()
     always = Augmentation(**EXACT, **{**PLAIN, "flip_probability": 1.0})
-    frames, found = always(encode(labels), labels, 40)
+    frames, found = augment(always, encode(labels), labels, 40)
     assert torch.equal(frames, normalise(encode(labels).flip(-1))) and torch.equal(found, labels.flip(-1))
 
 
 def test_scales_cover_their_range_and_the_long_side_is_bounded_by_the_size_of_evaluation():
     augmentation = Augmentation(**PLAIN)
     labels = torch.zeros(1, 100, 200, dtype=torch.uint8)
-    sizes = [tuple(augmentation(encode(labels), labels, 100)[1].shape[-2:]) for _ in range(40)]
+    sizes = [tuple(augment(augmentation, encode(labels), labels, 100)[1].shape[-2:]) for _ in range(40)]
     assert all(75 <= H <= 100 and 150 <= W <= 200 for H, W in sizes)  # up to 133, but for the long side
     assert min(W for _, W in sizes) < 175 and max(W for _, W in sizes) == 200
 
@@ -123,7 +124,7 @@ def test_a_crop_keeps_the_usual_share_of_the_frames_and_one_window_for_the_clip(
 def test_colour_jitter_is_one_draw_for_the_clip_and_leaves_the_labels_alone():
     labels = moving_labels(T=1).repeat(3, 1, 1)
     augmentation = Augmentation(**EXACT, **{**PLAIN, "color_jitter": 0.4})
-    frames, found = augmentation(encode(labels), labels, 40)
+    frames, found = augment(augmentation, encode(labels), labels, 40)
     assert torch.equal(found, labels) and frames.dtype == torch.float32
     assert not frames.isclose(normalise(encode(labels)), atol=0.01).all() and frames.eq(frames[0]).all()
 
@@ -162,7 +163,7 @@ def test_draws_come_from_torchs_generator_alone():
     results = []
     for _ in range(2):
         torch.manual_seed(7)
-        results.append(Augmentation()(encode(labels), labels, 40))
+        results.append(augment(Augmentation(), encode(labels), labels, 40))
     assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
 
 

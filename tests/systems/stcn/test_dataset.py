@@ -81,7 +81,7 @@ def test_the_largest_objects_are_target_and_second():
     first = torch.from_numpy(maps_of([7, 3, 9])[0])
     assert choose_targets(first, "largest", 1) == [7, 3]
     assert choose_targets(first, "largest", 11 * 40 + 1) == [7]
-    assert choose_targets(torch.zeros(4, 4), "largest", 1) == []
+    assert choose_targets(torch.zeros(4, 4, dtype=torch.uint8), "largest", 1) == []
 
 
 def test_random_targets_are_any_two_objects():
