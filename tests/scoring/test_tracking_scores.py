@@ -82,10 +82,10 @@ def slow_hota(frames: Sequence, alpha: float) -> float:
             total = sum(alignment(truth[r], result[c]) * s[r, c] for r, c in pairs)
             if total > best_total + 1e-12:
                 best, best_total = pairs, total
-        found = [(truth[r], result[c]) for r, c in best if s[r, c] >= alpha - 1e-15]
-        matches += found
-        missed += len(truth) - len(found)
-        invented += len(result) - len(found)
+        accepted = [(truth[r], result[c]) for r, c in best if s[r, c] >= alpha - 1e-15]
+        matches += accepted
+        missed += len(truth) - len(accepted)
+        invented += len(result) - len(accepted)
 
     def association(i: int, j: int) -> float:
         both = matches.count((i, j))

@@ -87,20 +87,22 @@ def test_results_are_looked_up_on_the_annotated_frames():
 
 
 def test_each_video_has_the_ap_that_it_has_alone():
-    truth, found = [], []
+    truth, results = [], []
     for video in (4, 7, 9):
         maps = blobs(video, objects=4)
         truth += tracks_of(maps, video, category=video % 2 + 1)
-        found += tracks_of(blobs(video, objects=3) if video == 4 else maps[:2] + [NOTHING] * 2, video, 2, 0.4)
-        found += tracks_of(maps, video, 1, 0.7)[:3]
+        results += tracks_of(
+            blobs(video, objects=3) if video == 4 else maps[:2] + [NOTHING] * 2, video, 2, 0.4
+        )
+        results += tracks_of(maps, video, 1, 0.7)[:3]
     names = {1: "a", 2: "b"}
-    together = average_precision(truth_json(truth, {9: 4, 7: 4, 4: 4, 2: 4}, names), found)
+    together = average_precision(truth_json(truth, {9: 4, 7: 4, 4: 4, 2: 4}, names), results)
     assert list(together.videos) == [2, 4, 7, 9]
     assert together.videos[2] == {"AP": -1, "AP50": -1}
     for video in (4, 7, 9):
-        own = ([one for one in tracks if one["video_id"] == video] for tracks in (truth, found))
-        truth_alone, found_alone = own
-        alone = average_precision(truth_json(truth_alone, {video: 4}, names), found_alone).scores()
+        halves = ([one for one in tracks if one["video_id"] == video] for tracks in (truth, results))
+        truth_alone, results_alone = halves
+        alone = average_precision(truth_json(truth_alone, {video: 4}, names), results_alone).scores()
         assert together.videos[video] == {"AP": alone["AP"], "AP50": alone["AP50"]}
         assert 0 < alone["AP"] < 1
 
@@ -110,8 +112,8 @@ def test_the_order_of_videos_and_of_their_results_changes_no_bit():
 
     def score(order: list[int]) -> VideoAP:
         truth = [track for i in order for track in tracks_of(videos[i], i)]
-        found = [track for i in order for track in tracks_of([*videos[i][:3], NOTHING], i)]
-        return average_precision(truth_json(truth, dict.fromkeys(order, 4)), found)
+        results = [track for i in order for track in tracks_of([*videos[i][:3], NOTHING], i)]
+        return average_precision(truth_json(truth, dict.fromkeys(order, 4)), results)
 
     there, back = score([1, 2, 3, 4, 5, 6, 7]), score([5, 7, 1, 2, 6, 4, 3])
     assert np.array_equal(there.precision, back.precision) and np.array_equal(there.recall, back.recall)

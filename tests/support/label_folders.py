@@ -18,6 +18,8 @@ def boxes(**left: int) -> np.ndarray:
 
 
 NOTHING = boxes()
+MOVING = [boxes(o1=2, o2=20), boxes(o1=3, o2=20), boxes(o1=4)]  # a true video
+SWITCHED = [boxes(o1=2, o2=20), boxes(o3=3, o2=18), boxes(o3=4)]  # its results: object 1 is lost to id 3
 
 
 def blobs(seed: int, frames: int = 4, objects: int = 3, ids: list[int] | None = None) -> list[np.ndarray]:
@@ -61,8 +63,8 @@ def youtube_roots(
     objects = {str(i): {"category": category} for i, category in categories.items()}
     (tmp_path / "valid" / "meta.json").write_text(json.dumps({"videos": {"cat": {"objects": objects}}}))
     (tmp_path / "train").mkdir(exist_ok=True)
-    known = {"videos": {"other": {"objects": {"1": {"category": "ape"}}}}}
-    (tmp_path / "train" / "meta.json").write_text(json.dumps(known))
+    seen = {"videos": {"other": {"objects": {"1": {"category": "ape"}}}}}
+    (tmp_path / "train" / "meta.json").write_text(json.dumps(seen))
     return tmp_path / "results", tmp_path / "valid"
 
 

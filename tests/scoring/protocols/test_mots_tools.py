@@ -45,8 +45,8 @@ def test_the_accuracy_pays_for_switches_and_its_logarithm_for_their_number():
 
 
 def test_an_object_is_mostly_tracked_above_and_lost_below_a_share():
-    def track(found: int) -> MotsToolsCounts:
-        return score(*[([7], [1], [[1.0 if t < found else 0.0]]) for t in range(10)])
+    def track(num_frames: int) -> MotsToolsCounts:
+        return score(*[([7], [1], [[1.0 if t < num_frames else 0.0]]) for t in range(10)])
 
     shares = [(c.mostly_tracked, c.partly_tracked, c.mostly_lost) for c in map(track, (9, 8, 2, 1, 0))]
     assert shares == [(1, 0, 0), (0, 1, 0), (0, 1, 0), (0, 0, 1), (0, 0, 1)]

@@ -86,7 +86,7 @@ def test_the_order_of_results_changes_no_score_of_ytvis(seed, order):
     tracks = [track for maps in (results, truth[:3] + [NOTHING] * 2) for track in tracks_of(maps, 1)]
     tracks = [{**track, "score": 0.9 - place / 10} for place, track in enumerate(tracks)]
     shuffled = [tracks[place] for place in order if place < len(tracks)]
-    before, after = (ytvis_report(tracks_of(truth, 1), found, 5) for found in (tracks, shuffled))
+    before, after = (ytvis_report(tracks_of(truth, 1), one, 5) for one in (tracks, shuffled))
     for reports in (before, after):  # its TrackMAP does depend on which result is the first
         for scores in reports["tracking"].values():
             scores.pop("TrackMAP")
@@ -124,12 +124,12 @@ def test_a_perfect_result_scores_one_in_ytvis(seed):
 @pytest.mark.parametrize("case", FOLDERS)
 def test_an_object_of_one_pixel_is_found_or_missed(case):
     groups = {"J_unseen": 0, "F_unseen": 0}  # the one object is of a seen category
-    found, missed = overall(case, [DOT] * 4, [DOT] * 4), overall(case, [DOT] * 4, [NOTHING] * 4)
+    perfect, missed = overall(case, [DOT] * 4, [DOT] * 4), overall(case, [DOT] * 4, [NOTHING] * 4)
     for name, best in BEST[case].items():
         if name in groups:
-            assert found[name] is missed[name] is None
+            assert perfect[name] is missed[name] is None
             continue
-        assert found[name] == pytest.approx(best), name
+        assert perfect[name] == pytest.approx(best), name
         undefined = {"LocA": 1, "MOTSP": None if case == "mots_tools" else 0}  # without any match
         assert missed[name] == undefined.get(name, 0), name
 

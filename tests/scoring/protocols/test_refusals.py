@@ -78,13 +78,13 @@ def test_good_folders_are_scored_without_a_warning(folders, case):
 
 @pytest.mark.parametrize("case", FOLDER_CASES)
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [(remove, "is missing"), (enlarge, "30x21"), (colour, "RGB"), (cut, "corrupt or cut short")],
 )
-def test_a_bad_result_is_named(folders, case, spoil: Callable[[Path], None], told):
+def test_a_bad_result_is_named(folders, case, spoil: Callable[[Path], None], message):
     path = folders[0] / "00001.png"
     spoil(path)
-    assert_refused(run_case(case, folders), path, told)
+    assert_refused(run_case(case, folders), path, message)
 
 
 @pytest.mark.parametrize("case", FOLDER_CASES)
@@ -171,7 +171,7 @@ def test_good_files_are_scored_without_a_warning(files):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "not a JSON file"),
         ("[{", "not a JSON file"),
@@ -186,9 +186,9 @@ def test_good_files_are_scored_without_a_warning(files):
         (json.dumps(tracks_of([np.pad(labels, 2) for labels in MAPS], 1)), "the size [24, 34]"),
     ],
 )
-def test_a_file_that_is_not_results_of_these_videos_is_named(files, text, told):
+def test_a_file_that_is_not_results_of_these_videos_is_named(files, text, message):
     files[0].write_text(text, encoding="utf-8", errors="surrogateescape")
-    assert_refused(run_ytvis(*files), files[0], told)
+    assert_refused(run_ytvis(*files), files[0], message)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "[{", '{"videos": [], "categories": []}'])

@@ -85,9 +85,9 @@ def test_the_order_of_videos_changes_no_bit(tmp_path):
 
     def score(order: list[int]) -> str:
         truth = [track for i in order for track in tracks_of(videos[i], i, i % 2 + 1)]
-        found = [track for i in order for track in tracks_of(blobs(i, 4, 3), i, i % 3 % 2 + 1)]
-        named = truth_json(truth, dict.fromkeys(order, 4), {1: "a", 2: "b"})
-        return json.dumps(ytvis(*save(tmp_path, named, found), tracking=True))
+        results = [track for i in order for track in tracks_of(blobs(i, 4, 3), i, i % 3 % 2 + 1)]
+        annotations = truth_json(truth, dict.fromkeys(order, 4), {1: "a", 2: "b"})
+        return json.dumps(ytvis(*save(tmp_path, annotations, results), tracking=True))
 
     assert score([1, 2, 3, 4, 5, 6, 7]) == score([6, 3, 7, 5, 1, 2, 4])
 

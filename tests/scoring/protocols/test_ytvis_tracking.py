@@ -144,11 +144,11 @@ def evaluate_by_trackeval(trackeval: Any, root: Path) -> dict[str, dict]:
         False,
     )
     metrics = trackeval.metrics
-    wanted = [
+    families = [
         metrics.HOTA(),
         metrics.CLEAR(quiet),
         metrics.Identity(quiet),
         metrics.TrackMAP({**quiet, "USE_TIME_RANGES": False}),
     ]
-    results, _ = trackeval.Evaluator({**silent, "USE_PARALLEL": False}).evaluate([dataset], wanted)
+    results, _ = trackeval.Evaluator({**silent, "USE_PARALLEL": False}).evaluate([dataset], families)
     return results["YouTubeVIS"]["mine"]["COMBINED_SEQ"]
