@@ -134,7 +134,6 @@ class Network(Protocol):
     backbone_parts: names of the modules whose learning rate is --lr_backbone; there may be none
     """
 
-    Config: type
     stride: int
     takes_prompt: bool
     backbone_parts: tuple[str, ...]
@@ -150,13 +149,12 @@ class Network(Protocol):
 
 @runtime_checkable
 class Criterion(Protocol):
-    """The losses of a network, an `nn.Module`.
+    """The losses of a network, an `nn.Module` made of its dataclass `Config`.
 
     stats: detached scalars of the last call that are not losses; of a pair `x_sum` and `x_count` the loop
     makes the one mean `x`. A name "group/series" says in which graph it stands.
     """
 
-    Config: type
     stats: dict[str, Tensor]
 
     def __call__(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
@@ -166,8 +164,6 @@ class Criterion(Protocol):
 @runtime_checkable
 class ClipDataset(Protocol):
     """Clips of one kind, each a `Clip` of B = 1; made of (folder, config, training=, seed=, skip_bad=)."""
-
-    Config: type
 
     def __len__(self) -> int:
         """Clips in an epoch."""

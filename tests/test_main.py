@@ -1,11 +1,10 @@
-"""The training command: flags, what a run writes, what it refuses, and that it repeats itself."""
+"""The training command: what a run writes, what it refuses, and that it repeats itself."""
 
 import csv
 import json
 import math
 import shutil
 import sys
-from dataclasses import fields
 from pathlib import Path
 from urllib.error import URLError
 
@@ -17,41 +16,12 @@ from PIL import Image
 import inference
 import main
 from common.checkpoint import read_checkpoint
-from common.config import has_default
-from tests.support.commands import ROOT, TINY, assert_refused, files_in, run_apart, run_here
+from tests.support.commands import TINY, assert_refused, files_in, run_apart, run_here
 from tests.support.fake_system import FakeCriterion
 from training import report
-from training.config import TrainConfig
 from video import synthetic
 from video.annotated import VOSFolder
 
-# The two command lines of the project's first description, word for word.
-RECOMMENDED = """--enable_clearml --project_name VITA_TCOVIS_Project --dataset_root ./dataset --epochs 20
---batch_size 8 --num_tokens 50 --w_dice 5.0 --w_match 2.0""".split()
-DEBUG = "--epochs 2 --batch_size 2 --num_tokens 10 --run_dir debug_run".split()
-DEFAULTS = {
-    "enable_clearml": False,
-    "project_name": "VITA-TCOVIS",
-    "task_name": "train",
-    "dataset_root": "./dataset",
-    "run_dir": "runs",
-    "epochs": 20,
-    "batch_size": 8,
-    "lr_head": 1e-4,
-    "lr_backbone": 1e-5,
-    "image_size": 384,
-    "clip_length": 5,
-    "num_tokens": 20,
-    "hidden_dim": 256,
-    "w_mask": 5.0,
-    "w_dice": 5.0,
-    "w_match": 2.0,
-    "w_ctr": 1.0,
-    "w_class": 2.0,
-    "no_object": 0.1,
-    "beta": 0.2,
-    "match_threshold": 0.5,
-}
 METRICS = set(
     """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
     cosine_positive cosine_negative cosine_margin videos frames seconds""".split()
@@ -80,61 +50,6 @@ def unscored(monkeypatch):
     monkeypatch.setattr(main, "evaluate_tracker", lambda *_, **__: {"J&F": 0.0})
     monkeypatch.setattr(main.Gallery, "picture", lambda _: np.zeros((4, 4, 3), dtype=np.uint8))
     monkeypatch.setattr(report, "plot_curves", lambda *_: None)
-
-
-# ----------------------------------------------------------------------------------------------------
-# flags
-
-
-def test_the_recommended_command_line_keeps_its_meaning():
-    args, _ = main.parse_args(RECOMMENDED)
-    given = {"enable_clearml": True, "project_name": "VITA_TCOVIS_Project", "num_tokens": 50}
-    assert {name: getattr(args, name) for name in DEFAULTS} == DEFAULTS | given
-
-
-def test_the_debugging_command_line_keeps_its_meaning():
-    args, _ = main.parse_args(DEBUG)
-    given = {"epochs": 2, "batch_size": 2, "num_tokens": 10, "run_dir": "debug_run"}
-    assert {name: getattr(args, name) for name in DEFAULTS} == DEFAULTS | given
-
-
-@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.txt")), ids=lambda path: path.stem)
-def test_every_preset_is_read(preset):
-    args, _ = main.parse_args([f"@{preset}"])
-    written = [line.split()[0] for line in preset.read_text().splitlines() if line.startswith("--")]
-    assert written and all(hasattr(args, flag.removeprefix("--")) for flag in written)
-
-
-def test_what_follows_a_preset_wins(tmp_path):
-    (tmp_path / "small.txt").write_text("# small\n--epochs 3\n--hidden_dim 64  # narrow\n")
-    args, _ = main.parse_args([f"@{tmp_path / 'small.txt'}", "--epochs", "5"])
-    assert (args.epochs, args.hidden_dim) == (5, 64)
-
-
-@pytest.mark.parametrize(
-    "flag", ["--num_query 3", "--num_tok 3", "--epoch 3", "--system stm", "--epochs many"]
-)
-def test_a_foreign_or_abbreviated_flag_or_value_is_refused_in_one_line(flag, tmp_path):
-    outcome = run_here(main.main, *flag.split(), "--run_dir", tmp_path / "runs")
-    assert_refused(outcome, flag.split()[0])
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_system_may_have_defaults_of_its_own_for_the_flags_of_training(monkeypatch, tmp_path):
-    row = main.SYSTEMS["stcn"]._replace(defaults={"ema": 0.5, "epochs": 3})
-    monkeypatch.setitem(main.SYSTEMS, "stcn", row)
-    (tmp_path / "preset.txt").write_text("--system stcn\n--epochs 4\n")
-    args, parser = main.parse_args([f"@{tmp_path / 'preset.txt'}"])
-    assert (args.ema, args.epochs) == (0.5, 4)
-    assert "none (default: 0.5)" in " ".join(parser.format_help().split())
-    assert main.parse_args([])[0].ema == TrainConfig().ema
-
-
-def test_no_two_parts_own_the_same_flag():
-    for name, parts in main.SYSTEMS.items():
-        configs = [TrainConfig, *(part.Config for part in parts.parts.values())]
-        flags = [item.name for config in configs for item in fields(config) if has_default(item)]
-        assert len(flags) == len(set(flags)), name
 
 
 # ----------------------------------------------------------------------------------------------------

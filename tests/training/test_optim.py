@@ -51,7 +51,9 @@ def test_rates_go_by_part_and_norms_biases_embeddings_and_the_criterion_do_not_d
 
 
 def test_a_group_without_parameters_is_left_out():
-    groups = groups_of(nn.Sequential(nn.Linear(2, 2, bias=False)), nn.Module())
+    network = nn.Sequential(nn.Linear(2, 2, bias=False))
+    network.backbone_parts = ()
+    groups = groups_of(network, nn.Module())
     assert [(group["name"], group["weight_decay"]) for group in groups] == [("heads", 0.05)]
 
 
