@@ -1,9 +1,10 @@
+import operator
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from common.parallel import BackgroundWriter, prefetch
+from common.parallel import BackgroundWriter, prefetch, process_map
 
 
 class Source:
@@ -104,3 +105,9 @@ def test_an_exception_in_the_block_goes_on_and_drops_pending_calls():
         gate.set()
         raise KeyboardInterrupt
     assert calls == [] and not writer._thread.is_alive()
+
+
+def test_results_of_processes_come_in_the_order_of_the_arguments():
+    assert process_map(operator.sub, [5, 7, 9], [1, 2, 3]) == [4, 5, 6]
+    assert process_map(operator.sub, [5, 7, 9], [1, 2, 3], num_workers=2) == [4, 5, 6]
+    assert process_map(operator.sub, [], []) == []

@@ -1,6 +1,5 @@
 """Folders of label maps: which videos are scored, and what is said of bad ones."""
 
-import operator
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,7 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
-from common.parallel import process_map
 from scoring.label_folders import mask_root, read_pair, true_masks, video_pairs, videos_without_truth
-from video.masks import ids_in
 
 
 def write(path: Path, shape: tuple[int, ...] = (4, 6)) -> Path:
@@ -63,14 +60,6 @@ def test_only_folders_with_label_maps_are_warned_of_as_videos_without_truth(tmp_
     assert lines[0].endswith("is not scored: there are no true masks of dog")
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_ids_are_all_above_the_background(kind):
-    labels = np.array([[0, 7, 7], [2, 255, 0]], dtype=kind)
-    assert ids_in(labels) == [2, 7, 255]
-    assert ids_in(np.zeros((2, 2), dtype=kind)) == ids_in(np.zeros((0, 3), dtype=kind)) == []
-    assert ids_in(np.full((2, 2), 3, dtype=kind)) == [3]
-
-
 def test_a_result_of_another_size_is_named_with_both_sizes(tmp_path):
     truth, result = write(tmp_path / "a.png"), write(tmp_path / "b.png", (4, 7))
     with pytest.raises(UserError, match=r"b\.png is 7x4, but .*a\.png is 6x4"):
@@ -81,8 +70,3 @@ def test_a_colour_result_is_named(tmp_path):
     truth, result = write(tmp_path / "a.png"), write(tmp_path / "b.png", (4, 6, 3))
     with pytest.raises(UserError, match=r"b\.png"):
         read_pair(truth, result)
-
-
-def test_scores_come_in_the_order_of_the_videos():
-    assert process_map(operator.sub, [5, 7, 9], [1, 2, 3]) == [4, 5, 6]
-    assert process_map(operator.sub, [], []) == []
