@@ -56,7 +56,7 @@ BARE, WHOLE, NETWORK, READ = "bare network", "inference.py", "network", "read"
 AIM = 0.8
 
 
-class Certain(nn.Module):
+class ConfidentNetwork(nn.Module):
     """A network whose first tokens are sure of ellipses that move, whatever its weights say."""
 
     def __init__(self, network: VITA_TCOVIS, objects: int):
@@ -84,7 +84,7 @@ class Certain(nn.Module):
 
 
 @dataclass(frozen=True)
-class Opening:
+class VideoStart:
     """The first frames of a video."""
 
     video: Video
@@ -102,7 +102,7 @@ class Opening:
         yield from islice(self.video.frames(), self.num_frames)
 
 
-class Immediate:
+class ImmediateWriter:
     """A BackgroundWriter without a thread: what is submitted is done at once."""
 
     def __init__(self, depth: int = 8):
@@ -111,14 +111,14 @@ class Immediate:
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         function(*args)
 
-    def __enter__(self) -> "Immediate":
+    def __enter__(self) -> "ImmediateWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
 
-def run_inference(tracker: VITATracker, video: Opening, config: RunConfig) -> None:
+def run_inference(tracker: VITATracker, video: VideoStart, config: RunConfig) -> None:
     """What the command does for one video, into a folder that is removed."""
     with TemporaryDirectory() as name, redirect_stdout(io.StringIO()):
         folder = Path(name)
@@ -144,7 +144,7 @@ def parts_of(tracker: VITATracker, network: nn.Module, phases: Phases) -> Iterat
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(process, "prefetch", read))
-        stack.enter_context(patch.object(loop, "BackgroundWriter", Immediate))
+        stack.enter_context(patch.object(loop, "BackgroundWriter", ImmediateWriter))
         for owner, attribute, name in (
             (inference, "resize_frames", "resize, normalise"),
             (inference, "normalise", "resize, normalise"),
@@ -174,23 +174,24 @@ def make_tracker(args: argparse.Namespace, device: torch.device) -> tuple[VITATr
     network = network.to(device)
     if args.compile:
         network.forward = torch.compile(network.forward)
-    return VITATracker(network if args.checkpoint else Certain(network, args.objects), config), network
+    tracked = network if args.checkpoint else ConfidentNetwork(network, args.objects)
+    return VITATracker(tracked, config), network
 
 
 def measure(
-    tracker: VITATracker, network: nn.Module, video: Opening, config: RunConfig, rounds: int
+    tracker: VITATracker, network: nn.Module, video: VideoStart, config: RunConfig, rounds: int
 ) -> Phases:
     """Times of a video by the bare network, as a whole and in parts, after a run that tells its frames."""
-    given: list[Tensor] = []
+    inputs_of_network: list[Tensor] = []
     device = next(network.parameters()).device
-    watch = network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    watch = network.register_forward_pre_hook(lambda _, inputs: inputs_of_network.append(inputs[0]))
     run_inference(tracker, video, config)
     watch.remove()
     phases = Phases(device)
     for _ in range(rounds):
         phases.begin()
         with phases.part(BARE), torch.inference_mode(), autocast(device, config.amp):
-            for frames in given:
+            for frames in inputs_of_network:
                 network(frames)
         with phases.part(WHOLE):
             run_inference(tracker, video, config)
@@ -198,7 +199,7 @@ def measure(
             run_inference(tracker, video, config)
     for parts in phases.rounds:
         for milliseconds in parts.values():
-            milliseconds /= len(given)  # in place
+            milliseconds /= len(inputs_of_network)  # in place
     return phases
 
 
@@ -256,7 +257,7 @@ def main() -> None:
         title = f"{title}, {network.config.backbone}, amp {args.amp}{', compiled' * args.compile}"
         objects = "" if args.checkpoint else f", {args.objects} objects"
         print(f"{video.name}: {title}{objects}{'' if config.overlays else '; no overlay: av is missing'}\n")
-        report(measure(tracker, network, Opening(video, args.frames), config, args.rounds))
+        report(measure(tracker, network, VideoStart(video, args.frames), config, args.rounds))
 
 
 if __name__ == "__main__":

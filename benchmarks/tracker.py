@@ -62,10 +62,10 @@ def measure_tracker(
     with ExitStack() as stack:
         for method, name in PARTS.items():
             stack.enter_context(phases.inside(tracker, method, name))
-        for objects, given in draw_frames(detections, tracks, frames, masks=masks, device=device):
+        for objects, inputs in draw_frames(detections, tracks, frames, masks=masks, device=device):
             phases.begin()
             with phases.part("besides"):
-                ids = tracker.update(**given)
+                ids = tracker.update(**inputs)
             id_of = id_of if id_of.any() else ids
             wrong += int((ids != id_of[objects]).sum())
     if wrong or len(tracker.bank) != tracks:

@@ -76,15 +76,16 @@ class Oracle:
 
     def reset(self) -> None:
         self.frame = 0
-        self.known: set[int] = set()
+        self.prompted_ids: set[int] = set()
         self.prompts.append([])
 
     def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
         labels = self.truth[frame.numpy().tobytes()]
         self.prompts[-1].append(prompt.ids if prompt else [])
-        self.known |= set(self.prompts[-1][-1])
+        self.prompted_ids |= set(self.prompts[-1][-1])
         if self.needs_prompt:
-            labels = labels.where(torch.isin(labels, torch.tensor(sorted(self.known), dtype=torch.int64)), 0)
+            prompted_ids = torch.tensor(sorted(self.prompted_ids), dtype=torch.int64)
+            labels = labels.where(torch.isin(labels, prompted_ids), 0)
         labels = self.change(labels.where(labels != IGNORE, 0), self.frame)
         self.frame += 1
         ids = labels.unique()

@@ -39,9 +39,9 @@ def random_video(seed: int, frames: int = 12) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     video = []
     for _ in range(frames):
-        there = torch.rand(6, generator=generator) < 0.6
+        visible = torch.rand(6, generator=generator) < 0.6
         noise = 0.15 * torch.randn(6, 8, generator=generator)
-        video.append(((AXES[:6] + noise)[there], torch.rand(6, generator=generator)[there]))
+        video.append(((AXES[:6] + noise)[visible], torch.rand(6, generator=generator)[visible]))
     return video
 
 
@@ -164,8 +164,8 @@ def twins_that_cross(frames: int = 11) -> list[Tensor]:
 
 def follow_twins(tracker: GlobalTracker) -> list[list[int]]:
     """Ids of the upper and the lower twin in each frame; both have one embedding."""
-    found = [update(tracker, AXES[0], AXES[0], masks=masks) for masks in twins_that_cross()]
-    return [ids[::-1] if t % 2 else ids for t, ids in enumerate(found)]
+    ids_of_frames = [update(tracker, AXES[0], AXES[0], masks=masks) for masks in twins_that_cross()]
+    return [ids[::-1] if t % 2 else ids for t, ids in enumerate(ids_of_frames)]
 
 
 def test_identical_twins_that_cross_keep_their_ids_by_their_masks():

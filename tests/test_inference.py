@@ -165,9 +165,9 @@ def busy_script() -> list[list[Token]]:
     """Three objects that move, leave, and return; tokens change places."""
     script = []
     for t in range(10):
-        there = [token((4 * t, 0, 4 * t + 16, 24), 0), token((40 - 4 * t, 32, 60 - 4 * t, 56), 1, score=0.8)]
-        there += [token((0, 24, 8, 32), 2, score=0.7)] if t not in (3, 4, 5, 6) else []
-        script.append(there[t % len(there) :] + there[: t % len(there)])
+        tokens = [token((4 * t, 0, 4 * t + 16, 24), 0), token((40 - 4 * t, 32, 60 - 4 * t, 56), 1, score=0.8)]
+        tokens += [token((0, 24, 8, 32), 2, score=0.7)] if t not in (3, 4, 5, 6) else []
+        script.append(tokens[t % len(tokens) :] + tokens[: t % len(tokens)])
     return script
 
 
@@ -219,9 +219,9 @@ def test_a_step_leaves_the_network_as_it_was_and_keeps_no_graph():
 
 
 def test_a_label_map_gives_the_tracks_their_ids_and_newcomers_get_other_ids():
-    there = [token(LEFT, 0), token(RIGHT, 1), token(MIDDLE, 2)]
+    tokens = [token(LEFT, 0), token(RIGHT, 1), token(MIDDLE, 2)]
     prompt = Prompt(label_map({3: RIGHT, 1: LEFT}))
-    results = play(make_tracker([there, there[::-1]]), {0: prompt})
+    results = play(make_tracker([tokens, tokens[::-1]]), {0: prompt})
     for tracks in results:
         assert torch.equal(tracks.labels, label_map({1: LEFT, 3: RIGHT, 4: MIDDLE}))
 

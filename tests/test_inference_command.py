@@ -90,12 +90,12 @@ def test_the_files_of_a_video_tell_the_same_story(videos, infer):
     entry = results[0]
     assert entry["video_id"] == 1 and entry["category_id"] == 1
     assert entry["score"] == pytest.approx(first["score"]) and len(entry["segmentations"]) == 3
-    shown = dict(zip(["00005", "00010", "00115"], entry["segmentations"], strict=True))
-    assert {name for name, rle in shown.items() if rle} == first["scores"].keys()
-    assert all(decode_rle(rle).shape == SIZE for rle in shown.values() if rle)
-    named = set(tracks["bear"]["tracks"])
+    by_frame = dict(zip(["00005", "00010", "00115"], entry["segmentations"], strict=True))
+    assert {name for name, rle in by_frame.items() if rle} == first["scores"].keys()
+    assert all(decode_rle(rle).shape == SIZE for rle in by_frame.values() if rle)
+    track_ids = set(tracks["bear"]["tracks"])
     for path in (output / "Annotations" / "bear").iterdir():
-        assert {str(i) for i in np.unique(read_label_map(path)) if i} <= named
+        assert {str(i) for i in np.unique(read_label_map(path)) if i} <= track_ids
 
 
 def test_one_video_folder_is_one_video(videos, infer):
@@ -266,8 +266,8 @@ def test_a_missing_path_is_told(trained, videos, tmp_path, lacking):
         "--output": tmp_path / "output",
     }
     del flags[lacking]
-    given = [part for pair in flags.items() for part in pair]
-    assert_refused(run_here(inference.main, *given), lacking)
+    remaining = [part for pair in flags.items() for part in pair]
+    assert_refused(run_here(inference.main, *remaining), lacking)
 
 
 def test_help_lists_the_options_of_the_tracker_without_a_checkpoint():

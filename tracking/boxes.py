@@ -39,16 +39,16 @@ def region_box(region: list[float]) -> BoxXYWH:
 def check_box(track: int, box: BoxXYWH, frame_size: tuple[int, int]) -> None:
     """Raise UserError where a box has no area, holds no pixel of the frame (H, W), or is enormous."""
     x, y, width, height = box
-    told = f"the box of id {track}, {x:g},{y:g},{width:g},{height:g},"
+    name = f"the box of id {track}, {x:g},{y:g},{width:g},{height:g},"
     if not np.isfinite(box).all() or width <= 0 or height <= 0:
-        raise UserError(f"{told} has no area: give x,y,width,height in pixels")
+        raise UserError(f"{name} has no area: give x,y,width,height in pixels")
     H, W = frame_size
     if x >= W or y >= H or x + width <= 0 or y + height <= 0:
-        raise UserError(f"{told} lies outside of the frame of {W}x{H}: give x,y,width,height in its pixels")
+        raise UserError(f"{name} lies outside of the frame of {W}x{H}: give x,y,width,height in its pixels")
     if width > LARGEST * W or height > LARGEST * H:
-        raise UserError(f"{told} is more than {LARGEST} times as large as the frame of {W}x{H}")
+        raise UserError(f"{name} is more than {LARGEST} times as large as the frame of {W}x{H}")
     if not all(part.start < min(part.stop, side) for part, side in zip(box_window(box), (H, W), strict=True)):
-        raise UserError(f"{told} holds no pixel of {W}x{H}: give one of a pixel or more")
+        raise UserError(f"{name} holds no pixel of {W}x{H}: give one of a pixel or more")
 
 
 def read_box(numbers: Any, source: str) -> BoxXYWH:
@@ -83,8 +83,8 @@ def read_boxes(path: Path) -> dict[str, dict[int, BoxXYWH]]:
     for video, boxes in content.items():
         for track in boxes:
             if not ID.fullmatch(track) or int(track) > MAX_LABEL or int(track) == IGNORE:
-                told = f"ids are whole numbers from 1 to {MAX_LABEL}, not {IGNORE}"
-                raise UserError(f"--boxes {path}: {video} has the id {track!r}: {told}")
+                remedy = f"ids are whole numbers from 1 to {MAX_LABEL}, not {IGNORE}"
+                raise UserError(f"--boxes {path}: {video} has the id {track!r}: {remedy}")
     return {
         video: {int(track): read_box(box, f"--boxes {path}, {video}") for track, box in boxes.items()}
         for video, boxes in content.items()
@@ -94,7 +94,7 @@ def read_boxes(path: Path) -> dict[str, dict[int, BoxXYWH]]:
 class BoxPrompts:
     """As `PromptFolder`: what starts objects is a box on the first frame of each video."""
 
-    left: frozenset[str] = frozenset()  # no frame is named that may not come
+    unused: frozenset[str] = frozenset()  # no frame is named that may not come
 
     def __init__(self, boxes: dict[str, dict[int, BoxXYWH]], source: str):
         """source: of the boxes, for messages"""
@@ -121,11 +121,11 @@ def boxes_for(videos: list[Video], box: str | None, boxes: str | None) -> BoxPro
     if box and boxes:
         raise UserError("--box and --boxes: give one of the two")
     if boxes:
-        found = read_boxes(Path(boxes))
-        left = sorted(found.keys() - {video.name for video in videos})
-        if left:
-            print(f"--boxes {boxes}: there are no videos of the names {left}", file=sys.stderr)
-        return BoxPrompts(found, f"--boxes {boxes}")
+        boxes_by_video = read_boxes(Path(boxes))
+        absent = sorted(boxes_by_video.keys() - {video.name for video in videos})
+        if absent:
+            print(f"--boxes {boxes}: there are no videos of the names {absent}", file=sys.stderr)
+        return BoxPrompts(boxes_by_video, f"--boxes {boxes}")
     if box and len(videos) != 1:
         raise UserError(
             f"--box is for one video, and there are {len(videos)}: give boxes for each with --boxes"

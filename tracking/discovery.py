@@ -86,11 +86,11 @@ class DiscoveringTracker:
         if room <= 0:
             return None
         self.finder.reset()
-        found = self.finder.step(frame)
+        detected = self.finder.step(frame)
         free = tracks.labels == 0
         labels = torch.zeros_like(tracks.labels)
-        for track in found.ids[found.scores.argsort(descending=True)].tolist():
-            inside = found.labels == track
+        for track in detected.ids[detected.scores.argsort(descending=True)].tolist():
+            inside = detected.labels == track
             new = inside & free
             if new.sum() < max(1, LEAST_SHARE * new.numel()) or new.sum() < (1 - MOST_COVERED) * inside.sum():
                 continue

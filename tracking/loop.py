@@ -10,7 +10,7 @@ from tracking.prompts import no_prompt
 from tracking.rows import BinaryTracks, binarise
 
 PromptOf = Callable[[str, Tensor], Prompt | None]  # of a frame's name, and the frame (3, H, W)
-Record = Callable[[str, Tensor, BinaryTracks, Prompt | None], None]  # name, frame, tracks, its prompt
+RecordFrame = Callable[[str, Tensor, BinaryTracks, Prompt | None], None]  # name, frame, tracks, its prompt
 PENDING = 4  # frames that are tracked and not yet recorded
 
 
@@ -36,7 +36,7 @@ def record_video(
     video: str,
     frames: Iterable[tuple[str, Tensor]],
     prompt_of: PromptOf | None,
-    record: Record,
+    record: RecordFrame,
 ) -> int:
     """Run a tracker over a video and return its number of frames.
 

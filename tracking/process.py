@@ -50,8 +50,8 @@ def process_video(
         count = record_video(tracker, video.name, frames, prompt_of, record)
     seconds = time.monotonic() - begun
     print(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s", flush=True)
-    if prompts and prompts.left:
-        print(f"{video.name}: no frame has the name of the prompts {sorted(prompts.left)}", file=sys.stderr)
+    if prompts and prompts.unused:
+        print(f"{video.name}: no frame has the name of the prompts {sorted(prompts.unused)}", file=sys.stderr)
 
 
 def process_videos(

@@ -41,8 +41,8 @@ class PromptFolder:
                 f"--prompt_root {root}: no such folder; it holds label maps as <video>/<frame>.png"
             )
         self.root, self.frames = root, frames
-        self.seen: set[int] = set()  # ids that the video's prompts named so far
-        self.left: set[str] = set()  # names of its maps that no frame has asked for
+        self.prompted_ids: set[int] = set()  # ids that the video's prompts named so far
+        self.unused: set[str] = set()  # names of its maps that no frame has asked for
         self.binary = False  # whether 255 is an object in the video's maps
 
     def check(self, video: Video, *, needed: bool) -> None:
@@ -64,26 +64,26 @@ class PromptFolder:
 
     def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
-        self.seen, self.binary = set(), False
-        self.left = {path.stem for path in (self.root / video).glob("*.png")}
+        self.prompted_ids, self.binary = set(), False
+        self.unused = {path.stem for path in (self.root / video).glob("*.png")}
 
         def prompt_of(name: str, frame: Tensor) -> Prompt | None:
-            if name not in self.left:
+            if name not in self.unused:
                 return None
-            self.left.remove(name)
+            self.unused.remove(name)
             return self._prompt(self.root / video / f"{name}.png", frame)
 
         return prompt_of
 
     def starts_of(self, video: Video) -> dict[str, list[int]]:
         """The frames of a video whose maps are the first of some ids, in order, and those ids."""
-        self.seen, starts = set(), {}
+        self.prompted_ids, starts = set(), {}
         names = None if video.frame_names is None else set(video.frame_names)
         for path in sorted((self.root / video.name).glob("*.png"), key=lambda path: natural_key(path.stem)):
-            new = [i for i in self._read(path).ids if i not in self.seen]
+            new = [i for i in self._read(path).ids if i not in self.prompted_ids]
             if new and (names is None or path.stem in names):
                 starts[path.stem] = new
-                self.seen |= set(new)
+                self.prompted_ids |= set(new)
         return starts
 
     def prompt_for(self, video: str, name: str, ids: list[int], frame: Tensor) -> Prompt:
@@ -97,16 +97,16 @@ class PromptFolder:
         labels = read_label_map(path)
         if frame is not None:
             check_size(path, labels.shape, frame.shape[-2:])
-        if not self.seen:
+        if not self.prompted_ids:
             self.binary = set(np.unique(labels)) <= {0, IGNORE}
         return Prompt(torch.from_numpy((labels > 0 if self.binary else labels).astype(np.int64)))
 
     def _prompt(self, path: Path, frame: Tensor) -> Prompt | None:
         prompt = self._read(path, frame)
         if self.frames == "first":
-            known = [i for i in prompt.ids if i in self.seen]
-            prompt.labels[torch.isin(prompt.labels, torch.tensor(known, dtype=torch.int64))] = 0
-        self.seen |= set(prompt.ids)
+            former = [i for i in prompt.ids if i in self.prompted_ids]
+            prompt.labels[torch.isin(prompt.labels, torch.tensor(former, dtype=torch.int64))] = 0
+        self.prompted_ids |= set(prompt.ids)
         return prompt if prompt.ids else None
 
 

@@ -80,8 +80,8 @@ class AnnotatedVideo:
     def drop(self, bad: Container[Path]) -> None:
         """Take bad files out of the lists; the frame of a bad mask stays, as one that has no mask."""
         self.frames = [frame for frame in self.frames if self.frame_path(frame) not in bad]
-        there = set(self.frames)
-        self.annotated = [f for f in self.annotated if f in there and self.mask_path(f) not in bad]
+        frames = set(self.frames)
+        self.annotated = [f for f in self.annotated if f in frames and self.mask_path(f) not in bad]
 
     def _check_frame(self, frame: str, expected: tuple[int, int] | None) -> tuple[int, int]:
         path = self.frame_path(frame)

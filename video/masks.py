@@ -65,9 +65,9 @@ def extreme_points(mask: np.ndarray) -> list[list[int]]:
     ]
 
 
-def span(there: np.ndarray) -> slice:
+def span(occupied: np.ndarray) -> slice:
     """From the first to the last True; empty where there is none."""
-    places = np.flatnonzero(there)
+    places = np.flatnonzero(occupied)
     return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
 

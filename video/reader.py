@@ -216,9 +216,9 @@ class VideoFile:
         """
         av = require("av", "reading video files")
         count = 0
-        named = ((f"{i:05d}", frame) for i, frame in enumerate(_decode(self.path)))
+        frames = ((f"{i:05d}", frame) for i, frame in enumerate(_decode(self.path)))
         try:
-            for count, item in enumerate(_of_one_size(self.path, named), start=1):  # noqa: B007
+            for count, item in enumerate(_of_one_size(self.path, frames), start=1):  # noqa: B007
                 yield item
         except (_Damage, av.FFmpegError) as error:
             reason = error.args[0] if isinstance(error, _Damage) else error.strerror

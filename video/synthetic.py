@@ -222,8 +222,8 @@ def is_fit(profile: Profile, looks: list[Look], labels: np.ndarray) -> bool:
     scale = labels.shape[-1] / UNIT
     least = [0.25 * np.pi * (scale * look.radius) ** 2 for look in looks]
     areas = np.stack([(labels == k).sum((1, 2)) for k in range(1, len(looks) + 1)], axis=1)  # (T, K)
-    shown = areas >= least
-    return bool(shown.any(0).all() and (shown[0].all() if profile.all_at_start else shown[0].any()))
+    visible = areas >= least
+    return bool(visible.any(0).all() and (visible[0].all() if profile.all_at_start else visible[0].any()))
 
 
 def make_video(
@@ -271,8 +271,8 @@ def write_video(folder: Path, name: str, frames: np.ndarray, labels: np.ndarray)
 
 def describe(labels: np.ndarray, categories: dict[int, str]) -> dict:
     """A video's entry of meta.json: the category of each object and the frames in which it is seen."""
-    seen = {k: [f"{t:05d}" for t in np.flatnonzero((labels == k).any((1, 2)))] for k in categories}
-    return {"objects": {str(k): {"category": categories[k], "frames": seen[k]} for k in categories}}
+    frames = {k: [f"{t:05d}" for t in np.flatnonzero((labels == k).any((1, 2)))] for k in categories}
+    return {"objects": {str(k): {"category": categories[k], "frames": frames[k]} for k in categories}}
 
 
 def write_split(
@@ -309,12 +309,12 @@ def generate(
     Raises UserError where `out` exists or a number is out of range.
     """
     least = {"seed": 0, "train_videos": 0, "valid_videos": 0, "frames": 1, "size": 16, "occluders": 0}
-    chosen = PROFILES[profile]
-    given = {"seed": seed, "train_videos": train_videos, "valid_videos": valid_videos}
+    ranges = PROFILES[profile]
+    numbers = {"seed": seed, "train_videos": train_videos, "valid_videos": valid_videos}
     if occluders is not None:
-        chosen = replace(chosen, occluders=(occluders, occluders))
-        given["occluders"] = occluders
-    for name, value in (given | {"frames": frames, "size": size}).items():
+        ranges = replace(ranges, occluders=(occluders, occluders))
+        numbers["occluders"] = occluders
+    for name, value in (numbers | {"frames": frames, "size": size}).items():
         if value < least[name]:
             raise UserError(f"--{name} {value} is too small: at least {least[name]}")
     if occluders is not None and occluders > MOST_OCCLUDERS:
@@ -323,8 +323,8 @@ def generate(
         raise UserError(f"{out} already exists: remove it, or choose another folder with --out")
     settings = {"seed": seed, "frames": frames, "size": size}
     with atomic_folder(out) as folder:
-        write_split(folder / "train", "train", chosen, videos=train_videos, **settings)
-        write_split(folder / "valid", "valid", chosen, videos=valid_videos, **settings)
+        write_split(folder / "train", "train", ranges, videos=train_videos, **settings)
+        write_split(folder / "valid", "valid", ranges, videos=valid_videos, **settings)
 
 
 def main() -> None:

@@ -23,13 +23,13 @@ class Finder:
     needs_prompt, mask_threshold = False, 0.5
 
     def __init__(self, *looks: dict[int, tuple[slice, slice]]):
-        self.looks, self.seen = list(looks), 0
+        self.looks, self.num_looks = list(looks), 0
 
     def reset(self) -> None:
         pass
 
     def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
-        self.seen += 1
+        self.num_looks += 1
         labels = prompt_of(self.looks.pop(0) if self.looks else {}).labels
         ids = labels.unique()[1:]
         return Tracks(ids, labels, (labels == ids[:, None, None]).float(), torch.full((len(ids),), 0.9))
@@ -38,32 +38,32 @@ class Finder:
 @pytest.mark.parametrize("make", [small_stcn, small_xmem], ids=["stcn", "xmem"])
 def test_what_is_found_in_the_first_frame_is_tracked_as_if_it_had_been_given(make):
     frames, finder = make_video(8), Finder({4: RED, 9: BLUE})
-    found = DiscoveringTracker(make(mem_every=2), finder, 0)
-    assert isinstance(found, Tracker) and not found.needs_prompt
-    given = make(mem_every=2)
+    discovering = DiscoveringTracker(make(mem_every=2), finder, 0)
+    assert isinstance(discovering, Tracker) and not discovering.needs_prompt
+    prompted = make(mem_every=2)
     for t, frame in enumerate(frames):
-        mine, its = found.step(frame), given.step(frame, prompt_of({1: RED, 2: BLUE}) if t == 0 else None)
-        assert mine.ids.tolist() == its.ids.tolist() == [1, 2] and mine.labels.equal(its.labels)
-    assert finder.seen == 1
+        tracks = discovering.step(frame)
+        expected = prompted.step(frame, prompt_of({1: RED, 2: BLUE}) if t == 0 else None)
+        assert tracks.ids.tolist() == expected.ids.tolist() == [1, 2] and tracks.labels.equal(expected.labels)
+    assert finder.num_looks == 1
 
 
 @pytest.mark.parametrize("make", [small_stcn, small_xmem], ids=["stcn", "xmem"])
 def test_a_newcomer_starts_where_it_is_found_as_if_it_had_been_given_there(make):
-    frames = make_video(9)
-    options = {"mem_every": 2}
-    found, given = DiscoveringTracker(make(**options), Finder({1: RED}, {}, {1: GREEN}), 3), make(**options)
+    frames, prompted = make_video(9), make(mem_every=2)
+    discovering = DiscoveringTracker(make(mem_every=2), Finder({1: RED}, {}, {1: GREEN}), 3)
     for t, frame in enumerate(frames):
-        tracks = found.step(frame)
+        tracks = discovering.step(frame)
         prompt = prompt_of({1: RED}) if t == 0 else None
         if t == 6:  # what is left of it beside the tracked object, as the finder's look at frame 6 has it
             new = prompt_of({2: GREEN}).labels
-            state = given.state_dict()
-            taken = given.step(frame).labels > 0
-            given.load_state_dict(state)
+            state = prompted.state_dict()
+            taken = prompted.step(frame).labels > 0
+            prompted.load_state_dict(state)
             prompt = Prompt(torch.where(taken, 0, new))
-        wanted = given.step(frame, prompt)
-        assert tracks.ids.tolist() == wanted.ids.tolist() == ([1] if t < 6 else [1, 2])
-        torch.testing.assert_close(tracks.masks, wanted.masks, atol=1e-5, rtol=0)
+        expected = prompted.step(frame, prompt)
+        assert tracks.ids.tolist() == expected.ids.tolist() == ([1] if t < 6 else [1, 2])
+        torch.testing.assert_close(tracks.masks, expected.masks, atol=1e-5, rtol=0)
 
 
 def test_what_is_tracked_already_or_too_small_is_no_newcomer():
@@ -89,8 +89,8 @@ def test_ids_are_never_used_twice_and_never_255():
 
 def test_nothing_found_is_background_until_the_next_look():
     tracker = DiscoveringTracker(small_stcn(), Finder({}, {1: RED}), 2)
-    seen = [tracker.step(frame).ids.tolist() for frame in make_video(4)]
-    assert seen == [[], [], [1], [1]]
+    ids = [tracker.step(frame).ids.tolist() for frame in make_video(4)]
+    assert ids == [[], [], [1], [1]]
 
 
 class Follower:
@@ -132,16 +132,16 @@ def test_where_there_are_too_many_the_one_that_is_lost_for_longest_is_forgotten(
     looks = [{1: strips[0], 2: strips[1], 3: strips[2]}, {}, {}, {4: strips[3]}]
     follower = Follower({1: {2, 3}, 2: {1, 2, 3}})
     tracker = DiscoveringTracker(follower, Finder(*looks), 1, most=3)
-    seen = [tracker.step(torch.zeros(3, *SIZE)).ids.tolist() for _ in range(5)]
-    assert seen == [[1, 2, 3]] * 3 + [[1, 2, 3, 4], [1, 3, 4]] and follower.forgotten == [(3, 2)]
+    ids = [tracker.step(torch.zeros(3, *SIZE)).ids.tolist() for _ in range(5)]
+    assert ids == [[1, 2, 3]] * 3 + [[1, 2, 3, 4], [1, 3, 4]] and follower.forgotten == [(3, 2)]
 
 
 def test_where_none_is_lost_a_newcomer_waits_and_the_surest_come_first():
     strips = {k + 1: (slice(8 * k, 8 * k + 6), slice(4, 40)) for k in range(4)}
     follower = Follower({})
     tracker = DiscoveringTracker(follower, Finder(strips, strips), 1, most=2)
-    seen = [tracker.step(torch.zeros(3, *SIZE)).ids.tolist() for _ in range(2)]
-    assert seen == [[1, 2], [1, 2]] and tracker.next_id == 3 and not follower.forgotten
+    ids = [tracker.step(torch.zeros(3, *SIZE)).ids.tolist() for _ in range(2)]
+    assert ids == [[1, 2], [1, 2]] and tracker.next_id == 3 and not follower.forgotten
 
 
 @pytest.mark.parametrize("make", [small_stcn, small_xmem], ids=["stcn", "xmem"])
@@ -174,8 +174,8 @@ def test_it_goes_on_from_its_state():
         one.step(frame)
     other.load_state_dict(one.state_dict())
     for frame in frames[3:]:
-        mine, its = one.step(frame), other.step(frame)
-        assert mine.ids.equal(its.ids) and mine.masks.equal(its.masks)
+        tracks, expected = one.step(frame), other.step(frame)
+        assert tracks.ids.equal(expected.ids) and tracks.masks.equal(expected.masks)
 
 
 # ------------------------------------------------------------------------------------------------ the command

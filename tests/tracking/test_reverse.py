@@ -71,18 +71,18 @@ def infer(checkpoint: Path, root: Path, *further: object):
     return run_here(inference.main, *flags, *further)
 
 
-def found(root: Path) -> list[np.ndarray]:
+def written_labels(root: Path) -> list[np.ndarray]:
     return [read_label_map(root / "output" / "Annotations" / "walk" / f"{t:05d}.png") for t in range(LENGTH)]
 
 
 def overlap(labels: np.ndarray, t: int, track: int) -> float:
-    mine, true = labels == track, true_labels(t) == track
-    return (mine & true).sum() / (mine | true).sum()
+    predicted, true = labels == track, true_labels(t) == track
+    return (predicted & true).sum() / (predicted | true).sum()
 
 
 def test_objects_are_followed_back_to_the_first_frame(checkpoint, video):
     assert infer(checkpoint, video, "--prompt_root", video / "prompts", "--reverse").status == 0
-    for t, labels in enumerate(found(video)):
+    for t, labels in enumerate(written_labels(video)):
         assert overlap(labels, t, 5) > 0.8 and overlap(labels, t, 9) > 0.8
     tracks = json.loads((video / "output" / "tracks.json").read_text())["walk"]["tracks"]
     for track in ("5", "9"):
@@ -94,9 +94,9 @@ def test_objects_are_followed_back_to_the_first_frame(checkpoint, video):
 def test_from_its_start_on_an_object_is_followed_as_without(checkpoint, video):
     prompts = ["--prompt_root", video / "prompts"]
     infer(checkpoint, video, *prompts, "--reverse")
-    both = found(video)
+    both = written_labels(video)
     infer(checkpoint, video, *prompts, "--overwrite")
-    forwards = found(video)
+    forwards = written_labels(video)
     assert [set(np.unique(labels)) for labels in forwards[:2]] == [{0}, {0}]
     assert all(np.array_equal(*pair) for pair in zip(both[5:], forwards[5:], strict=True))
     for one, other in zip(both[2:5], forwards[2:5], strict=True):
@@ -108,7 +108,7 @@ def test_every_id_counts_from_its_first_map(checkpoint, video):
     for frames in ("first", "all"):
         flags = ["--prompt_root", video / "prompts", "--prompt_frames", frames, "--overwrite"]
         assert infer(checkpoint, video, *flags, "--reverse").status == 0
-        assert overlap(found(video)[0], 0, 9) > 0.8
+        assert overlap(written_labels(video)[0], 0, 9) > 0.8
 
 
 def test_a_map_of_0_and_255_is_one_object_backwards_too(checkpoint, video):
@@ -117,7 +117,7 @@ def test_a_map_of_0_and_255_is_one_object_backwards_too(checkpoint, video):
     mask = ((true_labels(4) == 5) * 255).astype(np.uint8)
     Image.fromarray(mask).save(video / "prompts" / "walk" / "00004.png")
     assert infer(checkpoint, video, "--prompt_root", video / "prompts", "--reverse").status == 0
-    assert np.array_equal(np.unique(found(video)[0]), [0, 1])
+    assert np.array_equal(np.unique(written_labels(video)[0]), [0, 1])
 
 
 def test_without_prompts_there_is_nothing_to_reverse(checkpoint, video, trained):

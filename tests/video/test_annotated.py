@@ -134,9 +134,9 @@ def spoil(root: Path) -> list[str]:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_check_names_the_first_bad_file_and_how_many_follow(tmp_path, workers):
     first = spoil(tmp_path)[0]
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as refusal:
         check(VOSFolder(tmp_path), skip_bad=False, workers=workers)
-    message = str(told.value)
+    message = str(refusal.value)
     assert message.startswith(first) and "6 more files are bad" in message and "--skip_bad" in message
     assert "\n" not in message
 
@@ -145,10 +145,10 @@ def test_a_check_names_the_first_bad_file_and_how_many_follow(tmp_path, workers)
 def test_skipping_drops_bad_files_and_videos_and_reports_each(tmp_path, workers):
     paths = spoil(tmp_path)
     folder = VOSFolder(tmp_path)
-    told = check(folder, skip_bad=True, workers=workers)
-    assert len(told) == len(paths)
-    assert all(path in message for path, message in zip(paths[:-1], told[:-1], strict=True))
-    assert "Annotations/c/00000.png" in told[-1]
+    troubles = check(folder, skip_bad=True, workers=workers)
+    assert len(troubles) == len(paths)
+    assert all(path in message for path, message in zip(paths[:-1], troubles[:-1], strict=True))
+    assert "Annotations/c/00000.png" in troubles[-1]
     a, b = folder.videos
     assert (a.name, a.annotated) == ("a", ["00000", "00001", "00002"])
     assert (b.frames, b.annotated) == (["00000", "00003", "00004", "00005"], ["00000"])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from video.masks import (
     extreme_points,
+    ids_in,
     labels_at_once,
     labels_from_masks,
     labels_in_turn,
@@ -53,9 +54,9 @@ def test_masks_in_turn_give_the_labels_of_all_at_once(seed):
     torch.manual_seed(seed)
     masks = (torch.rand(seed, 9, 14) * 5).round() / 5  # with equals
     masks[:, :, : 2 * seed] = 0
-    given = masks, masks > 0.4, torch.randperm(400)[:seed] + 1, (torch.rand(seed) * 3).round() / 3
-    assert torch.equal(labels_in_turn(*given), labels_at_once(*given))
-    assert labels_in_turn(*given).dtype == labels_at_once(*given).dtype == torch.int64
+    arguments = masks, masks > 0.4, torch.randperm(400)[:seed] + 1, (torch.rand(seed) * 3).round() / 3
+    assert torch.equal(labels_in_turn(*arguments), labels_at_once(*arguments))
+    assert labels_in_turn(*arguments).dtype == labels_at_once(*arguments).dtype == torch.int64
 
 
 def test_windows_hold_the_masks_and_nothing_else():
@@ -174,3 +175,11 @@ def test_a_mask_is_as_confident_as_its_pixels_are_on_average():
     logits[1, 1, 1] = 20
     assert mask_confidence(logits).tolist() == pytest.approx([0.85, 1, 0])
     assert mask_confidence(logits[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_ids_are_all_above_the_background(kind):
+    labels = np.array([[0, 7, 7], [2, 255, 0]], dtype=kind)
+    assert ids_in(labels) == [2, 7, 255]
+    assert ids_in(np.zeros((2, 2), dtype=kind)) == ids_in(np.zeros((0, 3), dtype=kind)) == []
+    assert ids_in(np.full((2, 2), 3, dtype=kind)) == [3]

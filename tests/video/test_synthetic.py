@@ -100,8 +100,8 @@ def test_hard_objects_leave_and_return():
     for index in range(10):
         _, labels, categories = video("hard", index, frames=30)
         for k in categories:
-            seen = "".join("x" if visible else " " for visible in (labels == k).any((1, 2)))
-            returned += " " in seen.strip()
+            timeline = "".join("x" if visible else " " for visible in (labels == k).any((1, 2)))
+            returned += " " in timeline.strip()
     assert returned >= 5
 
 
@@ -158,8 +158,8 @@ def test_what_is_written_reads_back_as_an_annotated_folder(tmp_path, profile):
             assert np.abs(listed.read_frame(name).astype(int) - frames[t]).mean() < 4
         for k, category in categories.items():
             assert folder.categories[folder.classes_of(listed.name)[k]] == category
-            seen = [f"{t:05d}" for t in range(4) if (labels[t] == k).any()]
-            assert entries[listed.name]["objects"][str(k)]["frames"] == seen
+            visible = [f"{t:05d}" for t in range(4) if (labels[t] == k).any()]
+            assert entries[listed.name]["objects"][str(k)]["frames"] == visible
         assert len(entries[listed.name]["objects"]) == len(categories)
 
 
