@@ -111,9 +111,9 @@ def gather_with_gradient(x: Tensor) -> Tensor:
     """
     if not _grouped():
         return x
-    own = torch.tensor([len(x)], device=x.device)
-    lengths = [torch.empty_like(own) for _ in range(world_size())]
-    torch.distributed.all_gather(lengths, own)
+    length = torch.tensor([len(x)], device=x.device)
+    lengths = [torch.empty_like(length) for _ in range(world_size())]
+    torch.distributed.all_gather(lengths, length)
     lengths = torch.cat(lengths).tolist()
     padding = max(1, *lengths) - len(x)  # collectives want one shape, and not an empty one
     padded = torch.cat([x, x.new_zeros(padding, *x.shape[1:])])

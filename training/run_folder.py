@@ -21,5 +21,5 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> Path | None:
         return None
     if resume != "auto":
         return Path(resume)
-    found = [path for path in run_dir.glob("*/last.pth") if path.parent.name.isdigit()]
-    return max(found, key=lambda path: int(path.parent.name), default=None)
+    checkpoints = [path for path in run_dir.glob("*/last.pth") if path.parent.name.isdigit()]
+    return max(checkpoints, key=lambda path: int(path.parent.name), default=None)
