@@ -134,6 +134,7 @@ class Match(NamedTuple):
     per_layer: number of entries of each layer
     matched: (L, B, T, K) int64 token of each object, -1 where it is not visible or no token is left
     on_ignored: (L, B, T, N) bool: the token's mask lies on ignored pixels
+    present: (B, T, K) bool: the objects that are visible, counted once for all losses
     """
 
     layer: Tensor
@@ -144,6 +145,7 @@ class Match(NamedTuple):
     per_layer: list[int]
     matched: Tensor
     on_ignored: Tensor
+    present: Tensor
 
 
 class HungarianMatcher:
@@ -176,12 +178,15 @@ class HungarianMatcher:
         costs, on_ignored = zip(
             *(self._costs(layer, clip, targets, sampled.counted, points) for layer in layers), strict=True
         )
-        cost = torch.stack(costs).masked_fill(~clip.present[None, :, :, None], torch.nan)  # (L, B, T, N, K)
+        present = clip.present
+        cost = torch.stack(costs).masked_fill(~present[None, :, :, None], torch.nan)  # (L, B, T, N, K)
         matched = torch.from_numpy(self._solve(cost.cpu().numpy()))
         index = (matched >= 0).nonzero(as_tuple=True)
         rows = torch.stack([*index, matched[index]]).to(device, non_blocking=True)
         per_layer = (matched >= 0).flatten(1).sum(1).tolist()
-        return Match(*rows, per_layer, matched.to(device, non_blocking=True), torch.stack(on_ignored))
+        return Match(
+            *rows, per_layer, matched.to(device, non_blocking=True), torch.stack(on_ignored), present
+        )
 
     def _costs(
         self, layer: dict[str, Tensor], clip: Clip, targets: Tensor, counted: Tensor, points: Tensor
@@ -297,7 +302,7 @@ class TCOVISCriterion(nn.Module):
 
     def _mask_losses(self, layers: list[dict[str, Tensor]], clip: Clip, match: Match) -> dict[str, Tensor]:
         """Cross-entropy and dice of the matched masks, over the number of real masks of all processes."""
-        num_masks = distributed.all_reduce_mean(clip.present.sum().float()).clamp(min=1)
+        num_masks = distributed.all_reduce_mean(match.present.sum().float()).clamp(min=1)
         indices = zip(
             *(x.split(match.per_layer) for x in (match.clip, match.frame, match.slot, match.token)),
             strict=True,

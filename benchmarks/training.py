@@ -17,7 +17,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -146,8 +145,7 @@ def make_step(trainer: Trainer) -> Callable[[Clip], None]:
         trainer.network.forward = torch.compile(trainer.network.forward)
 
     def step(clip: Clip) -> None:
-        # New clips each time: one counts where its objects are only once.
-        trainer._optimise([replace(clip) for _ in range(trainer.options.accumulate)])
+        trainer._optimise([clip] * trainer.options.accumulate)
         trainer.state.step += 1
 
     return step

@@ -7,7 +7,6 @@ says where in a tensor: slot k of a clip is label k in its label maps, at index 
 """
 
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -46,9 +45,9 @@ class Clip:
         """(B, K, H, W) bool: the masks of the first frame."""
         return self.labels[:, 0].unsqueeze(1) == self._slots[None, :, None, None]
 
-    @cached_property
+    @property
     def present(self) -> Tensor:
-        """(B, T, K) bool: whether the slot has any pixel in the frame; counted once."""
+        """(B, T, K) bool: whether the slot has any pixel in the frame, which is counted each time."""
         B, T = self.labels.shape[:2]
         counts = torch.zeros(B, T, 256, dtype=torch.int32, device=self.labels.device)
         pixels = self.labels.flatten(2).long()

@@ -78,7 +78,7 @@ def test_the_sizes_of_a_published_file_are_read_from_its_weights(model, sizes):
     found = SAMTrack.Config(**published.config["network"])
     wanted = dict(zip(("embed_dim", "depth", "num_heads", "global_blocks"), sizes, strict=True))
     assert found == SAMTrack.Config(**wanted)
-    assert f"the published SAM {model}, 1024 pixels, {len(shapes)} entries" in published.told
+    assert f"the published SAM {model}, 1024 pixels, {len(shapes)} entries" in published.description
 
 
 @torch.no_grad()

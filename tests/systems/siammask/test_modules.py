@@ -183,8 +183,9 @@ def test_weights_of_another_network_and_none_for_a_narrow_one_are_refused(resnet
     torch.save(resnet, tmp_path / "resnet.pth")
     with pytest.raises(UserError, match=r"no fitting layer2\.3\.conv3\.weight"):
         load_imagenet(DilatedResNet("resnet50"), str(tmp_path / "resnet.pth"))
+    network = SiamMask(SiamMask.Config(backbone="narrow"))
     with pytest.raises(UserError, match="add --backbone_weights none"):
-        SiamMask(SiamMask.Config(backbone="narrow"))
+        start(network, network.config)
 
 
 def write_checkpoint(path, network: SiamMask) -> None:
