@@ -76,7 +76,7 @@ def pairwise_measure(truth: np.ndarray, prediction: np.ndarray) -> float:
     return float(F[0, 0])
 
 
-OURS = "scoring.jf"
+OURS = "pairwise_jf"
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     OURS: pairwise_measure,
     "scipy distance transform": partial(plain_measure, near=near_by_distance),
