@@ -3,7 +3,7 @@
 python -m benchmarks.siammask_templates --checkpoint runs/1/best.pth
 
 Draws videos of identical twins that move, turn and change their size, gives the tracker of the checkpoint the
-first frame's masks, and scores it without `--update_template` and with it (common/metrics.py): J and F in
+first frame's masks, and scores it without `--update_template` and with it (scoring/jf.py): J and F in
 percent, J over the whole video, and how often a player is taken for the other.
 """
 
