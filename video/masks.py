@@ -163,13 +163,17 @@ def full_size_probs(
     return probs
 
 
+def mean_inside(probs: Tensor, inside: Tensor) -> Tensor:
+    """(K,) means of (K, H, W) probabilities over (K, H, W) bool masks, 0 where a mask is empty."""
+    return (probs * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+
+
 def mask_confidence(logits: Tensor) -> Tensor:
     """(N, h, w) mask logits to (N,): the mean probability inside each mask, 0 where it is empty.
 
     Times the probability of an object it ranks detections (Cheng et al. 2021, MaskFormer).
     """
-    inside = logits > 0
-    return (logits.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+    return mean_inside(logits.sigmoid(), logits > 0)
 
 
 def mask_intersections(masks: Tensor, others: Tensor) -> Tensor:

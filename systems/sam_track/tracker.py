@@ -12,7 +12,7 @@ from common.progress import every
 from common.types import Prompt, Tracks
 from systems.sam_track.images import masks_on_grid, prepare_frame
 from systems.sam_track.modules import SAMTrack
-from video.masks import above, labels_from_masks, masks_of_prompt
+from video.masks import above, labels_from_masks, masks_from_labels, masks_of_prompt, mean_inside
 
 OBJECTS_AT_ONCE = 8  # whose masks are decoded together, which bounds memory
 
@@ -75,63 +75,59 @@ class SAMTracker:
         The score of a track is its mean probability where the label map shows it: 0 where it is lost.
         """
         size, device = tuple(frame.shape[-2:]), next(self.network.parameters()).device
-        given, shown = masks_of_prompt(prompt, size)
-        if not self.first and not given:
+        prompted_ids, prompted_masks = masks_of_prompt(prompt, size)
+        if not self.first and not prompted_ids:
             return Tracks.empty(*size, device=device)
+        ids = [*self.first, *(track for track in prompted_ids if track not in self.first)]
+        needs_propagation = [track not in prompted_ids for track in ids]
         embedding = self.network.encode(prepare_frame(frame, self.image_size, device))
-        ids = [*self.first, *(track for track in given if track not in self.first)]
         masks = torch.zeros(len(ids), *size, device=device)
-        sought = [row for row, track in enumerate(ids) if track not in given]
-        for few in every(sought, OBJECTS_AT_ONCE):
-            masks[few] = self._find(embedding, [ids[row] for row in few], size)
-        if given:  # inside of its masks a prompt alone counts
-            shown = shown.to(device)
-            masks.masked_fill_(shown.any(0), 0.0)
-            masks[[ids.index(track) for track in given]] = shown.float()
-        names = torch.tensor(ids, device=device)
+        for rows in every([row for row, needed in enumerate(needs_propagation) if needed], OBJECTS_AT_ONCE):
+            masks[rows] = self._propagate(embedding, [ids[row] for row in rows], size)
+        if prompted_ids:  # inside of its masks a prompt alone counts
+            prompted_masks = prompted_masks.to(device)
+            masks.masked_fill_(prompted_masks.any(0), 0.0)
+            masks[[ids.index(track) for track in prompted_ids]] = prompted_masks.float()
+        tracks = self._tracks(torch.tensor(ids, device=device), masks)
+        self._remember(embedding, tracks, prompted_ids)
+        return tracks
+
+    def _tracks(self, ids: Tensor, masks: Tensor) -> Tracks:
+        """The tracks of (K,) ids with (K, H, W) probabilities."""
         binary_masks = above(masks, self.mask_threshold)
-        labels = labels_from_masks(masks, names, binary_masks=binary_masks)
-        inside = labels == names[:, None, None]
-        scores = (masks * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
-        self._remember(embedding, ids, given, inside, masks, scores)
-        return Tracks(ids=names, labels=labels, masks=masks, scores=scores, binary_masks=binary_masks)
+        labels = labels_from_masks(masks, ids, binary_masks=binary_masks)
+        scores = mean_inside(masks, masks_from_labels(labels, ids))
+        return Tracks(ids=ids, labels=labels, masks=masks, scores=scores, binary_masks=binary_masks)
 
     @property
-    def _read(self) -> list[dict[int, Template]]:
-        """The templates by which objects are found."""
+    def _templates(self) -> list[dict[int, Template]]:
+        """The templates by which objects are propagated."""
         both = {"first": self.first, "previous": self.previous}
         return [templates for name, templates in both.items() if self.config.template in (name, "both")]
 
-    def _find(self, embedding: Tensor, ids: list[int], size: tuple[int, int]) -> Tensor:
+    def _propagate(self, embedding: Tensor, ids: list[int], size: tuple[int, int]) -> Tensor:
         """(N, H, W) probabilities of known objects in the frame of an embedding (1, C, g, g)."""
-        told = [[templates[track] for templates in self._read] for track in ids]
-        templates = torch.stack([torch.cat([self.embeddings[x.frame] for x in row]) for row in told])
-        shares = torch.stack([torch.stack([x.mask for x in row]) for row in told])
+        templates = [[by_id[track] for by_id in self._templates] for track in ids]
+        embeddings = torch.stack([torch.cat([self.embeddings[x.frame] for x in row]) for row in templates])
+        shares = torch.stack([torch.stack([x.mask for x in row]) for row in templates])
         padding = self.network.padding([size], self.image_size, embedding.shape[-1], len(ids))
         padding = None if padding is None else padding.expand_as(shares)
-        logits, _ = self.network.track(embedding, templates, shares, padding)
+        logits, _ = self.network.track(embedding, embeddings, shares, padding)
         return self.network.to_frame(logits, size, self.image_size)[:, 0]
 
-    def _remember(
-        self,
-        embedding: Tensor,
-        ids: list[int],
-        given: list[int],
-        inside: Tensor,
-        masks: Tensor,
-        scores: Tensor,
-    ) -> None:
+    def _remember(self, embedding: Tensor, tracks: Tracks, prompted_ids: list[int]) -> None:
         """Make the frame the template of those objects that are sure in it, and forget frames without use."""
-        sure = (inside.any(1).any(1) & (scores >= self.config.gate)).tolist()
-        masks = inside.float() if self.config.feedback == "binary" else masks
-        rows = [row for row, track in enumerate(ids) if sure[row] or track in given]
-        shares = masks_on_grid(masks[rows], self.image_size, embedding.shape[-1])
+        ids, inside = tracks.ids.tolist(), masks_from_labels(tracks.labels, tracks.ids)
+        is_sure = (inside.any(1).any(1) & (tracks.scores >= self.config.gate)).tolist()
+        rows = [row for row, track in enumerate(ids) if is_sure[row] or track in prompted_ids]
+        masks = inside[rows].float() if self.config.feedback == "binary" else tracks.masks[rows]
+        shares = masks_on_grid(masks, self.image_size, embedding.shape[-1])
         for row, share in zip(rows, shares, strict=True):
             self.previous[ids[row]] = Template(self.count, share)
-            if ids[row] in given:
+            if ids[row] in prompted_ids:
                 self.first[ids[row]] = Template(self.count, share)
         self.embeddings[self.count] = embedding
-        used = {x.frame for templates in self._read for x in templates.values()}
+        used = {x.frame for templates in self._templates for x in templates.values()}
         self.embeddings = {frame: x for frame, x in self.embeddings.items() if frame in used}
         self.count += 1
 

@@ -80,11 +80,6 @@ class SparseAffinity(NamedTuple):
     weights: Tensor
     elements: Tensor
 
-    def dense(self, size: int) -> Tensor:
-        """(L, S) with zeros for all other elements."""
-        zeros = self.weights.new_zeros(len(self.weights), size)
-        return zeros.scatter(1, self.elements, self.weights)
-
     def usage(self, size: int) -> Tensor:
         """(S,) the sum of what all cells read from each element."""
         zeros = self.weights.new_zeros(size)
@@ -98,9 +93,9 @@ def top_k_affinity(query: Tensor, memory: Tensor, top_k: int) -> SparseAffinity:
     the L x S similarities are never in memory together.
     """
     together = max(LEAST_CELLS, MOST_SIMILARITIES // len(memory))
-    found = [similarity(cells, memory).topk(min(top_k, len(memory))) for cells in query.split(together)]
-    best, elements = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return SparseAffinity(best.softmax(1), elements)
+    parts = [similarity(cells, memory).topk(min(top_k, len(memory))) for cells in query.split(together)]
+    largest, elements = (torch.cat(part) for part in zip(*parts, strict=True))
+    return SparseAffinity(largest.softmax(1), elements)
 
 
 def read_sparse(values: Tensor, affinity: SparseAffinity) -> Tensor:

@@ -14,7 +14,7 @@ from common.types import Prompt, Tracks
 from systems.stcn.affinity import memory_terms, query_terms
 from systems.stcn.memory import MemoryBank
 from systems.stcn.modules import STCN, KeyFeatures, others_of
-from video.masks import masks_of_prompt, pad_around, soft_aggregate
+from video.masks import masks_from_labels, masks_of_prompt, mean_inside, pad_around, soft_aggregate
 from video.transforms import normalise
 
 OBJECTS_AT_ONCE = 8  # whose masks are decoded together, which bounds memory
@@ -44,6 +44,13 @@ class Group:
     start: int
     stop: int
     bank: MemoryBank
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def slots(self) -> slice:
+        return slice(self.start, self.stop)
 
 
 Newcomers = Callable[[Tracks], Prompt | None]  # what is new in a frame, given the tracks that go on in it
@@ -84,7 +91,7 @@ class STCNTracker:
         """Forget the video."""
         self.ids: list[int] = []  # of the slots, in the order in which they came
         self.groups: list[Group] = []
-        self.since = 0  # frames since the last that is remembered
+        self.since_memory = 0  # frames since the last that is remembered
 
     @torch.inference_mode()
     def step(self, frame: Tensor, prompt: Prompt | None = None, newcomers: Newcomers | None = None) -> Tracks:
@@ -93,25 +100,27 @@ class STCNTracker:
         newcomers: is asked, once the known objects are found in the frame, for a further prompt
         """
         size, device = tuple(frame.shape[-2:]), next(self.network.parameters()).device
-        ids, masks = masks_of_prompt(prompt, size)
-        if not self.ids and not ids and newcomers:
-            ids, masks = masks_of_prompt(newcomers(Tracks.empty(*size, device=device)), size)
+        prompted_ids, masks = masks_of_prompt(prompt, size)
+        if not self.ids and not prompted_ids and newcomers:
+            prompted_ids, masks = masks_of_prompt(newcomers(Tracks.empty(*size, device=device)), size)
             newcomers = None
-        if not self.ids and not ids:
+        if not self.ids and not prompted_ids:
             return Tracks.empty(*size, device=device)
+        needs_propagation = not set(self.ids) <= set(prompted_ids)
+        is_memory_frame = bool(prompted_ids) or self.since_memory + 1 >= self.config.mem_every
         image, window = self._image(frame.to(device))
         features = self.network.encode_key(image)
-        if set(self.ids) <= set(ids):  # nothing is left to be found
-            probs = image.new_zeros(len(self.ids) + 1, *image.shape[-2:])
+        if needs_propagation:
+            probs = self._propagate(features, is_memory_frame=is_memory_frame)
         else:
-            probs = self._propagate(features, image.shape[-2:], prompted=bool(ids))
-        prompted = bool(ids)
-        if ids:
-            probs = self._admit(probs, ids, self._masks(masks.to(device)))
+            probs = image.new_zeros(len(self.ids) + 1, *image.shape[-2:])
+        if prompted_ids:
+            probs = self._admit(probs, prompted_ids, masks)
         if newcomers:
-            ids, masks = masks_of_prompt(newcomers(self._tracks(probs[(..., *window)], size)), size)
-            probs = self._admit(probs, ids, self._masks(masks.to(device))) if ids else probs
-        self._remember(image, features, probs, prompted=prompted or bool(ids))
+            new_ids, masks = masks_of_prompt(newcomers(self._tracks(probs[(..., *window)], size)), size)
+            if new_ids:
+                probs, is_memory_frame = self._admit(probs, new_ids, masks), True
+        self._remember(image, features, probs, is_memory_frame=is_memory_frame)
         return self._tracks(probs[(..., *window)], size)
 
     def forget(self, ids: Collection[int]) -> None:
@@ -122,11 +131,11 @@ class STCNTracker:
         """Keep these slots, in their order, and no other."""
         groups, self.groups = self.groups, []
         for group in groups:
-            own = [slot - group.start for slot in slots if group.start <= slot < group.stop]
-            if own:
-                group.bank.keep(own, group.stop - group.start)
+            kept = [slot - group.start for slot in slots if group.start <= slot < group.stop]
+            if kept:
+                group.bank.keep(kept, len(group))
                 start = self.groups[-1].stop if self.groups else 0
-                self.groups.append(Group(start, start + len(own), group.bank))
+                self.groups.append(Group(start, start + len(kept), group.bank))
         self.ids = [self.ids[slot] for slot in slots]
 
     def _image(self, frame: Tensor) -> tuple[Tensor, tuple[slice, slice]]:
@@ -147,26 +156,24 @@ class STCNTracker:
     def _make_bank(self) -> MemoryBank:
         return MemoryBank(self.config.max_memory_frames)
 
-    def _propagate(self, features: KeyFeatures, size: tuple[int, int], *, prompted: bool) -> Tensor:
-        """(K + 1, h, w) probabilities of the background and of the objects known so far, read from memory.
-
-        prompted: whether a prompt names some of them, or new ones
-        """
+    def _propagate(self, features: KeyFeatures, *, is_memory_frame: bool) -> Tensor:
+        """(K + 1, h, w) probabilities of the background and of the objects known so far, read from memory."""
         query = query_terms(features.k16[0].flatten(1))
         probs = []
         for group in self.groups:
             readout = group.bank.read(query, self.config.top_k)  # (L, K * value_dim)
-            readout = readout.T.unflatten(0, (group.stop - group.start, -1))
+            readout = readout.T.unflatten(0, (len(group), -1))
             readout = readout.unflatten(-1, features.k16.shape[-2:])
             for few in readout.split(OBJECTS_AT_ONCE):
                 probs.append(self.network.decode(few[None], features)[0].float().sigmoid())
         return soft_aggregate(torch.cat(probs)[None])[0].softmax(0)
 
     def _admit(self, probs: Tensor, ids: list[int], masks: Tensor) -> Tensor:
-        """Put the (K, h, w) masks of a prompt into the (K' + 1, h, w) probabilities; new ids join at the end.
+        """Put the (N, H, W) bool masks of a prompt into (K + 1, h, w) probabilities; new ids join at the end.
 
         Inside of any mask the prompt alone counts.
         """
+        masks = self._masks(masks.to(probs.device))  # (N, h, w)
         known = len(self.ids)
         self.ids += [i for i in ids if i not in self.ids]
         if len(self.ids) > known:
@@ -176,24 +183,23 @@ class STCNTracker:
         objects[[self.ids.index(i) for i in ids]] = masks
         return soft_aggregate(objects[None])[0].softmax(0)
 
-    def _remember(self, image: Tensor, features: KeyFeatures, probs: Tensor, *, prompted: bool) -> None:
-        """Add the frame to the memory: for good where it is due, else for the next frame or not at all."""
-        self.since += 1
-        due = prompted or self.since >= self.config.mem_every
-        if not due and not self.config.include_last:
+    def _remember(
+        self, image: Tensor, features: KeyFeatures, probs: Tensor, *, is_memory_frame: bool
+    ) -> None:
+        """Add a memory frame for good, and any other for the next frame alone or not at all."""
+        self.since_memory = 0 if is_memory_frame else self.since_memory + 1
+        if not is_memory_frame and not self.config.include_last:
             return
         values = self._values(image, features, probs).flatten(2).permute(2, 0, 1)  # (L, K, value_dim)
         terms = memory_terms(features.k16[0].flatten(1))
         for group in self.groups:
-            own = values[:, group.start : group.stop].flatten(1)
-            group.bank.add(terms, own, temporary=not due)
-        self.since = 0 if due else self.since
+            group.bank.add(terms, values[:, group.slots].flatten(1), temporary=not is_memory_frame)
 
     def _values(self, image: Tensor, features: KeyFeatures, probs: Tensor) -> Tensor:
         """(K, value_dim, h, w) of the objects in (K + 1, H, W) probabilities."""
         masks = probs[1:][None]
-        both = zip(masks.split(OBJECTS_AT_ONCE, 1), others_of(masks).split(OBJECTS_AT_ONCE, 1), strict=True)
-        return torch.cat([self.network.encode_value(image, features.f16, *few)[0] for few in both])
+        parts = zip(masks.split(OBJECTS_AT_ONCE, 1), others_of(masks).split(OBJECTS_AT_ONCE, 1), strict=True)
+        return torch.cat([self.network.encode_value(image, features.f16, *part)[0] for part in parts])
 
     def _tracks(self, probs: Tensor, size: tuple[int, int]) -> Tracks:
         """(K + 1, h, w) probabilities to the tracks at the frame's size (H, W).
@@ -207,20 +213,15 @@ class STCNTracker:
         ids = torch.tensor(self.ids, device=probs.device)
         masks = probs[1:].clamp(0, 1)
         labels = F.pad(ids, (1, 0))[probs.max(0).indices]  # on a CPU several times as fast as argmax
-        inside = labels == ids[:, None, None]
-        return Tracks(
-            ids=ids,
-            labels=labels,
-            masks=masks,
-            scores=(masks * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1),
-        )
+        scores = mean_inside(masks, masks_from_labels(labels, ids))
+        return Tracks(ids=ids, labels=labels, masks=masks, scores=scores)
 
     def state_dict(self) -> dict[str, Any]:
         groups = [{"start": g.start, "stop": g.stop, "bank": g.bank.state_dict()} for g in self.groups]
-        return {"ids": list(self.ids), "groups": groups, "since": self.since}
+        return {"ids": list(self.ids), "groups": groups, "since": self.since_memory}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.ids, self.since = list(state["ids"]), state["since"]
+        self.ids, self.since_memory = list(state["ids"]), state["since"]
         self.groups = []
         for group in state["groups"]:
             bank = self._make_bank()

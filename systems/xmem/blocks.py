@@ -17,12 +17,12 @@ class HiddenGate(nn.Module):
         super().__init__()
         self.transform = nn.Conv2d(inputs + hidden_dim, 3 * hidden_dim, 3, padding=1)
 
-    def renewed(self, features: Tensor, hidden: Tensor) -> Tensor:
+    def update(self, features: Tensor, hidden: Tensor) -> Tensor:
         """Features (B, K, C, h, w) and a hidden state (B, K, D, h, w) to the next one, in float32."""
         gates = over_objects(self.transform, torch.cat([features, hidden.to(features.dtype)], 2)).float()
-        forget, update, candidate = gates.chunk(3, 2)
-        update = update.sigmoid()
-        return forget.sigmoid() * hidden.float() * (1 - update) + update * candidate.tanh()
+        forget, renew, candidate = gates.chunk(3, 2)
+        renew = renew.sigmoid()
+        return forget.sigmoid() * hidden.float() * (1 - renew) + renew * candidate.tanh()
 
 
 class HiddenReinforcer(HiddenGate):
@@ -30,7 +30,7 @@ class HiddenReinforcer(HiddenGate):
 
     def forward(self, values: Tensor, hidden: Tensor) -> Tensor:
         """(B, K, value_dim, h, w) and (B, K, D, h, w) to (B, K, D, h, w)."""
-        return self.renewed(values, hidden)
+        return self.update(values, hidden)
 
 
 class HiddenUpdater(HiddenGate):
@@ -51,4 +51,4 @@ class HiddenUpdater(HiddenGate):
         features = over_objects(self.g16_conv, g16)
         features = features + over_objects(lambda x: self.g8_conv(F.avg_pool2d(x, 2)), g8)
         features = features + over_objects(self.g4_conv, small)
-        return self.renewed(features, hidden)
+        return self.update(features, hidden)

@@ -83,7 +83,7 @@ class Decoder(nn.Module):
         objects = torch.cat([readout, hidden.to(readout.dtype)], 2)
         g16 = self.fuser(objects, features.f16.unsqueeze(1))
         skip8, skip4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
-        outputs, renewed = [], []
+        outputs, states = [], []
         for few, state in parts_of_objects(g16, hidden):
             g8 = self.up_16_8(few, skip8)
             g4 = self.up_8_4(g8, skip4)
@@ -91,8 +91,8 @@ class Decoder(nn.Module):
             if update and hidden.shape[2]:
                 state = self.hidden_update(few, g8, g4, logits, state)
             outputs.append(over_objects(lambda x: upsample(x, 4), logits))
-            renewed.append(state)
-        return torch.cat(outputs, 1).squeeze(2), torch.cat(renewed, 1)
+            states.append(state)
+        return torch.cat(outputs, 1).squeeze(2), torch.cat(states, 1)
 
 
 class XMem(MemoryNetwork):

@@ -1,6 +1,6 @@
 """XMemTracker: carries the masks of a prompt through a video of any length, in bounded memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,12 @@ from systems.xmem.modules import KeyFeatures, XMem
 from video.masks import soft_aggregate
 
 
+def stcn_option(name: str, **changes: Any) -> Any:
+    """An option of STCN's tracker, with another default where one is given."""
+    option = STCNTracker.Config.__dataclass_fields__[name]
+    return field(**{"default": option.default, "metadata": option.metadata} | changes)
+
+
 class XMemTracker(STCNTracker):
     """XMem on one video: STCN's tracker with a sensory memory and a long-term memory.
 
@@ -25,15 +31,15 @@ class XMemTracker(STCNTracker):
 
     @dataclass(kw_only=True)
     class Config(MemoryBank.Config):
-        top_k: int = option(30, "memory elements that each cell of a frame reads", least=1)
-        mem_every: int = option(5, "frames from one that is remembered to the next", least=1)
+        top_k: int = stcn_option("top_k", default=30)
+        mem_every: int = stcn_option("mem_every")
         deep_update_every: int = option(
             -1,
             "least frames between deep updates of the sensory memory; -1: whenever a frame is remembered",
             least=-1,
         )
-        short_side: int = option(480, "short side of the frames in the network, pixels; -1: as they are")
-        flip: bool = option(False, "track the mirror image; the results are mirrored back")
+        short_side: int = stcn_option("short_side")
+        flip: bool = stcn_option("flip")
 
     def __init__(self, network: XMem, config: Config):
         super().__init__(network, config)
@@ -43,55 +49,61 @@ class XMemTracker(STCNTracker):
         """Forget the video."""
         super().reset()
         self.hidden: Tensor | None = None  # (1, K, hidden_dim, h, w)
-        self.renewed: Tensor | None = None  # what the decoder made of it in this frame
+        self.decoded_hidden: Tensor | None = None  # what the decoder made of it in this frame
         self.since_deep = self.config.deep_update_every  # frames since the last deep update: one is due
 
     @property
-    def _synchronised(self) -> bool:
+    def _is_synchronised(self) -> bool:
+        """Whether deep updates are those of the memory frames, in place of the decoder's."""
         return self.config.deep_update_every < 0
 
     def _make_bank(self) -> MemoryBank:
         return MemoryBank(self.config)
 
-    def _propagate(self, features: KeyFeatures, size: tuple[int, int], *, prompted: bool) -> Tensor:
+    def _propagate(self, features: KeyFeatures, *, is_memory_frame: bool) -> Tensor:
         query = anisotropic_query_terms(features.key[0].flatten(1), features.selection[0].flatten(1))
-        due = prompted or self.since + 1 >= self.config.mem_every
-        probs, renewed = [], []
+        updates_hidden = not (self._is_synchronised and is_memory_frame)
+        probs, states = [], []
         for group in self.groups:
             readout = group.bank.read(query, self.config.top_k)  # (L, K * value_dim)
-            readout = readout.T.unflatten(0, (1, group.stop - group.start, -1))
+            readout = readout.T.unflatten(0, (1, len(group), -1))
             readout = readout.unflatten(-1, features.key.shape[-2:])
-            hidden = self.hidden[:, group.start : group.stop]
+            hidden = self.hidden[:, group.slots]
             for few in zip(readout.split(OBJECTS_AT_ONCE, 1), hidden.split(OBJECTS_AT_ONCE, 1), strict=True):
-                logits, state = self.network.decode(*few, features, update=not self._synchronised or not due)
+                logits, state = self.network.decode(*few, features, update=updates_hidden)
                 probs.append(logits.float().sigmoid())
-                renewed.append(state)
-        self.renewed = torch.cat(renewed, 1)
+                states.append(state)
+        self.decoded_hidden = torch.cat(states, 1)
         return soft_aggregate(torch.cat(probs, 1))[0].softmax(0)
 
-    def _remember(self, image: Tensor, features: KeyFeatures, probs: Tensor, *, prompted: bool) -> None:
-        """Renew the sensory memory; add the frame to the working memory where it is due.
+    def _remember(
+        self, image: Tensor, features: KeyFeatures, probs: Tensor, *, is_memory_frame: bool
+    ) -> None:
+        """Renew the sensory memory; add a memory frame to the working memory.
 
-        A frame that is remembered has a deep update in place of the decoder's, or after it where deep updates
-        have a schedule of their own, which then wait for such a frame.
+        A memory frame has a deep update in place of the decoder's, or after it where deep updates have a
+        schedule of their own, which then wait for such a frame.
         """
-        self.since += 1
-        due = prompted or self.since >= self.config.mem_every
-        if self.hidden is None:
-            self.hidden = self.network.initial_hidden(features.key, 0)
-        if self.renewed is not None and not (self._synchronised and due):
-            self.hidden = self.renewed
-        self.renewed = None
-        new = len(probs) - 1 - self.hidden.shape[1]
-        self.hidden = torch.cat([self.hidden, self.network.initial_hidden(features.key, new)], 1)
-        if due:
+        is_due = self._is_synchronised or self.since_deep >= self.config.deep_update_every
+        has_deep_update = is_memory_frame and is_due
+        self._update_hidden(features, num_objects=len(probs) - 1, is_memory_frame=is_memory_frame)
+        if is_memory_frame:
             values = self._values(image, features, probs)
             self._add(features, values)
-            self.since = 0
-            if self._synchronised or self.since_deep >= self.config.deep_update_every:
+            if has_deep_update:
                 self.hidden = self.network.deep_update(values[None], self.hidden)
-                self.since_deep = 0
-        self.since_deep += 1
+        self.since_memory = 0 if is_memory_frame else self.since_memory + 1
+        self.since_deep = 1 if has_deep_update else self.since_deep + 1
+
+    def _update_hidden(self, features: KeyFeatures, *, num_objects: int, is_memory_frame: bool) -> None:
+        """Take over the decoder's update, unless a deep one replaces it, and let new objects join."""
+        if self.hidden is None:
+            self.hidden = self.network.initial_hidden(features.key, 0)
+        if self.decoded_hidden is not None and not (self._is_synchronised and is_memory_frame):
+            self.hidden = self.decoded_hidden
+        self.decoded_hidden = None
+        initial = self.network.initial_hidden(features.key, num_objects - self.hidden.shape[1])
+        self.hidden = torch.cat([self.hidden, initial], 1)
 
     def _keep(self, slots: list[int]) -> None:
         super()._keep(slots)
@@ -103,12 +115,12 @@ class XMemTracker(STCNTracker):
         terms = anisotropic_memory_terms(key, shrinkage)
         values = values.flatten(2).permute(2, 0, 1)  # (L, K, value_dim)
         for group in self.groups:
-            own = values[:, group.start : group.stop].flatten(1)
-            group.bank.add(terms, selection.float().T, own)
+            group.bank.add(terms, selection.float().T, values[:, group.slots].flatten(1))
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"hidden": self.hidden, "since_deep": self.since_deep}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.hidden, self.renewed, self.since_deep = state["hidden"], None, state["since_deep"]
+        self.hidden, self.decoded_hidden = state["hidden"], None
+        self.since_deep = state["since_deep"]

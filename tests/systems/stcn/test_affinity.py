@@ -15,6 +15,7 @@ from systems.stcn.affinity import (
     similarity,
     top_k_affinity,
 )
+from tests.support.affinity import dense
 
 
 def random_keys(seed: int, memory: int, query: int, channels: int = 6, scale: float = 1.0):
@@ -48,14 +49,14 @@ def test_the_affinity_is_the_softmax_of_the_nearest(seed, size, cells, top_k, bl
         found = top_k_affinity(query_terms(query), memory_terms(memory), top_k)
     assert found.weights.shape == found.elements.shape == (cells, min(top_k, size))
     wanted = plain_top_k(memory, query, top_k)
-    torch.testing.assert_close(found.dense(size).T.double(), wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(dense(found, size).T.double(), wanted, atol=1e-5, rtol=0)
 
 
 def test_the_sparse_readout_is_the_dense_one():
     memory, query = random_keys(1, 300, 20)
     values = torch.randn(300, 24)
     found = top_k_affinity(query_terms(query), memory_terms(memory), 20)
-    torch.testing.assert_close(read_sparse(values, found), found.dense(300) @ values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(read_sparse(values, found), dense(found, 300) @ values, atol=1e-5, rtol=0)
 
 
 def test_training_reads_what_inference_reads_where_nothing_is_left_out():
@@ -63,8 +64,8 @@ def test_training_reads_what_inference_reads_where_nothing_is_left_out():
     values = torch.randn(30, 5)
     terms = query_terms(query), memory_terms(memory)
     sparse = read_sparse(values, top_k_affinity(*terms, 30))
-    dense = read_all(terms[0][None], terms[1][None], values.T[None])
-    torch.testing.assert_close(dense[0].T, sparse, atol=1e-5, rtol=0)
+    readout = read_all(terms[0][None], terms[1][None], values.T[None])
+    torch.testing.assert_close(readout[0].T, sparse, atol=1e-5, rtol=0)
 
 
 def test_similarities_that_overflow_an_exponential_stay_finite():
@@ -98,4 +99,4 @@ def test_reading_has_a_gradient_for_keys_and_values():
 
 def test_dense_puts_the_weights_in_their_places():
     affinity = SparseAffinity(torch.tensor([[0.75, 0.25]]), torch.tensor([[2, 0]]))
-    assert affinity.dense(4).tolist() == [[0.25, 0.0, 0.75, 0.0]]
+    assert dense(affinity, 4).tolist() == [[0.25, 0.0, 0.75, 0.0]]

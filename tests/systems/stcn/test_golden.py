@@ -11,6 +11,7 @@ from systems.stcn.affinity import memory_terms, query_terms, read_sparse, simila
 from systems.stcn.criterion import STCNCriterion
 from systems.stcn.modules import KeyFeatures, others_of
 from systems.stcn.tracker import STCNTracker
+from tests.support.affinity import dense
 from tests.support.stcn_golden import (
     FOLDER,
     NUMBERS,
@@ -98,7 +99,7 @@ def test_affinity_readout_decoder_and_aggregation_are_official(features, memory)
     arrays = {"affinity/softmax_all": similarity(query, terms).softmax(1).T[None]}
     for name, top_k in (("top20", 20), ("top50", 50)):
         affinity = top_k_affinity(query, terms, top_k)
-        arrays[f"affinity/{name}"] = affinity.dense(len(terms)).T[None]
+        arrays[f"affinity/{name}"] = dense(affinity, len(terms)).T[None]
         readout = read_sparse(values, affinity).T.unflatten(0, (2, 512)).unflatten(-1, at.k16.shape[-2:])
         arrays[f"match_memory/{name}"] = readout
         logits = official_network().decode(readout[None], at)[0]

@@ -24,6 +24,7 @@ from systems.xmem.criterion import XMemCriterion
 from systems.xmem.memory import Elements, MemoryBank, prototypes_of
 from systems.xmem.modules import KeyFeatures
 from systems.xmem.tracker import XMemTracker
+from tests.support.affinity import dense
 from tests.support.stcn_golden import FOLDER, NUMBERS, golden, hard_masks, module_video, needs_golden
 from tests.support.xmem_golden import assert_official, official_network
 from video.masks import soft_aggregate
@@ -142,7 +143,7 @@ def test_similarities_affinities_and_usage_are_official(features, elements):
         "similarity/no_shrinkage": similarity(asked, anisotropic_memory_terms(key, one)),
         "similarity/plain": similarity(plain, memory_terms(key)),
         "affinity/topNone": full.softmax(1),
-        "affinity/top30": top_k_affinity(asked, elements.terms, 30).dense(len(elements.terms)),
+        "affinity/top30": dense(top_k_affinity(asked, elements.terms, 30), len(elements.terms)),
     }
     arrays = {name: x.T[None] for name, x in arrays.items()}
     everything = top_k_affinity(asked, elements.terms, 999)

@@ -31,7 +31,7 @@ def test_the_gate_is_worked_by_hand():
     gate = HiddenGate(1, 1)
     torch.nn.init.zeros_(gate.transform.weight)
     gate.transform.bias.data = torch.tensor([0.0, 1.0, 2.0])  # forget, update, candidate
-    found = gate.renewed(torch.zeros(1, 1, 1, 1, 1), torch.full((1, 1, 1, 1, 1), 0.8))
+    found = gate.update(torch.zeros(1, 1, 1, 1, 1), torch.full((1, 1, 1, 1, 1), 0.8))
     update, candidate = torch.tensor(1.0).sigmoid(), torch.tensor(2.0).tanh()
     assert found.item() == pytest.approx((0.5 * 0.8 * (1 - update) + update * candidate).item(), rel=1e-6)
 
