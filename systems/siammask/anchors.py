@@ -93,16 +93,16 @@ def anchor_targets(
     sizes = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)  # a negative pair may have no box
     target = torch.cat([(boxes[:, 2:] + boxes[:, :2]) / 2, sizes], 1)[:, None, None, None]
     iou = box_iou(corners(anchors), corners(target)).flatten(1)  # (B, A * n * n)
-    there = positive[:, None]
+    has_object = positive[:, None]
     central = torch.zeros(NUM_ANCHORS, side, side, dtype=torch.bool, device=boxes.device)
     first = max(0, side // 2 - CENTRE // 2)
     central[:, first : first + CENTRE, first : first + CENTRE] = True
-    is_object = (iou > POSITIVE_IOU) & there
-    is_ground = torch.where(there, iou < NEGATIVE_IOU, central.flatten())
+    is_object = (iou > POSITIVE_IOU) & has_object
+    is_ground = torch.where(has_object, iou < NEGATIVE_IOU, central.flatten())
     if not every:
         is_object = keep_some(is_object, MOST_POSITIVE)
-        left = torch.where(positive, MOST_TAUGHT - is_object.sum(1), MOST_OF_A_NEGATIVE_PAIR)
-        is_ground = keep_some(is_ground, left)
+        most = torch.where(positive, MOST_TAUGHT - is_object.sum(1), MOST_OF_A_NEGATIVE_PAIR)
+        is_ground = keep_some(is_ground, most)
     classes = is_object.long() - (~is_object & ~is_ground).long()
     weights = is_object / (is_object.sum(1, keepdim=True) + 1e-6)
     shape = (NUM_ANCHORS, side, side)

@@ -1,6 +1,6 @@
 """How a pair's crops are cut and varied: a square of 511 pixels around the object, then a random part of it.
 
-Images are (S, S, 3) uint8 BGR NumPy arrays, boxes (x1, y1, x2, y2). All draws come from torch's generator.
+Images are (S, S, 3) uint8 BGR NumPy arrays. All draws come from torch's generator.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ COLOURS = np.array(
     ]
 )
 
-Box = tuple[float, float, float, float]
+BoxXYXY = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 class Variation(NamedTuple):
@@ -42,14 +42,14 @@ class Part(NamedTuple):
 
     image: np.ndarray
     mask: np.ndarray
-    box: Box
+    box: BoxXYXY
 
 
 def draw_variation(shift: float, scale: float) -> Variation:
     return Variation(tuple(draw(-1, 1) for _ in range(4)), shift, scale)
 
 
-def warp(image: np.ndarray, box: Box, size: int, border: np.ndarray | float = 0.0) -> np.ndarray:
+def warp(image: np.ndarray, box: BoxXYXY, size: int, border: np.ndarray | float = 0.0) -> np.ndarray:
     """The part of an image in a box, its corners in the middles of the corner pixels of (size, size)."""
     cv2 = require("cv2", "SiamMask")
     a, b = (size - 1) / (box[2] - box[0]), (size - 1) / (box[3] - box[1])
@@ -58,13 +58,13 @@ def warp(image: np.ndarray, box: Box, size: int, border: np.ndarray | float = 0.
     return cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=border)
 
 
-def mask_box(mask: np.ndarray) -> Box:
+def mask_box(mask: np.ndarray) -> BoxXYXY:
     """The box of an (H, W) mask that is not empty, as wide as its pixels are many."""
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def wide_crop(frame: np.ndarray, mask: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
+def wide_crop(frame: np.ndarray, mask: np.ndarray, box: BoxXYXY) -> tuple[np.ndarray, np.ndarray]:
     """The square around a box in which a template of 127 pixels would be the middle of 511.
 
     Returns (511, 511, 3) uint8, around the frame its mean colour, and the mask (511, 511) bool.
@@ -77,7 +77,7 @@ def wide_crop(frame: np.ndarray, mask: np.ndarray, box: Box) -> tuple[np.ndarray
     return image, warp(mask.astype(np.float32), square, WIDE) > MASK_THRESHOLD
 
 
-def box_in_wide(box: Box) -> Box:
+def box_in_wide(box: BoxXYXY) -> BoxXYXY:
     """The box of the object in its square of 511 pixels."""
     width, height = box[2] - box[0], box[3] - box[1]
     scale = TEMPLATE / context_side(width, height)
@@ -86,23 +86,23 @@ def box_in_wide(box: Box) -> Box:
     return middle - half[0], middle - half[1], middle + half[0], middle + half[1]
 
 
-def varied_square(size: int, variation: Variation) -> tuple[Box, tuple[float, float]]:
+def varied_square(size: int, variation: Variation) -> tuple[BoxXYXY, tuple[float, float]]:
     """The part of a square of 511 pixels that a crop of `size` shows, and by what it is larger along x and y.
 
     It stays inside of the square.
     """
     side, middle = size - 1, WIDE // 2
-    drawn = [1 + u * variation.scale for u in variation.draws[2:]]
+    scales = [1 + u * variation.scale for u in variation.draws[2:]]
     low, high = [], []
-    for u, scale in zip(variation.draws[:2], drawn, strict=True):
+    for u, scale in zip(variation.draws[:2], scales, strict=True):
         half = side * min(scale, WIDE / side) / 2
         shift = max(half - middle, min(WIDE - 1 - middle - half, u * variation.shift))
         low.append(middle - half + shift)
         high.append(middle + half + shift)
-    return (*low, *high), tuple(drawn)
+    return (*low, *high), tuple(scales)
 
 
-def cut(image: np.ndarray, mask: np.ndarray, box: Box, size: int, variation: Variation) -> Part:
+def cut(image: np.ndarray, mask: np.ndarray, box: BoxXYXY, size: int, variation: Variation) -> Part:
     """A crop of `size` pixels around the middle of a square of 511, with mask and box."""
     square, scales = varied_square(size, variation)
     x1, y1, x2, y2 = box

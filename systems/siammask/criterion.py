@@ -63,9 +63,9 @@ def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 def mask_overlaps(logits: Tensor, truth: Tensor) -> Tensor:
     """(M,) IoU of what is predicted, logits of 0 and more, with the truth, both (M, 127, 127)."""
-    found, wanted = logits >= 0, truth == 1
-    union = (found | wanted).sum((1, 2))
-    return (found & wanted).sum((1, 2)) / union.clamp(min=1)
+    masks, true_masks = logits >= 0, truth == 1
+    union = (masks | true_masks).sum((1, 2))
+    return (masks & true_masks).sum((1, 2)) / union.clamp(min=1)
 
 
 class SiamMaskCriterion(nn.Module):
@@ -90,8 +90,8 @@ class SiamMaskCriterion(nn.Module):
         """The scalars "cls", "loc" and "mask", or "mask" alone where `outputs` hold `refined`."""
         config, refining = self.config, "refined" in outputs
         side, search = outputs["refined" if refining else "cls"].shape[2], clip.labels.shape[-1]
-        there = clip.ids.any(1)
-        targets = anchor_targets(clip.boxes, there, search, side)
+        is_positive = clip.ids.any(1)
+        targets = anchor_targets(clip.boxes, is_positive, search, side)
         chosen = (targets.classes == 1).any(1)  # (B, n, n) windows with an object
         labels = clip.labels[:, 1]
         truth = (labels == 1).float() - ((labels != 1) & (labels != IGNORE)).float()
@@ -102,17 +102,17 @@ class SiamMaskCriterion(nn.Module):
             coarse = F.linear(rows, outputs["mask_weight"], outputs["mask_bias"])
             logits = enlarge(coarse.float().view(-1, COARSE, COARSE))
         margin = (REFINED + STRIDE * (side - 1) - search) // 2
-        wanted = mask_windows(truth, chosen, margin)
-        self._measure(logits.detach(), wanted)
+        truth = mask_windows(truth, chosen, margin)
+        self._measure(logits.detach(), truth)
         # A sum over nothing is 0, and still depends on the network.
-        losses = {"mask": config.w_mask * mask_loss(logits, wanted)}
+        losses = {"mask": config.w_mask * mask_loss(logits, truth)}
         if not refining:
             losses["cls"] = config.w_cls * class_loss(outputs["cls"], targets.classes)
             losses["loc"] = config.w_loc * box_loss(outputs["loc"], targets.offsets, targets.weights)
         return losses
 
-    def _measure(self, logits: Tensor, wanted: Tensor) -> None:
-        split, overlaps = "train" if self.training else "val", mask_overlaps(logits, wanted)
+    def _measure(self, logits: Tensor, truth: Tensor) -> None:
+        split, overlaps = "train" if self.training else "val", mask_overlaps(logits, truth)
         values = {"": overlaps, "_above_50": overlaps > 0.5, "_above_70": overlaps > 0.7}
         self.stats = {f"mask_iou/{split}{name}_sum": value.float().sum() for name, value in values.items()}
         count = overlaps.new_tensor(len(overlaps))

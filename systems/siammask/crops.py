@@ -91,8 +91,8 @@ def largest_contour(mask: np.ndarray) -> tuple[np.ndarray, float]:
     No point and 0 where the mask is empty.
     """
     cv2 = require("cv2", "SiamMask")
-    found = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    contours = found[-2]  # some versions return the image before it
+    results = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours = results[-2]  # some versions return the image before it
     if not contours:
         return np.zeros((0, 2), np.int32), 0.0
     areas = [cv2.contourArea(contour) for contour in contours]

@@ -11,7 +11,7 @@ from common.config import option
 from common.types import IGNORE, Clip
 from dataset import VOSDataset
 from systems.siammask.augmentation import (
-    Box,
+    BoxXYXY,
     Part,
     box_in_wide,
     cut,
@@ -42,7 +42,7 @@ class Pairs(Clip):
     boxes: Tensor
 
 
-class Seen(NamedTuple):
+class Sighting(NamedTuple):
     """An object in a frame of a video."""
 
     video: AnnotatedVideo
@@ -51,7 +51,7 @@ class Seen(NamedTuple):
     mask: np.ndarray
 
     @property
-    def who(self) -> tuple[str, int]:
+    def identity(self) -> tuple[str, int]:
         return self.video.name, self.track
 
 
@@ -121,16 +121,16 @@ class SiamMaskDataset(VOSDataset):
         kept = [int(ids[i]) for i in order if areas[i] > self.config.min_area and ids[i] not in ignored]
         return {track: labels == track for track in kept}
 
-    def _any_object(self, video: AnnotatedVideo) -> Seen | None:
+    def _any_object(self, video: AnnotatedVideo) -> Sighting | None:
         """An object in any frame of a video; None where none was met."""
         for _ in range(RETRIES):
             frame = video.annotated[int(draw(0, len(video.annotated)))]
-            found = list(self._objects(video, frame).items())
-            if found:
-                return Seen(video, frame, *found[int(draw(0, len(found)))])
+            objects = list(self._objects(video, frame).items())
+            if objects:
+                return Sighting(video, frame, *objects[int(draw(0, len(objects)))])
         return None
 
-    def _near_pair(self, video: AnnotatedVideo) -> tuple[Seen | None, Seen | None]:
+    def _near_pair(self, video: AnnotatedVideo) -> tuple[Sighting | None, Sighting | None]:
         """An object in any frame, and in one near it."""
         template = self._any_object(video)
         if template is None:
@@ -141,30 +141,30 @@ class SiamMaskDataset(VOSDataset):
             frame = video.annotated[int(draw(low, high))]
             mask = self._objects(video, frame).get(template.track)
             if mask is not None:
-                return template, Seen(video, frame, template.track, mask)
+                return template, Sighting(video, frame, template.track, mask)
         return template, template
 
-    def _first_pair(self, video: AnnotatedVideo) -> tuple[Seen | None, Seen | None]:
+    def _first_pair(self, video: AnnotatedVideo) -> tuple[Sighting | None, Sighting | None]:
         """The largest object of the first frame with one, and the last frame in reach that shows it."""
         for place, frame in enumerate(video.annotated):
             for track, mask in self._objects(video, frame).items():
-                template = Seen(video, frame, track, mask)
+                template = Sighting(video, frame, track, mask)
                 for later in video.annotated[place + 1 : place + 1 + self.config.frame_range][::-1]:
-                    there = self._objects(video, later).get(track)
-                    if there is not None:
-                        return template, Seen(video, later, track, there)
+                    later_mask = self._objects(video, later).get(track)
+                    if later_mask is not None:
+                        return template, Sighting(video, later, track, later_mask)
                 return template, template
         return None, None
 
-    def _pair(self, template: Seen | None, search: Seen | None) -> Pairs:
+    def _pair(self, template: Sighting | None, search: Sighting | None) -> Pairs:
         """The crops of two objects; where there is none, the middle of a frame that shows nobody."""
-        known = template is not None and search is not None
+        is_known = template is not None and search is not None
+        is_same = is_known and template.identity == search.identity
         parts = self._parts([template or self._nobody(), search or self._nobody()])
-        same = known and template.who == search.who
         images = [centred(as_tensor(parts[0].image), self.search), as_tensor(parts[1].image)]
         masks = [torch.from_numpy(part.mask).to(torch.uint8) for part in parts]
-        labels = torch.stack([centred(masks[0], self.search) * known, masks[1] * same])
-        ids = torch.tensor([[template.track if same else 0]])
+        labels = torch.stack([centred(masks[0], self.search) * is_known, masks[1] * is_same])
+        ids = torch.tensor([[template.track if is_same else 0]])
         return Pairs(
             frames=torch.stack(images)[None],
             labels=labels[None],
@@ -174,16 +174,16 @@ class SiamMaskDataset(VOSDataset):
             boxes=torch.tensor([parts[1].box], dtype=torch.float32),
         )
 
-    def _nobody(self) -> Seen:
+    def _nobody(self) -> Sighting:
         """The middle of a frame of any video, as if it were an object."""
         video = self.videos[int(draw(0, len(self.videos)))]
         frame = video.annotated[0]
         mask = np.zeros(video.read_labels(frame).shape, bool)
         H, W = mask.shape
         mask[H // 4 : H // 4 + max(1, H // 2), W // 4 : W // 4 + max(1, W // 2)] = True
-        return Seen(video, frame, 0, mask)
+        return Sighting(video, frame, 0, mask)
 
-    def _parts(self, pair: list[Seen]) -> list[Part]:
+    def _parts(self, pair: list[Sighting]) -> list[Part]:
         """Template and search crop, varied in training."""
         grey = self.training and draw(0, 1) < self.config.gray
         strengths = (
@@ -193,7 +193,7 @@ class SiamMaskDataset(VOSDataset):
         parts = []
         for one, (size, shift, scale, blur) in zip(pair, strengths, strict=True):
             frame = one.video.read_frame(one.frame)[..., ::-1]
-            box: Box = mask_box(one.mask)
+            box: BoxXYXY = mask_box(one.mask)
             image, mask = wide_crop(np.ascontiguousarray(frame), one.mask, box)
             image = greyed(image) if grey else image
             variation = draw_variation(shift, scale) if self.training else draw_variation(0.0, 0.0)

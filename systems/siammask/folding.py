@@ -24,7 +24,7 @@ def inference_copy(network: nn.Module, *, fold: bool, channels_last: bool) -> nn
     """A copy in `eval` mode, the same up to rounding; the network itself where nothing is asked."""
     if not fold and not channels_last:
         return network
-    made = copy.deepcopy(network).eval().requires_grad_(False)
+    copied = copy.deepcopy(network).eval().requires_grad_(False)
     if fold:
-        fold_batch_norms(made)
-    return made.to(memory_format=torch.channels_last) if channels_last else made
+        fold_batch_norms(copied)
+    return copied.to(memory_format=torch.channels_last) if channels_last else copied

@@ -11,7 +11,7 @@ from tracking.boxes import check_box
 from video.masks import BoxXYWH, masks_from_labels, windows
 
 
-class Named(NamedTuple):
+class PromptedObject(NamedTuple):
     """centre (x, y) and size (w, h) of an object, pixels; mask: (H, W) float32 of 0 and 1."""
 
     track: int
@@ -20,28 +20,27 @@ class Named(NamedTuple):
     mask: np.ndarray
 
 
-def named_by_box(track: int, box: BoxXYWH, frame_size: tuple[int, int]) -> Named:
-    """An object in a box (x, y, w, h), which it fills; UserError where that cannot be."""
+def object_in_box(track: int, box: BoxXYWH, frame_size: tuple[int, int]) -> PromptedObject:
+    """An object that fills a box; UserError where that cannot be."""
     check_box(track, box, frame_size)
     x, y, width, height = map(float, box)
-    return Named(
-        track, (x + width / 2, y + height / 2), (width, height), fill_box((x, y, width, height), frame_size)
-    )
+    centre, mask = (x + width / 2, y + height / 2), fill_box((x, y, width, height), frame_size)
+    return PromptedObject(track, centre, (width, height), mask)
 
 
-def read_prompt(prompt: Prompt | None, frame_size: tuple[int, int]) -> list[Named]:
+def read_prompt(prompt: Prompt | None, frame_size: tuple[int, int]) -> list[PromptedObject]:
     """The objects that a prompt names, by id; of one with a box and a mask the box is the template's."""
     if prompt is None or not prompt.ids:
         return []
     labels = torch.zeros(frame_size, dtype=torch.int64) if prompt.labels is None else prompt.labels.cpu()
     masks = masks_from_labels(labels, torch.tensor(prompt.ids))
-    found = []
+    objects = []
     for track, mask, (rows, columns) in zip(prompt.ids, masks, windows(masks), strict=True):
         if track in prompt.boxes:
-            named = named_by_box(track, prompt.boxes[track], frame_size)
-            found.append(named._replace(mask=mask.float().numpy()) if mask.any() else named)
+            one = object_in_box(track, prompt.boxes[track], frame_size)
+            objects.append(one._replace(mask=mask.float().numpy()) if mask.any() else one)
             continue
         width, height = columns.stop - columns.start, rows.stop - rows.start
         centre = columns.start + width / 2, rows.start + height / 2
-        found.append(Named(track, centre, (float(width), float(height)), mask.float().numpy()))
-    return found
+        objects.append(PromptedObject(track, centre, (float(width), float(height)), mask.float().numpy()))
+    return objects

@@ -33,14 +33,14 @@ def window_at(features: Tensor, place: Tensor, side: int, step: int, margin: int
     inside = ((rows >= 0) & (rows < size))[:, :, None] & ((columns >= 0) & (columns < size))[:, None]
     rows, columns = rows.clamp(0, size - 1), columns.clamp(0, size - 1)
     each = torch.arange(K, device=place.device)[:, None, None]
-    found = features.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None]]  # (K, side, side, C)
-    return (found * inside[..., None]).permute(0, 3, 1, 2)
+    windows = features.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None]]  # (K, side, side, C)
+    return (windows * inside[..., None]).permute(0, 3, 1, 2)
 
 
 def all_windows(features: Tensor, side: int, step: int) -> Tensor:
     """Every window inside of (B, C, S, S), in the order sample, row, column: (B * n * n, C, side, side)."""
-    found = features.unfold(2, side, step).unfold(3, side, step)  # (B, C, n, n, side, side)
-    return found.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+    windows = features.unfold(2, side, step).unfold(3, side, step)  # (B, C, n, n, side, side)
+    return windows.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
 
 
 class Refinement(nn.Module):

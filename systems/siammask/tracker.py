@@ -1,8 +1,7 @@
 """SiamMaskTracker: follows boxes or masks through a video, every object by a template of its own."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,13 +9,14 @@ from torch import Tensor
 
 from common.config import option
 from common.errors import require
+from common.progress import every
 from common.types import Prompt, Tracks
 from systems.siammask import crops
 from systems.siammask.anchors import STRIDE
 from systems.siammask.crops import SEARCH, TEMPLATE, Window
 from systems.siammask.folding import inference_copy
 from systems.siammask.modules import Kernels, SiamMask
-from systems.siammask.prompts import Named, read_prompt
+from systems.siammask.prompts import PromptedObject, read_prompt
 from systems.siammask.selection import choose
 from video.allocate import empty
 from video.masks import above, labels_from_masks
@@ -27,8 +27,8 @@ FIRST_WINDOW = 4  # the mask of the response (y, x) begins at 8 * (y - 4), 8 * (
 
 
 @dataclass
-class Followed:
-    """One object.
+class Target:
+    """An object that is tracked.
 
     centre, size: (x, y) and (w, h) of its box, pixels of the frame
     colour: (3,) mean BGR of the frame on which it started, which lies around every crop
@@ -45,13 +45,59 @@ class Followed:
     features: Tensor | None = None
     age: int = 0
 
+    @property
+    def template_side(self) -> float:
+        """Side of the square of the frame that a template of it would show, pixels."""
+        return crops.context_side(*self.size)
 
-@dataclass
-class Found:
-    """What is said of one object in a frame, beside its mask: (4, 2) corners and the score."""
+    @property
+    def search_side(self) -> int:
+        """Side of the square that its search crop shows, whole pixels."""
+        return max(1, crops.search_side(self.template_side))
 
-    box: np.ndarray
+
+class BestWindow(NamedTuple):
+    """The window of a search crop that is the object, as the network has it.
+
+    row, column: of the response
+    score: the object's probability; penalty: in (0, 1], for a change of size and ratio
+    box: (cx, cy, w, h) in pixels of the crop, from its middle
+    mask: (s, s) probabilities, of no size where boxes are asked for
+    """
+
+    row: float
+    column: float
     score: float
+    penalty: float
+    box: tuple[float, float, float, float]
+    mask: np.ndarray
+
+
+class Detection(NamedTuple):
+    """What is said of an object in a frame, beside its mask: (4, 2) corners of its box and the score."""
+
+    corners: np.ndarray
+    score: float
+
+
+def mask_window(target: Target, best: BestWindow) -> Window:
+    """Where in the frame the mask lies, of a target that has not moved yet."""
+    ratio = target.search_side / SEARCH
+    x, y = (
+        middle - target.search_side / 2 + (response - FIRST_WINDOW) * STRIDE * ratio
+        for middle, response in zip(target.centre, (best.column, best.row), strict=True)
+    )
+    return Window(x, y, TEMPLATE * ratio)
+
+
+def moved_box(target: Target, best: BestWindow, size_lr: float) -> tuple[tuple, tuple]:
+    """Centre (x, y) and size (w, h) of the target's box in this frame; they may leave the frame."""
+    scale = TEMPLATE / target.template_side
+    x, y, *size = best.box
+    step = best.penalty * best.score * size_lr
+    centre = target.centre[0] + x / scale, target.centre[1] + y / scale
+    lengths = zip(target.size, size, strict=True)
+    return centre, tuple(former * (1 - step) + new / scale * step for former, new in lengths)
 
 
 def similarity(features: Tensor, others: Tensor) -> Tensor:
@@ -101,7 +147,7 @@ class SiamMaskTracker:
         )
 
     def __init__(self, network: SiamMask, config: Config):
-        require("cv2", "SiamMask")  # told before anything is written
+        require("cv2", "SiamMask")  # before anything is written
         self.network, self.config = network, config
         self.mask_threshold = config.seg_thr
         self.reset()
@@ -109,7 +155,7 @@ class SiamMaskTracker:
     def reset(self) -> None:
         """Forget the video; the weights are read anew, because they may have been trained in the meantime."""
         config = self.config
-        self.followed: list[Followed] = []
+        self.targets: list[Target] = []
         self.fast = inference_copy(
             self.network, fold=config.fold_batchnorm, channels_last=config.channels_last
         )
@@ -119,29 +165,24 @@ class SiamMaskTracker:
     def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
         """Frame uint8 RGB (3, H, W) of any size, on any device; the tracks are on the CPU."""
         size = tuple(frame.shape[-2:])
-        given = read_prompt(prompt, size)
-        if not self.followed and not given:
+        prompted = read_prompt(prompt, size)
+        if not self.targets and not prompted:
             return Tracks.empty(*size)
         image = crops.to_bgr(frame.cpu().numpy())
-        named = {one.track: one for one in given}
-        known = [one for one in self.followed if one.track not in named]
-        for few in self._chunks(given):
+        prompted_ids = {one.track for one in prompted}
+        known = [target for target in self.targets if target.track not in prompted_ids]
+        for few in every(prompted, OBJECTS_AT_ONCE):
             self._start(image, few)
-        masks = empty(len(self.followed), *size)
-        room = {one.track: mask for one, mask in zip(self.followed, masks.numpy(), strict=True)}
-        found: dict[int, Found] = {}
-        for few in self._chunks(known):
-            found |= self._search(image, few, room)
-        for one in given:
-            room[one.track][:] = one.mask
+        masks = empty(len(self.targets), *size)
+        mask_of = {target.track: mask for target, mask in zip(self.targets, masks.numpy(), strict=True)}
+        detections: dict[int, Detection] = {}
+        for few in every(known, OBJECTS_AT_ONCE):
+            detections |= self._search(image, few, mask_of)
+        for one in prompted:
+            mask_of[one.track][:] = one.mask
             corners = crops.box_corners(*_corner(one.centre, one.size), *one.size)
-            found[one.track] = Found(corners, 1.0)
-        return self._tracks([found[one.track] for one in self.followed], masks)
-
-    @staticmethod
-    def _chunks(objects: list) -> Iterator[list]:
-        for start in range(0, len(objects), OBJECTS_AT_ONCE):
-            yield objects[start : start + OBJECTS_AT_ONCE]
+            detections[one.track] = Detection(corners, 1.0)
+        return self._tracks([detections[target.track] for target in self.targets], masks)
 
     def _to_network(self, images: list[np.ndarray]) -> Tensor:
         """Crops (S, S, 3) as one batch (K, 3, S, S) of raw pixels where the network is."""
@@ -150,135 +191,103 @@ class SiamMaskTracker:
         return batch if self.config.channels_last else batch.contiguous()
 
     def _templates(
-        self, image: np.ndarray, objects: list[Followed] | list[Named], colours: list[np.ndarray]
+        self, image: np.ndarray, objects: list[Target] | list[PromptedObject], colours: list[np.ndarray]
     ) -> tuple[list[Kernels], Tensor]:
         """The kernels of each object as it is in this frame, and features (K, C, 7, 7)."""
-        cut = [
+        templates = [
             crops.crop(image, one.centre, TEMPLATE, max(1, round(crops.context_side(*one.size))), colour)
             for one, colour in zip(objects, colours, strict=True)
         ]
-        kernels, features = self.fast.encode_template(self._to_network(cut))
+        kernels, features = self.fast.encode_template(self._to_network(templates))
         return [Kernels(*each) for each in zip(*(part.split(1) for part in kernels), strict=True)], features
 
-    def _start(self, image: np.ndarray, given: list[Named]) -> None:
+    def _start(self, image: np.ndarray, prompted: list[PromptedObject]) -> None:
         """Take the templates that a prompt gives; known ids begin anew, in their places."""
         colour = image.mean((0, 1))
-        kernels, features = self._templates(image, given, [colour] * len(given))
-        places = {one.track: place for place, one in enumerate(self.followed)}
-        for one, own, seen in zip(given, kernels, features.split(1), strict=True):
-            seen = seen if self.config.update_template else None
-            new = Followed(one.track, one.centre, one.size, colour, own, seen)
+        kernels, features = self._templates(image, prompted, [colour] * len(prompted))
+        places = {target.track: place for place, target in enumerate(self.targets)}
+        for one, its_kernels, its_features in zip(prompted, kernels, features.split(1), strict=True):
+            its_features = its_features if self.config.update_template else None
+            target = Target(one.track, one.centre, one.size, colour, its_kernels, its_features)
             if one.track in places:
-                self.followed[places[one.track]] = new
+                self.targets[places[one.track]] = target
             else:
-                self.followed.append(new)
+                self.targets.append(target)
 
     def _search(
-        self, image: np.ndarray, objects: list[Followed], room: dict[int, np.ndarray]
-    ) -> dict[int, Found]:
-        """Find each object near its last place, move it there, and paste its mask into its (H, W) `room`."""
-        sides = [crops.context_side(*one.size) for one in objects]
-        squares = [max(1, crops.search_side(side)) for side in sides]
-        cut = [
-            crops.crop(image, one.centre, SEARCH, square, one.colour)
-            for one, square in zip(objects, squares, strict=True)
-        ]
-        numbers, masks = self._ask(cut, objects, sides)
-        found = {}
-        for one, side, square, row, mask in zip(objects, sides, squares, numbers, masks, strict=True):
-            found[one.track] = self._move(one, side, square, row, mask, room[one.track])
+        self, image: np.ndarray, targets: list[Target], mask_of: dict[int, np.ndarray]
+    ) -> dict[int, Detection]:
+        """Find each target near its last place, move it there, and write its mask into `mask_of` its id."""
+        detections = {
+            target.track: self._move(target, best, mask_of[target.track])
+            for target, best in zip(targets, self._best_windows(image, targets), strict=True)
+        }
         if self.config.update_template:
-            self._renew(image, objects, [found[one.track].score for one in objects])
-        return found
+            self._renew(image, targets, [detections[target.track].score for target in targets])
+        return detections
 
-    def _ask(
-        self, cut: list[np.ndarray], objects: list[Followed], sides: list[float]
-    ) -> tuple[list[list[float]], np.ndarray]:
-        """The network's answer to K search crops, fetched from the device at once.
-
-        Returns of each row, column, score, penalty, cx, cy, w, h (pixels of the crop, from its middle), and
-        masks (K, s, s) of probabilities, of no size where boxes are asked for.
-        """
-        kernels = Kernels(*(torch.cat(part) for part in zip(*(one.kernels for one in objects), strict=True)))
-        response = self.fast.search(kernels, self._to_network(cut))
-        sizes = [
-            [length * (TEMPLATE / side) for length in one.size]
-            for one, side in zip(objects, sides, strict=True)
-        ]
-        config = {name: getattr(self.config, name) for name in ("penalty_k", "window_influence")}
+    def _best_windows(self, image: np.ndarray, targets: list[Target]) -> list[BestWindow]:
+        """What the network says of the search crop of each target, fetched from the device at once."""
+        kernels = Kernels(*(torch.cat(part) for part in zip(*(x.kernels for x in targets), strict=True)))
+        searches = [crops.crop(image, x.centre, SEARCH, x.search_side, x.colour) for x in targets]
+        response = self.fast.search(kernels, self._to_network(searches))
+        sizes = [[length * (TEMPLATE / x.template_side) for length in x.size] for x in targets]
         sizes = torch.tensor(sizes, dtype=torch.float64, device=response.cls.device)
-        place, numbers = choose(response.cls, response.loc, sizes, **config)
+        penalties = {name: getattr(self.config, name) for name in ("penalty_k", "window_influence")}
+        place, numbers = choose(response.cls, response.loc, sizes, **penalties)
         if self.config.mask_form == "box":
-            masks = numbers.new_zeros(len(objects), 0, 0)
+            masks = numbers.new_zeros(len(targets), 0, 0)
         else:
             masks = self.fast.masks_at(response, place[:, 1:], refined=self.refined).float().sigmoid()
         fetched = torch.cat([place[:, 1:].double(), numbers, masks.flatten(1).double()], 1).cpu()
-        side = masks.shape[-1]
-        return fetched[:, :8].tolist(), fetched[:, 8:].float().view(len(objects), side, side).numpy()
+        masks = fetched[:, 8:].float().unflatten(1, masks.shape[1:]).numpy()
+        return [
+            BestWindow(*row[:4], tuple(row[4:]), mask)
+            for row, mask in zip(fetched[:, :8].tolist(), masks, strict=True)
+        ]
 
-    def _move(
-        self,
-        one: Followed,
-        side: float,
-        square: int,
-        answer: list[float],
-        mask: np.ndarray,
-        pasted: np.ndarray,
-    ) -> Found:
-        """Bring an object to where the answer has it, and its mask into `pasted`, (H, W).
-
-        Template and search show `side` and `square` pixels.
-        """
-        row, column, score, penalty, x, y, width, height = answer
-        scale = TEMPLATE / side
-        ratio = square / SEARCH
-        corner = (
-            one.centre[0] - square / 2 + (column - FIRST_WINDOW) * STRIDE * ratio,
-            one.centre[1] - square / 2 + (row - FIRST_WINDOW) * STRIDE * ratio,
+    def _move(self, target: Target, best: BestWindow, frame_mask: np.ndarray) -> Detection:
+        """Bring a target to where the network has it, and its mask into `frame_mask`, (H, W)."""
+        H, W = frame_mask.shape
+        window = mask_window(target, best)
+        centre, size = moved_box(target, best, self.config.size_lr)
+        target.centre = min(max(centre[0], 0.0), float(W)), min(max(centre[1], 0.0), float(H))
+        target.size = tuple(
+            float(max(LEAST_SIDE, min(most, length))) for most, length in zip((W, H), size, strict=True)
         )
-        step = penalty * score * self.config.size_lr
-        centre = one.centre[0] + x / scale, one.centre[1] + y / scale
-        size = tuple(
-            old * (1 - step) + new / scale * step for old, new in zip(one.size, (width, height), strict=True)
-        )
-        H, W = pasted.shape
-        one.centre = min(max(centre[0], 0.0), float(W)), min(max(centre[1], 0.0), float(H))
-        one.size = tuple(
-            float(max(LEAST_SIDE, min(most, own))) for most, own in zip((W, H), size, strict=True)
-        )
-        one.age += 1
+        target.age += 1
         if self.config.mask_form == "box":
-            box = (*_corner(one.centre, one.size), *one.size)
-            pasted[:] = crops.fill_box(box, (H, W))
-            return Found(crops.box_corners(*box), score)
-        crops.paste(mask, Window(*corner, TEMPLATE * ratio), pasted)
-        box = crops.rotated_box(pasted > self.config.seg_thr)
-        if box is None:  # the mask is too small for one: the box of the regression, as it was before clipping
-            box = crops.box_corners(*_corner(centre, size), *size)
-        return Found(box, score)
+            box = (*_corner(target.centre, target.size), *target.size)
+            frame_mask[:] = crops.fill_box(box, (H, W))
+            return Detection(crops.box_corners(*box), best.score)
+        crops.paste(best.mask, window, frame_mask)
+        corners = crops.rotated_box(frame_mask > self.config.seg_thr)
+        if corners is None:  # the mask is too small: the box of the regression, as it was before clipping
+            corners = crops.box_corners(*_corner(centre, size), *size)
+        return Detection(corners, best.score)
 
-    def _renew(self, image: np.ndarray, objects: list[Followed], scores: list[float]) -> None:
+    def _renew(self, image: np.ndarray, targets: list[Target], scores: list[float]) -> None:
         """Replace the templates of objects that are sure and still look as they did when they were given.
 
         Every new one is compared with the first, so that small changes do not add up to another object.
         """
         config = self.config
-        due = [
-            one
-            for one, score in zip(objects, scores, strict=True)
-            if one.age % config.update_every == 0 and score >= config.update_score
+        candidates = [
+            target
+            for target, score in zip(targets, scores, strict=True)
+            if target.age % config.update_every == 0 and score >= config.update_score
         ]
-        if not due:
+        if not candidates:
             return
-        kernels, features = self._templates(image, due, [one.colour for one in due])
-        alike = similarity(features, torch.cat([one.features for one in due])).tolist()
-        for one, new, cosine in zip(due, kernels, alike, strict=True):
+        kernels, features = self._templates(image, candidates, [target.colour for target in candidates])
+        cosines = similarity(features, torch.cat([target.features for target in candidates])).tolist()
+        for target, new, cosine in zip(candidates, kernels, cosines, strict=True):
             if cosine >= config.update_similarity:
-                one.kernels = new
+                target.kernels = new
 
-    def _tracks(self, found: list[Found], masks: Tensor) -> Tracks:
+    def _tracks(self, detections: list[Detection], masks: Tensor) -> Tracks:
         """The best object has a pixel, where it is above the threshold; masks (K, H, W) are cut to [0, 1]."""
-        ids = torch.tensor([one.track for one in self.followed])
+        ids = torch.tensor([target.track for target in self.targets])
         masks = masks.clamp_(0, 1)
         binary_masks = above(masks, self.mask_threshold)
         return Tracks(
@@ -286,21 +295,23 @@ class SiamMaskTracker:
             labels=labels_from_masks(masks, ids, binary_masks=binary_masks),
             masks=masks,
             binary_masks=binary_masks,
-            scores=torch.tensor([one.score for one in found]),
-            boxes=torch.from_numpy(np.stack([one.box for one in found])).float(),
+            scores=torch.tensor([detection.score for detection in detections]),
+            boxes=torch.from_numpy(np.stack([detection.corners for detection in detections])).float(),
         )
 
     def state_dict(self) -> dict[str, Any]:
-        plain = ({"colour": one.colour.tolist(), "kernels": list(one.kernels)} for one in self.followed)
-        return {"followed": [vars(one) | own for one, own in zip(self.followed, plain, strict=True)]}
+        return {"followed": [_plain(target) for target in self.targets]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.followed = [
-            Followed(
-                **values | {"colour": np.array(values["colour"]), "kernels": Kernels(*values["kernels"])}
-            )
+        self.targets = [
+            Target(**values | {"colour": np.array(values["colour"]), "kernels": Kernels(*values["kernels"])})
             for values in state["followed"]
         ]
+
+
+def _plain(target: Target) -> dict[str, Any]:
+    """The fields of a target as tensors and plain types."""
+    return vars(target) | {"colour": target.colour.tolist(), "kernels": list(target.kernels)}
 
 
 def _corner(centre: tuple[float, float], size: tuple[float, float]) -> tuple[float, float]:

@@ -155,7 +155,7 @@ def play(kind: str, *, fast: bool) -> None:
     tracker.step(as_frame(frames[0]), Prompt(boxes={1: tuple(arrays["init"].tolist())}))
     for t in range(len(arrays["pos"])):
         tracks = tracker.step(as_frame(frames[t + 1]))
-        (one,) = tracker.followed
+        (one,) = tracker.targets
         assert one.centre == pytest.approx(arrays["pos"][t], abs=1e-3)
         assert one.size == pytest.approx(arrays["sz"][t], abs=1e-3)
         assert tracks.scores[0].item() == pytest.approx(arrays["score"][t], abs=1e-4)

@@ -11,6 +11,7 @@ from systems.siammask import crops
 from systems.siammask.folding import inference_copy
 from systems.siammask.tracker import SiamMaskTracker
 from tests.support.siammask_networks import RedFinder, small_network, small_tracker
+from tests.support.vos_videos import play
 
 SIZE = (60, 80)
 
@@ -26,11 +27,6 @@ def red_square(x: int, y: int, side: int = 16, size: tuple[int, int] = SIZE) -> 
 def noise(count: int, size: tuple[int, int] = SIZE, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 255, (count, 3, *size), generator=generator, dtype=torch.uint8)
-
-
-def play(tracker: SiamMaskTracker, frames: Tensor | list[Tensor], prompts: dict[int, Prompt]) -> list[Tracks]:
-    tracker.reset()
-    return [tracker.step(frame, prompts.get(t)) for t, frame in enumerate(frames)]
 
 
 def follow(
@@ -58,7 +54,7 @@ def test_a_box_is_followed_and_gives_masks_scores_and_rotated_boxes():
     assert all(tracks.scores[0] > 0.9 for tracks in seen)
     centre = seen[-1].boxes[0].mean(0)
     assert centre.tolist() == pytest.approx([path[-1][0] + 8, path[-1][1] + 8], abs=2)
-    assert tracker.followed[0].centre == pytest.approx((path[-1][0] + 8, path[-1][1] + 8), abs=6)
+    assert tracker.targets[0].centre == pytest.approx((path[-1][0] + 8, path[-1][1] + 8), abs=6)
 
 
 def test_a_mask_and_its_box_start_the_same_track():
@@ -76,7 +72,7 @@ def test_of_a_mask_with_a_box_the_box_gives_the_template_and_the_mask_is_shown()
     labels[10:20, 10:20] = 4
     tracker = small_tracker()
     tracks = tracker.step(noise(1)[0], Prompt(labels, {4: (5, 6, 30, 20)}))
-    assert tracker.followed[0].size == (30, 20) and tracks.labels.equal(labels)
+    assert tracker.targets[0].size == (30, 20) and tracks.labels.equal(labels)
 
 
 def test_objects_do_not_know_of_one_another():
@@ -114,7 +110,7 @@ def test_a_known_id_that_is_given_again_starts_anew_in_its_place():
     }
     tracker = small_tracker()
     seen = play(tracker, noise(3), prompts)
-    assert seen[2].ids.tolist() == [1, 2] and tracker.followed[0].size == (10, 12)
+    assert seen[2].ids.tolist() == [1, 2] and tracker.targets[0].size == (10, 12)
     assert seen[2].scores[0] == 1
 
 
@@ -173,7 +169,7 @@ def test_a_target_that_leaves_the_picture_is_unsure_and_found_again_where_it_ret
     assert len(gone) == 6 and all(tracks.scores[0] < 0.1 and not tracks.labels.any() for tracks in gone)
     assert all(tracks.boxes.isfinite().all() for tracks in seen)
     assert iou(seen[-1].labels == 1, red_square(*out[0])) > 0.75
-    x, y = tracker.followed[0].centre
+    x, y = tracker.targets[0].centre
     assert 0 <= x <= SIZE[1] and 0 <= y <= SIZE[0]
 
 
@@ -181,7 +177,7 @@ def test_the_centre_stays_in_the_frame_and_the_box_has_ten_pixels_at_least():
     tracker = small_tracker(size_lr=1.0)
     for seed in range(3):
         play(tracker, noise(6, seed=seed), {0: Prompt(boxes={1: (70, 50, 20, 20), 2: (-15, -15, 20, 20)})})
-        for one in tracker.followed:
+        for one in tracker.targets:
             assert 0 <= one.centre[0] <= SIZE[1] and 0 <= one.centre[1] <= SIZE[0]
             assert 10 <= one.size[0] <= SIZE[1] and 10 <= one.size[1] <= SIZE[0]
 
@@ -241,10 +237,10 @@ def kernels_after(update: bool, frames: Tensor, **options) -> tuple[Tensor, Tens
     """The first kernels of an object, and those after the video."""
     tracker = small_tracker(small_network(refine=True), update_template=update, update_every=1, **options)
     tracker.step(frames[0], Prompt(boxes={1: (20, 20, 20, 20)}))
-    first = tracker.followed[0].kernels.mask.clone()
+    first = tracker.targets[0].kernels.mask.clone()
     for frame in frames[1:]:
         tracker.step(frame)
-    return first, tracker.followed[0].kernels.mask
+    return first, tracker.targets[0].kernels.mask
 
 
 SURE = {"update_score": 0.0, "update_similarity": -1.0}
@@ -270,8 +266,8 @@ def test_templates_are_looked_for_every_so_many_frames():
     tracker = small_tracker(update_template=True, update_every=3, **SURE)
     frames = noise(4)
     tracker.step(frames[0], Prompt(boxes={1: (20, 20, 20, 20)}))
-    kernels = [tracker.followed[0].kernels.cls]
+    kernels = [tracker.targets[0].kernels.cls]
     for frame in frames[1:]:
         tracker.step(frame)
-        kernels.append(tracker.followed[0].kernels.cls)
+        kernels.append(tracker.targets[0].kernels.cls)
     assert kernels[0].equal(kernels[1]) and kernels[1].equal(kernels[2]) and not kernels[2].equal(kernels[3])
