@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from common.config import Parser, boolean
-from common.errors import UserError, available, run_command
+from common.errors import UserError, run_command
 from common.files import atomic_write, write_json
 from common.parallel import prefetch
 from common.progress import progress, say
@@ -29,8 +29,7 @@ from tools.compare import align, compare, comparison_lines, numbers_of, plain
 from tools.evidence.label_maps import ScoredResults, rules_of
 from tools.evidence.report import write_report
 from tools.submission import write_submission
-from tracking.loop import record_video
-from tracking.rows import BinaryTracks, track_rows
+from tracking.loop import BinaryTracks, record_video
 from tracking.spool import ResultsSpool
 from video.annotated import AnnotatedVideo, VOSFolder
 from video.pictures import overlay, strip
@@ -119,11 +118,10 @@ def evaluate_video(
 ) -> tuple[VideoScore, dict[str, Example]]:
     """Run the tracker over a video as in inference; returns its score, and the chosen frames as examples."""
     truth = Truth(video, tracker.needs_prompt)
-    encode = available("pycocotools.mask")
     examples: dict[str, Example] = {}
 
     def record(name: str, frame: Tensor, tracks: BinaryTracks, prompt: Prompt | None) -> None:
-        spool.add_frame(name, track_rows(tracks, encode=encode))
+        spool.add_tracks(name, tracks)
         true_labels = truth.labels.pop(name, None)
         if true_labels is None:
             return

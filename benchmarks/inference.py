@@ -43,7 +43,7 @@ from common.device import AMP, autocast
 from common.errors import UserError, available, run_command
 from inference import VITATracker, load_network
 from modules import VITA_TCOVIS
-from tracking import loop, output, process
+from tracking import loop, output, process, spool
 from tracking.config import RunConfig
 from tracking.output import OverlayWriter
 from tracking.process import process_video
@@ -122,11 +122,11 @@ def run_inference(tracker: VITATracker, video: VideoStart, config: RunConfig) ->
     """What the command does for one video, into a folder that is removed."""
     with TemporaryDirectory() as name, redirect_stdout(io.StringIO()):
         folder = Path(name)
-        with ResultsSpool(folder) as spool:
-            process_video(tracker, video, None, spool, folder, config)
-            spool.write_tracks(folder / "tracks.json")
+        with ResultsSpool(folder) as results:
+            process_video(tracker, video, None, results, folder, config)
+            results.write_tracks(folder / "tracks.json")
             if available("pycocotools.mask"):
-                spool.write_results(folder / "results.json")
+                results.write_results(folder / "results.json")
 
 
 @contextmanager
@@ -157,7 +157,7 @@ def parts_of(tracker: VITATracker, network: nn.Module, phases: Phases) -> Iterat
             (output, "write_label_map", "write label map"),
             (output, "draw_overlay", "draw overlay"),
             (OverlayWriter, "add", "encode overlay"),
-            (process, "track_rows", "encode masks"),
+            (spool, "track_rows", "encode masks"),
             (ResultsSpool, "add_frame", "spool"),
         ):
             stack.enter_context(phases.inside(owner, attribute, name))

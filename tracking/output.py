@@ -1,4 +1,4 @@
-"""What a run leaves for each video: label maps and an overlay, which appear whole or not at all."""
+"""What a run writes of each video: label maps and an overlay, which appear whole or not at all, and rows."""
 
 import json
 import os
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from common.errors import UserError, require
 from common.files import atomic_write
+from common.types import Prompt
+from tracking.loop import BinaryTracks
+from tracking.spool import ResultsSpool
 from video.images import write_label_map
 from video.pictures import overlay as draw_overlay
 
@@ -74,23 +77,26 @@ class VideoOutput:
     """Writes the label maps of one video, and its overlay where `fps` is given: a context manager.
 
     Maps go to output/Annotations/<name>/, the overlay to output/overlays/<name>.mp4. Both appear, in place of
-    what was there, when the block ends; an exception in it leaves what was there.
+    what was there, when the block ends; an exception in it leaves what was there. Tracks go to the spool.
     """
 
-    def __init__(self, output: Path, name: str, *, fps: float | None):
+    def __init__(self, output: Path, name: str, spool: ResultsSpool, *, fps: float | None):
+        self.spool = spool
         self.folder = output / "Annotations" / name
         self.partial = self.folder.with_name(f".{name}.partial")
         self.overlay = None if fps is None else OverlayWriter(output / "overlays" / f"{name}.mp4", fps)
 
-    def add(self, name: str, frame: Tensor, labels: Tensor) -> None:
-        """Write frame `name`, uint8 RGB (3, H, W), with its (H, W) label map."""
-        labels = labels.cpu().numpy()
+    def record(self, name: str, frame: Tensor, tracks: BinaryTracks, prompt: Prompt | None = None) -> None:
+        """Write frame `name`, uint8 RGB (3, H, W), with its tracks."""
+        labels = tracks.labels.cpu().numpy()
         labels = labels.astype(np.min_scalar_type(labels.max()))  # 8 bits are gone through the fastest
         write_label_map(self.partial / f"{name}.png", labels)
         if self.overlay:
             self.overlay.add(draw_overlay(frame, labels))
+        self.spool.add_tracks(name, tracks)
 
     def __enter__(self) -> "VideoOutput":
+        self.spool.start_video(self.folder.name)
         shutil.rmtree(self.partial, ignore_errors=True)  # a killed run may have left one
         if self.overlay:
             self.overlay.__enter__()

@@ -4,19 +4,16 @@ import sys
 import time
 from pathlib import Path
 
-from torch import Tensor
-
 from common.device import autocast, pick_device
 from common.errors import available
 from common.parallel import prefetch
 from common.progress import progress
-from common.types import Prompt, Tracker
+from common.types import Tracker
 from tracking.config import RunConfig
 from tracking.loop import record_video
 from tracking.output import VideoOutput, remove_video, videos_of
 from tracking.prompts import Prompts
 from tracking.reverse import EarlierFrames
-from tracking.rows import BinaryTracks, track_rows
 from tracking.spool import ResultsSpool
 from video.reader import Video
 
@@ -30,22 +27,17 @@ def process_video(
     config: RunConfig,
 ) -> None:
     """Track one video; write its maps and its overlay into `output`, and put its rows into the spool."""
-    begun, encode = time.monotonic(), available("pycocotools.mask")
-
-    def record(name: str, frame: Tensor, tracks: BinaryTracks, _: Prompt | None) -> None:
-        tracks = earlier.joined(name, tracks)
-        files.add(name, frame, tracks.labels)
-        spool.add_frame(name, track_rows(tracks, encode=encode))
-
-    spool.start_video(video.name)
+    begun = time.monotonic()
     frames = progress(prefetch(video.frames()), video.name, video.num_frames)
     with (
-        VideoOutput(output, video.name, fps=video.fps if config.overlays else None) as files,
+        VideoOutput(output, video.name, spool, fps=video.fps if config.overlays else None) as files,
         EarlierFrames(output) as earlier,
         autocast(pick_device(config.device), config.amp),
     ):
+        record = files.record
         if config.reverse:
             earlier.track(tracker, video, prompts)
+            record = earlier.joined_before(record)
         prompt_of = prompts.of_video(video.name) if prompts else None
         count = record_video(tracker, video.name, frames, prompt_of, record)
     seconds = time.monotonic() - begun

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from common.types import Prompt, Tracker
-from tracking.loop import track_video
+from tracking.loop import BinaryTracks, RecordFrame, binarise, track_video
 from tracking.prompts import PromptFolder
-from tracking.rows import BinaryTracks, binarise
 from video.reader import ImageSequence, Video
 
 
@@ -96,6 +95,10 @@ class EarlierFrames:
             labels=torch.where(tracks.labels == 0, labels.to(device), tracks.labels),
             boxes=boxes,
         )
+
+    def joined_before(self, record: RecordFrame) -> RecordFrame:
+        """`record`, which is then given the tracks of each frame with those that start later."""
+        return lambda name, frame, tracks, prompt: record(name, frame, self.joined(name, tracks), prompt)
 
     def _path(self, name: str) -> Path:
         return Path(self._temporary.name) / f"{name}.npz"

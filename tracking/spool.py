@@ -9,10 +9,54 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from common.errors import available
 from common.files import atomic_write
-from tracking.rows import TrackRow
+from tracking.loop import BinaryTracks
+from video.masks import extreme_points
+from video.rle import RLE, encode_rle
+
+
+class TrackRow(NamedTuple):
+    """One track in one frame.
+
+    track: the id
+    score: in [0, 1]
+    category: 1 where there are no classes
+    rle: the run-length encoding of the mask; None where nothing can encode it and only tracks.json is wanted
+    box: the 4 corners (x, y) of a rotated box; None where the system has none
+    extremes: beside a box, the mask's extreme points (x, y): left, top, right, bottom; None where it is empty
+    """
+
+    track: int
+    score: float
+    category: int
+    rle: RLE | None
+    box: list[list[float]] | None = None
+    extremes: list[list[int]] | None = None
+
+
+def track_rows(tracks: BinaryTracks, *, encode: bool) -> list[TrackRow]:
+    """What results.json and tracks.json keep of one frame: every track whose mask has a pixel.
+
+    A track that only the label map shows, the likeliest of several unlikely ones, has a score and no mask,
+    and so has one of which there is a box alone.
+    encode: whether masks are run-length encoded, which needs pycocotools
+    """
+    classes = [0] * len(tracks.ids) if tracks.classes is None else tracks.classes.tolist()
+    boxes = [None] * len(tracks.ids) if tracks.boxes is None else tracks.boxes.tolist()
+    rows = []
+    for track, score, category, mask, box in zip(
+        tracks.ids.tolist(), tracks.scores.tolist(), classes, tracks.masks.cpu().numpy(), boxes, strict=True
+    ):
+        if mask.any():
+            rle, extremes = encode_rle(mask) if encode else None, extreme_points(mask) if box else None
+            rows.append(TrackRow(track, score, category + 1, rle, box, extremes))
+        elif box or (tracks.labels == track).any():
+            rows.append(TrackRow(track, score, category + 1, None, box))
+    return rows
+
 
 SCHEMA = """
 PRAGMA journal_mode = OFF;
@@ -53,8 +97,8 @@ def joined(opening: str, parts: Iterable[Iterable[str]], separator: str, closing
 class ResultsSpool:
     """Keeps the tracks of all videos in a temporary database, from which the JSON files are written.
 
-    A context manager: `start_video`, `add_frame` for every frame in order, and at the end `write_results` and
-    `write_tracks`, or `results`. A video's id is the 1-based rank of its name among all videos; a track's
+    A context manager: `start_video`, `add_tracks` for every frame in order, and at the end `write_results`
+    and `write_tracks`, or `results`. A video's id is the 1-based rank of its name among all videos; a track's
     score is the mean of its scores over the frames where it is present.
     folder: where the database `.results.sqlite` lies until the block ends; None keeps it in memory
     Raises OSError where the database cannot be written.
@@ -70,11 +114,16 @@ class ResultsSpool:
         self._database.executescript(SCHEMA)
         self._names: list[str] = []  # of the videos; the place in the list is the key in the tables
         self._lengths: list[int] = []  # in frames
+        self._encode = available("pycocotools.mask")
 
     def start_video(self, name: str) -> None:
         assert name not in self._names, f"video {name} comes twice"
         self._names.append(name)
         self._lengths.append(0)
+
+    def add_tracks(self, name: str, tracks: BinaryTracks) -> None:
+        """Append a frame of the video started last; masks are kept where pycocotools can encode them."""
+        self.add_frame(name, track_rows(tracks, encode=self._encode))
 
     def add_frame(self, name: str, rows: Iterable[TrackRow]) -> None:
         """Append a frame of the video started last, with the tracks that are present in it (maybe none)."""

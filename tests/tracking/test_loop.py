@@ -8,8 +8,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.types import Prompt, Tracker, Tracks
-from tracking.loop import record_video, track_video
-from tracking.rows import BinaryTracks
+from tracking.loop import BinaryTracks, binarise, record_video, track_video
 
 FRAME = torch.zeros(3, 2, 3, dtype=torch.uint8)
 
@@ -84,3 +83,12 @@ def test_what_recording_raises_ends_the_video():
 
     with pytest.raises(OSError, match="the disk is full"):
         record_video(FakeTracker(needs_prompt=False), "cat", [("00", FRAME)] * 50, None, record)
+
+
+def test_masks_that_the_tracker_has_made_binary_are_taken_and_others_meet_the_threshold():
+    labels, masks = torch.zeros(2, 3, dtype=torch.int64), torch.rand(2, 2, 3)
+    tracks = Tracks(torch.tensor([4, 5]), labels, masks, torch.ones(2))
+    assert torch.equal(binarise(tracks, 0.6).masks, tracks.masks > 0.6)
+    tracks.binary_masks = tracks.masks > 0.4
+    assert binarise(tracks, 0.6).masks is tracks.binary_masks
+    assert binarise(tracks, 0.6).labels is tracks.labels
