@@ -45,8 +45,8 @@ class SAMTrackCriterion(nn.Module):
         outputs: `logits` (B, T - 1, K, 4g, 4g) and `probs` (B, T - 1, K, H, W) of all frames but the first
         """
         targets = clip.masks[:, 1:].float()
-        there = (clip.ids > 0)[:, None, :, None, None]
-        counted = (clip.labels[:, 1:] != IGNORE)[:, :, None] & there.expand_as(targets)
+        is_object = (clip.ids > 0)[:, None, :, None, None]
+        counted = (clip.labels[:, 1:] != IGNORE)[:, :, None] & is_object.expand_as(targets)
         with torch.autocast(targets.device.type, enabled=False):  # which refuses this loss
             probs = outputs["probs"].float()
             self.stats = self._statistics(probs.detach() > 0.5, targets > 0, counted)
@@ -54,14 +54,14 @@ class SAMTrackCriterion(nn.Module):
                 values = F.binary_cross_entropy(probs, targets, reduction="none")
                 losses = {"ce": weighted_mean(values, counted)}
             else:
-                losses = {"ce": self._on_cells(outputs["logits"].float(), targets, there, clip)}
+                losses = {"ce": self._on_cells(outputs["logits"].float(), targets, is_object, clip)}
             if self.config.w_dice:
                 overlaps = dice_of_maps(probs, targets, counted)  # (B, T - 1, K)
-                dice_loss = weighted_mean(overlaps, there[..., 0, 0].expand_as(overlaps))
+                dice_loss = weighted_mean(overlaps, is_object[..., 0, 0].expand_as(overlaps))
                 losses["dice"] = self.config.w_dice * dice_loss
         return losses
 
-    def _on_cells(self, logits: Tensor, targets: Tensor, there: Tensor, clip: Clip) -> Tensor:
+    def _on_cells(self, logits: Tensor, targets: Tensor, is_object: Tensor, clip: Clip) -> Tensor:
         """The cross-entropy of logits and the share of each cell of SAM's square; padding is background."""
         sizes = clip.sizes if isinstance(clip, PairClip) else [tuple(targets.shape[-2:])] * len(targets)
         ignored = (clip.labels[:, 1:] == IGNORE).float()
@@ -69,7 +69,7 @@ class SAMTrackCriterion(nn.Module):
         unknown = batch_on_grid(ignored, sizes, self.config.image_size, logits.shape[-1])[:, :, None]
         shares = shares.view_as(logits) / (1 - unknown).clamp(min=1e-6)
         values = F.binary_cross_entropy_with_logits(logits, shares.clamp(max=1), reduction="none")
-        return weighted_mean(values, ((1 - unknown) * there).expand_as(values))
+        return weighted_mean(values, ((1 - unknown) * is_object).expand_as(values))
 
     def _statistics(self, masks: Tensor, targets: Tensor, counted: Tensor) -> dict[str, Tensor]:
         """Of (B, T - 1, K, H, W) masks, the sum of the IoU of those that show something, and their number."""

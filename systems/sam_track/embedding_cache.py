@@ -77,16 +77,16 @@ class EmbeddingCache:
 
     def __init__(self, folder: str, max_gb: float, kept_as: str):
         self.folder, self.max_bytes, self.type = Path(folder), int(max_gb * 1e9), TYPES[kept_as]
-        self.open = True  # whether there is room
+        self.has_room = True
         self.begun = time.time()
         self._kind = ""  # of what was asked for last
         self._weights: tuple[tuple, str] | None = None
 
     def check(self) -> None:
         """Raise UserError where the folder's path, or the beginning of it, is that of a file."""
-        there = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
-        if not there.is_dir():
-            raise UserError(f"--embedding_cache {self.folder}: {there} is a file: give a folder, or `none`")
+        path = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        if not path.is_dir():
+            raise UserError(f"--embedding_cache {self.folder}: {path} is a file: give a folder, or `none`")
 
     def through(self, encoder: nn.Module, names: list[str], encode: Callable[[list[int]], Tensor]) -> Tensor:
         """The embeddings (N, C, g, g) of the images with these names, in float32.
@@ -97,17 +97,17 @@ class EmbeddingCache:
         device = next(encoder.parameters()).device
         self._use(f"{self._digest(encoder)}|{self.type}|{arithmetic(device)}|{encoder.image_size}")
         paths = [self._path(name) for name in names]
-        found = {path: self._read(path) for path in paths}
-        missing = [path for path, embedding in found.items() if embedding is None]
+        embeddings = {path: self._read(path) for path in paths}
+        missing = [path for path, embedding in embeddings.items() if embedding is None]
         if missing:
-            made = encode([paths.index(path) for path in missing]).to(self.type).cpu()
-            for path, embedding in zip(missing, made, strict=True):
-                found[path] = embedding
+            computed = encode([paths.index(path) for path in missing]).to(self.type).cpu()
+            for path, embedding in zip(missing, computed, strict=True):
+                embeddings[path] = embedding
                 self._write(path, embedding)
-        together = torch.empty(len(paths), *found[paths[0]].shape, dtype=self.type)
+        batch = torch.empty(len(paths), *embeddings[paths[0]].shape, dtype=self.type)
         for place, path in enumerate(paths):
-            together[place] = found[path]
-        return together.to(device).float()
+            batch[place] = embeddings[path]
+        return batch.to(device).float()
 
     def _digest(self, encoder: nn.Module) -> str:
         """Of the encoder's weights, computed anew where they were written to."""
@@ -143,7 +143,7 @@ class EmbeddingCache:
         return torch.frombuffer(bytearray(content[DIGEST + 12 :]), dtype=self.type).view(shape)
 
     def _write(self, path: Path, embedding: Tensor) -> None:
-        if not self.open:
+        if not self.has_room:
             return
         content = b"".join(side.to_bytes(4, "little") for side in embedding.shape)
         content += embedding.contiguous().numpy().tobytes()
@@ -190,10 +190,10 @@ class EmbeddingCache:
                 with suppress(OSError):  # it holds something else
                     kind.rmdir()
         if held < before:
-            told = f"{(before - held) / 1e9:.2g} GB of other weights, sizes or types were removed"
-            say(f"--embedding_cache {self.folder} was full: {told}")
+            removed = f"{(before - held) / 1e9:.2g} GB of other weights, sizes or types were removed"
+            say(f"--embedding_cache {self.folder} was full: {removed}")
         return held
 
     def _close(self, reason: str) -> None:
-        self.open = False
+        self.has_room = False
         say(f"--embedding_cache {self.folder} {reason}: what is not kept by now is computed each time")

@@ -100,8 +100,8 @@ class MaskDecoder(nn.Module):
         image: (1 or N, C, h, w); positions: (1, C, h, w); sparse: (N, t, C); dense: (N, C, h, w)
         """
         N = len(dense)
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([own.expand(N, -1, -1).to(sparse), sparse], 1)
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(N, -1, -1).to(sparse), sparse], 1)
         tokens, x = self.transformer(image + dense, positions, tokens)
         x = self.output_upscaling(x.transpose(1, 2).unflatten(-1, tuple(dense.shape[-2:])))
         places = range(1, len(self.mask_tokens.weight)) if multimask else range(1)

@@ -234,7 +234,7 @@ class SAMTrack(nn.Module):
             prompt = Templates(prompt, [(H, W)] * B, None)
         masks, sizes = prompt.masks.to(frames.dtype), prompt.sizes
         K, side = masks.shape[1], self.config.image_size
-        there = masks.flatten(2).any(-1)[..., None, None]  # (B, K, 1, 1)
+        is_present = masks.flatten(2).any(-1)[..., None, None]  # (B, K, 1, 1)
         embeddings = self._embed(frames, prompt)
         grid = embeddings.shape[-1]
         padding = self.padding(sizes, side, grid, K)
@@ -245,13 +245,11 @@ class SAMTrack(nn.Module):
                 embeddings[:, at, None].expand(B, K, -1, grid, grid).flatten(0, 1) for at in (t, t - 1)
             )
             shares = batch_on_grid(masks, sizes, side, grid)
-            found, _ = self.track(image, template[:, None], shares.flatten(0, 1)[:, None], padding)
-            found = found[:, 0].float().unflatten(0, (B, K))
-            large = [
-                self.to_frame(x[:, None], size, side)[:, 0] for x, size in zip(found, sizes, strict=True)
-            ]
-            masks = torch.stack([pad_to(x, (H, W)) for x in large]) * there
-            logits.append(found.masked_fill(~there, NOWHERE)[:, None])
+            x, _ = self.track(image, template[:, None], shares.flatten(0, 1)[:, None], padding)
+            x = x[:, 0].float().unflatten(0, (B, K))  # (B, K, 4g, 4g)
+            large = [self.to_frame(y[:, None], size, side)[:, 0] for y, size in zip(x, sizes, strict=True)]
+            masks = torch.stack([pad_to(y, (H, W)) for y in large]) * is_present
+            logits.append(x.masked_fill(~is_present, NOWHERE)[:, None])
             probs.append(masks[:, None])
         return {"logits": torch.cat(logits, 1), "probs": torch.cat(probs, 1)}
 
@@ -270,7 +268,7 @@ class SAMTrack(nn.Module):
         if self.cache is None or prompt.files is None:
             return encode(places).unflatten(0, (B, T))
         names = [prompt.files[b][t] for b, t in places]
-        found = self.cache.through(
+        embeddings = self.cache.through(
             self.image_encoder, names, lambda missing: encode([places[i] for i in missing])
         )
-        return found.unflatten(0, (B, T))
+        return embeddings.unflatten(0, (B, T))

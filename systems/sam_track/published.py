@@ -26,8 +26,8 @@ GLOBAL_BLOCKS = {12: "2,5,8,11", 24: "5,11,17,23", 32: "7,15,23,31"}
 
 def _count(weights: dict[str, Tensor], pattern: str) -> int:
     """How many numbers in a row, from 0, names have at the place of the only group."""
-    found = {int(match[1]) for name in weights if (match := re.match(pattern, name))}
-    return next(i for i in range(len(found) + 1) if i not in found)
+    numbers = {int(match[1]) for name in weights if (match := re.match(pattern, name))}
+    return next(i for i in range(len(numbers) + 1) if i not in numbers)
 
 
 def sizes_of(weights: dict[str, Tensor]) -> dict[str, Any]:

@@ -94,16 +94,16 @@ def load_imagenet(backbone: DilatedResNet, source: str) -> None:
     """
     weights = imagenet_weights() if source == "imagenet" else read_backbone_weights(Path(source))
     weights = {key.removeprefix("features."): value for key, value in weights.items()}
-    own = backbone.state_dict()
-    for key, value in own.items():
-        found = weights.get(key)
-        if found is not None and found.ndim == 4 and found.shape[2:] == (1, 1) != value.shape[2:]:
-            weights[key] = centred(found, value.shape[-1])
-    needed = [key for key in own if not key.endswith("num_batches_tracked")]
-    unfit = [key for key in needed if key not in weights or weights[key].shape != own[key].shape]
+    state = backbone.state_dict()
+    for key, value in state.items():
+        kernel = weights.get(key)
+        if kernel is not None and kernel.ndim == 4 and kernel.shape[2:] == (1, 1) != value.shape[2:]:
+            weights[key] = centred(kernel, value.shape[-1])
+    needed = [key for key in state if not key.endswith("num_batches_tracked")]
+    unfit = [key for key in needed if key not in weights or weights[key].shape != state[key].shape]
     if unfit:
         raise UserError(f"--backbone_weights {source}: not a ResNet-50: it has no fitting {unfit[0]}")
-    backbone.load_state_dict({key: weights.get(key, value) for key, value in own.items()})
+    backbone.load_state_dict({key: weights.get(key, value) for key, value in state.items()})
 
 
 def init_convolutions(module: nn.Module) -> None:

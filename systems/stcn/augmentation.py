@@ -25,14 +25,14 @@ def random_affine(
     frames: Tensor, masks: Tensor, *, degrees: float, shear: float, scale: tuple[float, float], mode: str
 ) -> tuple[Tensor, Tensor]:
     """One random turn, shear and scaling of all that is given; masks are read by `mode`."""
-    given = {
+    transform = {
         "angle": around(degrees),
         "translate": [0, 0],
         "scale": draw(*scale),
         "shear": [around(shear), 0.0],
     }
-    frames = TF.affine(frames, **given, interpolation=BILINEAR, fill=GROUND)
-    return frames, TF.affine(masks, **given, interpolation=InterpolationMode(mode), fill=[0.0])
+    frames = TF.affine(frames, **transform, interpolation=BILINEAR, fill=GROUND)
+    return frames, TF.affine(masks, **transform, interpolation=InterpolationMode(mode), fill=[0.0])
 
 
 def random_flip(frames: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

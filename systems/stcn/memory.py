@@ -17,7 +17,7 @@ def chosen_values(values: Tensor, objects: list[int], among: int) -> Tensor:
 
 
 class MemoryBank:
-    """Keys (as terms of `common.affinity`) and values of the frames that a group of objects remembers.
+    """Keys (as terms of affinity.py) and values of the frames that a group of objects remembers.
 
     max_frames: the most frames that are kept, 0 for all. The first, which shows what a person drew, is never
     given up; of the others the oldest makes room. A temporary frame, which the next one replaces, is beside.

@@ -1,4 +1,4 @@
-"""STCN: key encoder, value encoder and decoder; the memory reader between them is common/affinity.py.
+"""STCN: key encoder, value encoder and decoder; the memory reader between them is affinity.py.
 
 Cheng, Tai and Tang, "Rethinking Space-Time Networks with Improved Memory Coverage for Efficient Video Object
 Segmentation", NeurIPS 2021, arXiv 2106.05210. The state dict has the names of the published weights.
@@ -234,7 +234,7 @@ class STCN(MemoryNetwork):
         keys = encoded[0].transpose(1, 2)  # (B, key_dim, T, h, w)
         S, (h, w) = keys[0, 0, 0].numel(), keys.shape[-2:]  # elements of a frame
         memory = memory_terms(keys.flatten(2))  # (B, T*S, key_dim + 1)
-        there = prompt.flatten(2).any(-1)[..., None, None]
+        is_present = prompt.flatten(2).any(-1)[..., None, None]
         masks, values, outputs = prompt.to(frames.dtype), [], []
         for t in range(1, T):
             former = KeyFeatures(*(x[:, t - 1] for x in encoded))
@@ -244,7 +244,7 @@ class STCN(MemoryNetwork):
             query = query_terms(features.k16.flatten(2))
             readout = read_all(query, memory[:, : t * S], torch.cat(values, 3).flatten(1, 2))
             readout = readout.unflatten(1, (K, self.config.value_dim)).unflatten(-1, (h, w))
-            probs = self.decode(readout, features).float().sigmoid() * there
+            probs = self.decode(readout, features).float().sigmoid() * is_present
             outputs.append(soft_aggregate(probs))
             masks = outputs[-1].softmax(1)[:, 1:]
         return {"logits": torch.stack(outputs, 1)}

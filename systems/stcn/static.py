@@ -92,13 +92,13 @@ class StillClips:
             (h, w), (H, W) = mask.shape[1:], frame.shape[1:]
             raise UserError(f"mask {mask_path} is {w}x{h} but its image is {W}x{H}")
         frames, masks = vary_image(frame, mask, self.size, self.num_frames)
-        seen = bool((masks[0] > 0.5).any())
+        is_visible = bool((masks[0] > 0.5).any())
         name = str(image_path.with_suffix(""))
         return SoftClip(
             frames=normalise(frames)[None],
-            labels=(masks[:, 0] > 0.5).to(torch.uint8)[None] * seen,
-            ids=torch.tensor([[int(seen)]]),
+            labels=(masks[:, 0] > 0.5).to(torch.uint8)[None] * is_visible,
+            ids=torch.tensor([[int(is_visible)]]),
             classes=torch.zeros(1, 1, dtype=torch.int64),
             names=[[(name, str(t)) for t in range(self.num_frames)]],
-            soft=masks[0][None] * seen,
+            soft=masks[0][None] * is_visible,
         )

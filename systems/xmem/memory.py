@@ -59,8 +59,8 @@ class Elements(NamedTuple):
         return Elements(*(x.clone() for x in self))
 
     def write(self, start: int, rows: "Elements") -> None:
-        for mine, its in zip(self, rows, strict=True):
-            mine[start : start + len(its)] = its
+        for buffer, values in zip(self, rows, strict=True):
+            buffer[start : start + len(values)] = values
 
     def room(self, size: int) -> "Elements":
         """Space for so many rows like these."""
@@ -101,11 +101,11 @@ class MemoryBank:
 
     def __init__(self, config: Config):
         if config.min_mid_term_frames >= config.max_mid_term_frames:
-            given = f"--min_mid_term_frames {config.min_mid_term_frames} must be less than"
-            raise UserError(f"{given} --max_mid_term_frames {config.max_mid_term_frames}")
+            limit = f"--max_mid_term_frames {config.max_mid_term_frames}"
+            raise UserError(f"--min_mid_term_frames {config.min_mid_term_frames} must be less than {limit}")
         if config.num_prototypes > config.max_long_term_elements:
-            given = f"--num_prototypes {config.num_prototypes} must be at most"
-            raise UserError(f"{given} --max_long_term_elements {config.max_long_term_elements}")
+            limit = f"--max_long_term_elements {config.max_long_term_elements}"
+            raise UserError(f"--num_prototypes {config.num_prototypes} must be at most {limit}")
         self.config = config
         self.buffer: Elements | None = None
         self.start = self.middle = self.stop = 0

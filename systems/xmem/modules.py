@@ -175,7 +175,7 @@ class XMem(MemoryNetwork):
         K = prompt.shape[1]
         clip = self.encode_key(frames)
         memory = anisotropic_memory_terms(*(x.flatten(3) for x in clip[:2]))  # (B, T, S, D)
-        there = prompt.flatten(2).any(-1)[..., None, None]
+        is_present = prompt.flatten(2).any(-1)[..., None, None]
         deep = self._draw_deep_updates(T - 1)
         hidden = self.initial_hidden(clip.key[:, 0], K)
         masks, values, outputs = prompt.to(frames.dtype), [], []
@@ -190,7 +190,7 @@ class XMem(MemoryNetwork):
             readout = readout.unflatten(1, (K, self.config.value_dim))
             readout = readout.unflatten(-1, features.key.shape[-2:])
             logits, hidden = self.decode(readout, hidden, features, update=t < T - 1)
-            outputs.append(soft_aggregate(logits.float().sigmoid() * there))
+            outputs.append(soft_aggregate(logits.float().sigmoid() * is_present))
             masks = outputs[-1].softmax(1)[:, 1:]
         return {"logits": torch.stack(outputs, 1)}
 

@@ -42,8 +42,8 @@ class Counted:
         return torch.randn(3, 32, 32, generator=generator)
 
     @property
-    def open(self) -> bool:
-        return self.cache.open
+    def has_room(self) -> bool:
+        return self.cache.has_room
 
     def entries(self) -> list[Path]:
         return sorted(path for path in self.cache.folder.glob("*/*") if len(path.name) == 64)
@@ -150,7 +150,7 @@ def test_what_was_removed_by_hand_makes_room(tmp_path):
     counted("a", "b")
     counted.entries()[0].unlink()
     counted("c")
-    assert counted.open and len(counted.entries()) == 2
+    assert counted.has_room and len(counted.entries()) == 2
 
 
 def test_former_weights_make_room_and_nothing_else_is_removed(tmp_path, capsys):
