@@ -74,6 +74,7 @@ def record_video(
     num_frames = 0
     with BackgroundWriter(depth=PENDING) as writer:
         for name, frame, tracks, prompt in track_video(tracker, video, frames, prompt_of):
-            writer.submit(record, name, frame, binarise(tracks, tracker.mask_threshold), prompt)
+            tracks = binarise(tracks, tracker.mask_threshold)  # frees the probabilities before the next step
+            writer.submit(record, name, frame, tracks, prompt)
             num_frames += 1
     return num_frames
