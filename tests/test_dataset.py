@@ -12,7 +12,6 @@ from PIL import Image
 from common.errors import UserError
 from common.types import IGNORE, Clip
 from dataset import (
-    EpochSampler,
     YouTubeVOSDataset,
     collate,
     compact_labels,
@@ -21,59 +20,24 @@ from dataset import (
     load_batches,
     make_loader,
     select_objects,
-    split_videos,
 )
-from video.annotated import VOSFolder
+from tests.support.youtube_vos import (
+    draw_labels,
+    make_dataset,
+    same,
+    write_damaged_videos,
+    write_video,
+    write_videos,
+)
 from video.transforms import normalise
-
-CATEGORIES = {"long": {1: "cat", 2: "dog", 7: "bird"}, "pair": {5: "dog"}, "one": {9: "cat"}}
-
-
-def draw_labels(video: str, t: int) -> np.ndarray:
-    """long: 1 in every frame, 2 from frame 4 on, 7 of nine pixels; pair: 5; one: 9."""
-    labels = np.zeros({"long": (32, 48), "pair": (40, 32), "one": (32, 32)}[video], np.uint8)
-    if video != "long":
-        labels[4:20, 4:20] = {"pair": 5, "one": 9}[video]
-        return labels
-    labels[2:14, 2 + t : 18 + t] = 1
-    if t >= 4:
-        labels[18:30, 20:40] = 2
-    labels[28:31, 1:4] = 7
-    return labels
-
-
-def write_video(root: Path, video: str, frames: int, name: str | None = None) -> None:
-    """Lossless frames that say what they show: red is 20 times the label, green 10 times the frame."""
-    for kind in ("JPEGImages", "Annotations"):
-        (root / kind / (name or video)).mkdir(parents=True)
-    for t in range(frames):
-        labels = draw_labels(video, t)
-        frame = np.stack([20 * labels, np.full_like(labels, 10 * t), np.zeros_like(labels)], -1)
-        Image.fromarray(frame).save(root / "JPEGImages" / (name or video) / f"{t:02d}.png")
-        Image.fromarray(labels).save(root / "Annotations" / (name or video) / f"{t:02d}.png")
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Three videos of 8, 2 and 1 frames, in this order by name: long, one, pair."""
+    """The folder of three videos; nobody may change it."""
     root = tmp_path_factory.mktemp("data") / "train"
-    for video, frames in (("long", 8), ("pair", 2), ("one", 1)):
-        write_video(root, video, frames)
-    videos = {v: {"objects": {i: {"category": c} for i, c in o.items()}} for v, o in CATEGORIES.items()}
-    (root / "meta.json").write_text(json.dumps({"videos": videos}))
+    write_videos(root)
     return root
-
-
-def make_dataset(root: Path, *, training: bool = True, seed: int = 0, skip_bad: bool = False, **options):
-    options = {"num_tokens": 5, "num_classes": 1, "image_size": 32, "clip_length": 3, **options}
-    config = YouTubeVOSDataset.Config(**options)
-    return YouTubeVOSDataset(VOSFolder(root), config, training=training, seed=seed, skip_bad=skip_bad)
-
-
-def same(clip: Clip, other: Clip) -> bool:
-    tensors = ("frames", "labels", "ids", "classes")
-    equal = all(torch.equal(getattr(clip, name), getattr(other, name)) for name in tensors)
-    return equal and clip.names == other.names
 
 
 def places(clip: Clip, b: int = 0) -> list[int]:
@@ -137,10 +101,11 @@ def test_ignored_pixels_are_no_object():
     assert select_objects(areas({255: 50, 254: 20}), 9, min_area=1) == [254]
 
 
-def test_what_is_not_kept_is_ignored_and_never_background():
+def test_what_is_not_kept_is_ignored_and_never_background_unless_asked_for():
     labels = torch.tensor([[[0, 1, 2, 3, IGNORE]]], dtype=torch.uint8)
     assert keep_objects(labels, [3, 1]).tolist() == [[[0, 2, IGNORE, 1, IGNORE]]]
     assert keep_objects(labels, []).tolist() == [[[0, IGNORE, IGNORE, IGNORE, IGNORE]]]
+    assert keep_objects(labels, [3], others=0).tolist() == [[[0, 0, 0, 1, IGNORE]]]
 
 
 # ------------------------------------------------------------------------------------------------ clips
@@ -250,11 +215,8 @@ def test_a_video_without_any_object_is_a_clip_without_slots(tmp_path):
 
 @pytest.fixture
 def damaged(tmp_path) -> Path:
-    """A good video and one whose frames are all cut short."""
-    write_video(tmp_path, "pair", 2)
-    write_video(tmp_path, "one", 1, name="bad")
-    path = tmp_path / "JPEGImages" / "bad" / "00.png"
-    path.write_bytes(path.read_bytes()[:60])
+    """The folder of a good video and one with a bad file."""
+    write_damaged_videos(tmp_path)
     return tmp_path
 
 
@@ -310,126 +272,3 @@ def test_a_file_that_has_gone_is_told_in_one_line_with_its_path(tmp_path, num_wo
     (tmp_path / "JPEGImages" / "one" / "00.png").unlink()
     message = error_of(clips, num_workers)
     assert "JPEGImages/one/00.png" in message and "Traceback" not in message and "\n" not in message
-
-
-# ------------------------------------------------------------------------------------------------ batches
-
-
-def test_a_batch_is_padded_at_the_right_and_the_bottom_with_background(root):
-    clips = make_dataset(root, training=False)
-    long, pair = clips[0, 0], clips[0, 2]
-    batch = collate([long, pair])
-    assert batch.frames.shape == (2, 3, 3, 64, 64) and batch.labels.shape == (2, 3, 64, 64)
-    for b, clip in enumerate((long, pair)):
-        H, W = clip.labels.shape[-2:]
-        assert torch.equal(batch.frames[b, ..., :H, :W], clip.frames[0])
-        assert torch.equal(batch.labels[b, ..., :H, :W], clip.labels[0])
-        assert batch.labels[b, ..., H:, :].sum() == batch.frames[b, ..., W:].abs().sum() == 0
-    assert batch.ids[1].tolist() == [5] + [0] * (long.ids.shape[1] - 1)
-    assert batch.names == long.names + pair.names and batch.classes.shape == batch.ids.shape
-
-
-def test_a_batch_of_clips_without_objects_is_legal(root):
-    clip = make_dataset(root, training=False, min_area=10000)[0, 0]
-    batch = collate([clip, clip])
-    assert batch.ids.shape == (2, 0) and batch.present.shape == (2, 3, 0)
-
-
-def test_neither_the_number_of_workers_nor_the_order_changes_what_is_drawn(root):
-    batches = [[(0, 2), (0, 0)], [(1, 0), (0, 1)]]
-    loaders = [make_loader(make_dataset(root), batches, num_workers=n, pin_memory=False) for n in (0, 2)]
-    alone, shared = (list(load_batches(loader)) for loader in loaders)
-    assert len(alone) == len(shared) == 2
-    assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
-    assert same(alone[1], collate([make_dataset(root)[1, 0], make_dataset(root)[0, 1]]))
-
-
-def indices(sampler: EpochSampler) -> list[list[int]]:
-    return [[index for _, index in batch] for batch in sampler]
-
-
-def flat(batches: list[list[int]]) -> list[int]:
-    return [index for batch in batches for index in batch]
-
-
-def test_an_epoch_visits_every_clip_once_in_an_order_of_its_own():
-    sampler = EpochSampler(12, 4, seed=0)
-    orders = []
-    for epoch in range(3):
-        sampler.set_epoch(epoch)
-        assert {e for batch in sampler for e, _ in batch} == {epoch}
-        orders.append(flat(indices(sampler)))
-        assert sorted(orders[-1]) == list(range(12)) and len(sampler) == 3
-    assert orders[0] != orders[1] != orders[2]
-    again, other = EpochSampler(12, 4, seed=0), EpochSampler(12, 4, seed=1)
-    assert flat(indices(again)) == orders[0] != flat(indices(other))
-
-
-def test_an_interrupted_epoch_goes_on_where_it_stopped():
-    sampler = EpochSampler(11, 2, seed=3)
-    sampler.set_epoch(5)
-    whole = indices(sampler)
-    sampler.set_epoch(5, start=3)
-    assert indices(sampler) == whole[3:] and len(whole) == len(sampler) == 5
-
-
-def test_processes_share_an_epoch_in_equal_numbers_of_batches():
-    shares = [EpochSampler(14, 2, seed=0, rank=rank, world_size=3) for rank in range(3)]
-    batches = [indices(sampler) for sampler in shares]
-    assert [len(b) for b in batches] == [2, 2, 2]
-    assert (
-        len({index for share in batches for index in flat(share)}) == 12
-    )  # two wait for another epoch's order
-    rounds = [batch for pair in zip(*batches, strict=True) for batch in pair]
-    assert rounds == indices(EpochSampler(14, 2, seed=0))[:6]  # the order of one process
-
-
-def test_fewer_clips_than_a_batch_come_more_than_once():
-    (batch,) = indices(EpochSampler(3, 5, seed=0))
-    assert len(batch) == 5 and set(batch) == {0, 1, 2}
-    assert flat(indices(EpochSampler(1, 4, seed=0, rank=1, world_size=2))) == [0, 0, 0, 0]
-
-
-# ------------------------------------------------------------------------------------------------ split
-
-
-def names(folder: VOSFolder) -> list[str]:
-    return [video.name for video in folder.videos]
-
-
-def test_an_annotated_valid_folder_is_taken_as_it_is(root, tmp_path):
-    (tmp_path / "train").symlink_to(root)
-    write_video(tmp_path / "valid", "long", 3, name="held")
-    train, valid, troubles = split_videos(tmp_path, holdout=2, skip_bad=False)
-    assert names(train) == ["long", "one", "pair"] and names(valid) == ["held"] and troubles == []
-
-
-@pytest.mark.parametrize("holdout, held", [(2, ["one"]), (20, ["pair"])])
-@pytest.mark.parametrize("first_frames_only", [True, False])
-def test_without_scores_in_valid_every_so_many_th_video_is_held_out(
-    root, tmp_path, holdout, held, first_frames_only
-):
-    (tmp_path / "train").symlink_to(root)
-    if first_frames_only:  # as YouTube-VOS publishes valid/
-        write_video(tmp_path / "valid", "long", 3, name="unscored")
-        for t in (1, 2):
-            (tmp_path / "valid" / "Annotations" / "unscored" / f"{t:02d}.png").unlink()
-    train, valid, _ = split_videos(tmp_path, holdout=holdout, skip_bad=False)
-    assert names(valid) == held and sorted(names(train) + held) == ["long", "one", "pair"]
-
-
-def test_one_video_cannot_be_both_trained_and_validated_on(tmp_path):
-    write_video(tmp_path / "train", "pair", 2)
-    with pytest.raises(UserError, match="train holds one video; two are needed"):
-        split_videos(tmp_path, holdout=20, skip_bad=False)
-
-
-def test_bad_files_are_left_out_and_told_only_where_they_may_be(damaged, tmp_path):
-    (tmp_path / "train").mkdir()
-    for kind in ("JPEGImages", "Annotations"):
-        (tmp_path / "train" / kind).symlink_to(damaged / kind)
-    write_video(tmp_path / "valid", "long", 3)
-    with pytest.raises(UserError, match=r"bad/00\.png .*--skip_bad"):
-        split_videos(tmp_path, holdout=20, skip_bad=False)
-    train, _, troubles = split_videos(tmp_path, holdout=20, skip_bad=True)
-    assert names(train) == ["pair"] and len(troubles) == 1 and "bad/00.png" in troubles[0]
