@@ -118,6 +118,7 @@ def evaluate_video(
 ) -> tuple[VideoScore, dict[str, Example]]:
     """Run the tracker over a video as in inference; returns its score, and the chosen frames as examples."""
     truth = Truth(video, tracker.needs_prompt)
+    places = {name: place for place, name in enumerate(video.frames)}
     examples: dict[str, Example] = {}
 
     def record(name: str, frame: Tensor, tracks: BinaryTracks, prompt: Prompt | None) -> None:
@@ -126,7 +127,8 @@ def evaluate_video(
         if true_labels is None:
             return
         labels = tracks.labels.cpu().numpy()
-        scorer.add(true_labels, labels, set(prompt.ids) if prompt else set(), frame=video.frames.index(name))
+        prompted_ids = set(prompt.ids) if prompt else set()
+        scorer.add(true_labels, labels, prompted_ids, frame=places[name])
         if name in chosen:
             examples[name] = Example(frame, true_labels, labels)
 
@@ -214,7 +216,7 @@ def print_table(report: Report) -> None:
     names = numbers_of([report["overall"], *report["videos"].values()])
     cells = [[plain(row.get(name)) for name in names] for row in rows.values()]
     for line in align([["", *names], *([row, *line] for row, line in zip(rows, cells, strict=True))]):
-        print(line)
+        say(line)
 
 
 def write_csv(path: Path, report: Report) -> None:
@@ -259,12 +261,12 @@ def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
     print_table(report)
     for name in ("rule", "definition"):
         if name in report:
-            print(f"{name}: {report[name]}")
+            say(f"{name}: {report[name]}")
     against = protocol.score(args.against, args.annotations, **options) if args.against else None
     for line in dict.fromkeys([*report["warnings"], *(against["warnings"] if against else [])]):
         say(f"warning: {line}", error=True)
     if against:
-        print("", *comparison_lines(compare(report, against)), sep="\n")
+        say("\n".join(["", *comparison_lines(compare(report, against))]))
     if args.csv:
         write_csv(args.csv, report)
     if args.json:
@@ -290,7 +292,7 @@ def main() -> None:
     options = {name: value for name, value in vars(args).items() if name in names}
     if args.submission:
         image_set = {"image_set": args.image_set} if "image_set" in options else {}
-        print(write_submission(args.submission, args.results, args.annotations, protocol, **image_set))
+        say(write_submission(args.submission, args.results, args.annotations, protocol, **image_set))
     if not args.submission or args.json or args.csv or args.explain or args.against:
         score(args, options)
 

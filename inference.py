@@ -20,6 +20,7 @@ from common.config import Parser, add_config_flags, checked, config_from_args, c
 from common.device import pick_device
 from common.errors import UserError, available, run_command
 from common.files import write_json
+from common.progress import say
 from common.types import IGNORE, Prompt, Tracker, Tracks
 from dataset import YouTubeVOSDataset
 from modules import VITA_TCOVIS, start
@@ -386,13 +387,13 @@ def main() -> None:
     prompts = prompts_of_run(args.prompt_root, config, videos, needed=tracker.needs_prompt)
     check_output(args.output, overwrite=config.overwrite)
     if config.overlays and not available("av"):
-        print("overlays are skipped: writing video files needs av: pip install av", file=sys.stderr)
+        say("overlays are skipped: writing video files needs av: pip install av", error=True)
         config.overlays = False
     check_videos(videos, prompts, needed=tracker.needs_prompt)
     process_videos(tracker, videos, prompts, args.output, config)
     if categories:
         write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
-    print(args.output)
+    say(str(args.output))
 
 
 if __name__ == "__main__":

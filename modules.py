@@ -228,13 +228,13 @@ class VITA_TCOVIS(nn.Module):
             x.flatten(2).transpose(1, 2) + e for x, e in zip(levels, self.level_embedding, strict=True)
         ]
         positions = [sine_positions(*x.shape[-2:], x.shape[1], like=x) for x in levels]
-        seen = []  # what tells a token where its mask is on
+        mask_levels = []  # what tells a token where its mask is on
         if self.config.masked_attention:
-            seen = [reduced(mask_features.detach(), x.shape[-1]) for x in levels]
+            mask_levels = [reduced(mask_features.detach(), x.shape[-1]) for x in levels]
         states = [tokens]
         for index, layer in enumerate(self.layers):
             level = index % len(levels)
-            allowed = self._allowed(tokens, seen[level]) if seen else None
+            allowed = self._allowed(tokens, mask_levels[level]) if mask_levels else None
             tokens = layer(tokens, self.token_positions, features[level], positions[level], allowed)
             states.append(tokens)
         predictions = self._predict(states if self.training else states[-1:], mask_features)

@@ -97,8 +97,8 @@ def train(folder: Path, data: Path, flags: str, seed: int) -> dict[str, float]:
         with (folder / "log.txt").open("a") as log:
             code = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=False).returncode
         if code:
-            told = shlex.join(map(str, command))
-            raise UserError(f"{told} ended with status {code}: see {folder / 'log.txt'}")
+            words = shlex.join(map(str, command))
+            raise UserError(f"{words} ended with status {code}: see {folder / 'log.txt'}")
         done = sorted(folder.glob("*/metrics.json"))
     return json.loads(done[-1].read_text())
 

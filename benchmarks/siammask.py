@@ -85,22 +85,22 @@ def main() -> None:
     print("folded  channels last  bare backbone ms  frame ms    ratio  against neither  frames/s")
     frames: list[float] = []
     for fold, last in FORMS:
-        found = measure(network, args, 1, device, fold=fold, last=last)
-        frames.append(found[WHOLE])
-        ratio, words = found[WHOLE] / found[BARE], ("yes" if fold else "no", "yes" if last else "no")
+        times = measure(network, args, 1, device, fold=fold, last=last)
+        frames.append(times[WHOLE])
+        ratio, words = times[WHOLE] / times[BARE], ("yes" if fold else "no", "yes" if last else "no")
         print(
-            f"{words[0]:>6}{words[1]:>15}{found[BARE]:18.1f}{found[WHOLE]:10.1f}{ratio:9.2f}"
-            f"{found[WHOLE] / frames[0]:17.2f}{found['fps']:10.1f}"
+            f"{words[0]:>6}{words[1]:>15}{times[BARE]:18.1f}{times[WHOLE]:10.1f}{ratio:9.2f}"
+            f"{times[WHOLE] / frames[0]:17.2f}{times['fps']:10.1f}"
         )
     print("\nboth, several objects\nobjects  frame ms  against one  ms an object  frames/s    peak MiB")
     first = None
     for objects in args.objects:
-        found = measure(network, args, objects, device, fold=True, last=True)
-        first = first or found[WHOLE]
-        each = found[WHOLE] / objects
+        times = measure(network, args, objects, device, fold=True, last=True)
+        first = first or times[WHOLE]
+        each = times[WHOLE] / objects
         print(
-            f"{objects:7}{found[WHOLE]:10.1f}{found[WHOLE] / first:13.2f}{each:14.1f}"
-            f"{found['fps']:10.1f}{peak_memory(device):12.0f}"
+            f"{objects:7}{times[WHOLE]:10.1f}{times[WHOLE] / first:13.2f}{each:14.1f}"
+            f"{times['fps']:10.1f}{peak_memory(device):12.0f}"
         )
     print()
     judge([Aim("a frame / its bare backbone", ratio, RATIO_AIM)])

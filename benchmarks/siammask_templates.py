@@ -72,8 +72,8 @@ def main() -> None:
             tracker = SiamMaskTracker(network.to(device), replace(options, **values))
             scores = evaluate_tracker(tracker, folder)
             numbers = "".join(f"{scores[name]:12.2f}" for name in COLUMNS)
-            told = "first only" if gate is None else "{:4}{:8.2f}{:8.2f}".format(*gate)
-            print(f"{told:20}{numbers}", flush=True)
+            row = "first only" if gate is None else "{:4}{:8.2f}{:8.2f}".format(*gate)
+            print(f"{row:20}{numbers}", flush=True)
 
 
 if __name__ == "__main__":

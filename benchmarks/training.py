@@ -231,12 +231,14 @@ def parse_args() -> argparse.Namespace:
     """The flags of main.py with defaults for a CPU, and the benchmark's own."""
     parser = make_parser(SYSTEM)
     parser.prog, parser.description = "benchmarks.training", __doc__.splitlines()[0]
-    own = parser.add_argument_group("benchmark")
-    own.add_argument("--height", type=int, help="of the frames (default: --image_size)")
-    own.add_argument("--width", type=int, help="of the frames (default: 5/3 of the height)")
-    own.add_argument("--objects", type=int, default=5, help="in each clip")
-    own.add_argument("--rounds", type=int, default=3, help="of which medians are taken, after one to warm up")
-    own.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
+    group = parser.add_argument_group("benchmark")
+    group.add_argument("--height", type=int, help="of the frames (default: --image_size)")
+    group.add_argument("--width", type=int, help="of the frames (default: 5/3 of the height)")
+    group.add_argument("--objects", type=int, default=5, help="in each clip")
+    group.add_argument(
+        "--rounds", type=int, default=3, help="of which medians are taken, after one to warm up"
+    )
+    group.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
     parser.set_defaults(batch_size=1, clip_length=4, device="cpu", threads=1, num_workers=0)
     args = parser.parse_args()
     for name in ("objects", "rounds"):

@@ -123,10 +123,10 @@ def measure_read(args: argparse.Namespace, device: torch.device) -> tuple[Phases
         for _ in range(args.rounds + 1):
             phases.begin()
             with phases.part(SPARSE):
-                found = read_sparse(values, top_k_affinity(query_terms(query), terms, args.top_k))
+                readout = read_sparse(values, top_k_affinity(query_terms(query), terms, args.top_k))
             with phases.part(DENSE):
-                wanted = dense_read(keys, query, plain, args.top_k)
-            difference = max(difference, float((found.T - wanted).abs().max()))
+                expected = dense_read(keys, query, plain, args.top_k)
+            difference = max(difference, float((readout.T - expected).abs().max()))
     del phases.rounds[0]
     return phases, difference
 
@@ -228,9 +228,9 @@ def main() -> None:
     else:
         aims = report_read(args, device)
     if args.long_frames:
-        told = f"a long video of {args.long_size[1]}x{args.long_size[0]}, 2 objects"
+        heading = f"a long video of {args.long_size[1]}x{args.long_size[0]}, 2 objects"
         bound = "" if args.system == "xmem" else f", --max_memory_frames {LONG_BOUND}"
-        print(f"\n{told}{bound}")
+        print(f"\n{heading}{bound}")
         limits = {"short_side": -1} | ({"max_memory_frames": LONG_BOUND} if bound else {})
         tracker = system.tracker(network, replace(config, **limits))
         aims += measure_long(tracker, network, tuple(args.long_size), args.long_frames, device)

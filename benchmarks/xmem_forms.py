@@ -118,8 +118,11 @@ def measure_parts(args: argparse.Namespace, network: XMem, device: torch.device)
     with device:
         keys, query, selection = torch.randn(C, S), torch.randn(C, h * w), torch.rand(C, h * w)
         shrinkage, values = 1 + torch.rand(1, S), torch.randn(S, args.value_dim * K)
-        own = args.value_dim + args.hidden_dim
-        frame, objects = torch.randn(1, 1, conv.in_channels - own, h, w), torch.randn(1, K, own, h, w)
+        object_channels = args.value_dim + args.hidden_dim
+        frame, objects = (
+            torch.randn(1, 1, conv.in_channels - object_channels, h, w),
+            torch.randn(1, K, object_channels, h, w),
+        )
     terms, columns = anisotropic_memory_terms(keys, shrinkage), values.T.contiguous()
     top_k, half = args.top_k, S // 2
 

@@ -1,13 +1,12 @@
 """Tracks videos and writes what is found in them; reading, network and writing overlap."""
 
-import sys
 import time
 from pathlib import Path
 
 from common.device import autocast, pick_device
 from common.errors import available
 from common.parallel import prefetch
-from common.progress import progress
+from common.progress import progress, say
 from common.types import Tracker
 from tracking.config import RunConfig
 from tracking.loop import record_video
@@ -41,9 +40,9 @@ def process_video(
         prompt_of = prompts.of_video(video.name) if prompts else None
         count = record_video(tracker, video.name, frames, prompt_of, record)
     seconds = time.monotonic() - begun
-    print(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s", flush=True)
+    say(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s")
     if prompts and prompts.unused:
-        print(f"{video.name}: no frame has the name of the prompts {sorted(prompts.unused)}", file=sys.stderr)
+        say(f"{video.name}: no frame has the name of the prompts {sorted(prompts.unused)}", error=True)
 
 
 def process_videos(
@@ -58,6 +57,6 @@ def process_videos(
         if available("pycocotools.mask"):
             spool.write_results(output / "results.json")
         else:
-            print("results.json is skipped: it needs pycocotools: pip install pycocotools", file=sys.stderr)
+            say("results.json is skipped: it needs pycocotools: pip install pycocotools", error=True)
     for name in former - {video.name for video in videos}:
         remove_video(output, name)
