@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 IGNORE = 255  # the label of pixels that no loss and no score may count
+BoxXYWH = tuple[float, float, float, float]  # left, top, width, height in pixels of the frame
 
 
 @dataclass
@@ -74,11 +75,11 @@ class Prompt:
     """What a person says about one frame: new ids start tracks, known ids are corrected.
 
     labels: (H, W) int64 label map of ids, or None
-    boxes: {id: (x, y, width, height)} in pixels of the frame
+    boxes: {id: box}
     """
 
     labels: Tensor | None = None
-    boxes: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
+    boxes: dict[int, BoxXYWH] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[int]:

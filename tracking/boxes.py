@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from common.errors import UserError
-from common.types import IGNORE, Prompt
+from common.progress import say
+from common.types import IGNORE, BoxXYWH, Prompt
 from video.images import MAX_LABEL
-from video.masks import BoxXYWH, box_window
+from video.masks import box_window
 from video.reader import Video
 
 FORM = "{video: {id: [x, y, width, height]}}, or 8 numbers, the corners of a rotated box, for 4"
@@ -124,7 +124,7 @@ def boxes_for(videos: list[Video], box: str | None, boxes: str | None) -> BoxPro
         boxes_by_video = read_boxes(Path(boxes))
         absent = sorted(boxes_by_video.keys() - {video.name for video in videos})
         if absent:
-            print(f"--boxes {boxes}: there are no videos of the names {absent}", file=sys.stderr)
+            say(f"--boxes {boxes}: there are no videos of the names {absent}", error=True)
         return BoxPrompts(boxes_by_video, f"--boxes {boxes}")
     if box and len(videos) != 1:
         raise UserError(

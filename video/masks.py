@@ -1,4 +1,4 @@
-"""Conversions of label maps, masks and run-length encodings; overlaps; padding to a stride."""
+"""Label maps and masks: conversions, overlaps, suppression, full size and padding to a stride."""
 
 import numpy as np
 import torch
@@ -6,10 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import UserError
-from common.types import Prompt
+from common.types import BoxXYWH, Prompt
 from video.allocate import empty
-
-BoxXYWH = tuple[float, float, float, float]  # left, top, width, height in pixels of the frame
 
 
 def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:

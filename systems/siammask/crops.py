@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import require
-from video.masks import BoxXYWH, box_window
+from common.types import BoxXYWH
+from video.masks import box_window
 
 TEMPLATE, SEARCH = 127, 255  # sides of the crops, pixels
 CONTEXT = 0.5  # share of the mean side that is added around a box

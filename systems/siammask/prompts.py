@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from common.types import Prompt
+from common.types import BoxXYWH, Prompt
 from systems.siammask.crops import fill_box
 from tracking.boxes import check_box
-from video.masks import BoxXYWH, masks_from_labels, windows
+from video.masks import masks_from_labels, windows
 
 
 class PromptedObject(NamedTuple):
