@@ -86,18 +86,18 @@ def run_precisely(encoder: ImageEncoder, images: Tensor) -> np.ndarray:
         return deepcopy(encoder).double()(images.double()).cpu().numpy()
 
 
-def error_of(found: np.ndarray, wanted: np.ndarray) -> float:
+def error_of(result: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference, relative to the largest value."""
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    return float(np.abs(result - expected).max() / np.abs(expected).max())
 
 
 def attention_errors(encoder: ImageEncoder, images: Tensor) -> list[float]:
     """The error of each block's attention against the plain form on the same input."""
     errors = []
 
-    def compare(module: nn.Module, given: tuple[Tensor], found: Tensor) -> None:
+    def compare(module: nn.Module, inputs: tuple[Tensor], result: Tensor) -> None:
         with patch.object(attention, "grid_attention", plain_attention):
-            errors.append(error_of(found.cpu().numpy(), module.forward(*given).cpu().numpy()))
+            errors.append(error_of(result.cpu().numpy(), module.forward(*inputs).cpu().numpy()))
 
     hooks = [block.attn.register_forward_hook(compare) for block in encoder.blocks]
     with torch.inference_mode():
@@ -138,12 +138,12 @@ def report_encoder(network: SAMTrack, args: argparse.Namespace, device: torch.de
     images = torch.randn(1, 3, side, side, device=device)
     run = apart if device.type == "cpu" else here
     print(f"\nimage encoder, {side} pixels{'':18}wall ms      CPU ms   extra MiB")
-    found: dict[str, Encoded] = {}
+    results: dict[str, Encoded] = {}
     for name, form in ((OURS, attention.grid_attention), (PLAIN, plain_attention)):
-        found[name] = run(run_encoder, encoder, images, form, args.amp)
-        wall, cpu = found[name].milliseconds
-        print(f"{name:36}{wall:12.0f}{cpu:12.0f}{found[name].extra:12.0f}", flush=True)
-    ours, plain = found[OURS], found[PLAIN]
+        results[name] = run(run_encoder, encoder, images, form, args.amp)
+        wall, cpu = results[name].milliseconds
+        print(f"{name:36}{wall:12.0f}{cpu:12.0f}{results[name].extra:12.0f}", flush=True)
+    ours, plain = results[OURS], results[PLAIN]
     time = counted(ours.milliseconds) / counted(plain.milliseconds)
     aims = [
         Aim("extra memory / that of the plain form", ours.extra / plain.extra, MEMORY_AIM),
@@ -156,7 +156,7 @@ def report_encoder(network: SAMTrack, args: argparse.Namespace, device: torch.de
         truth = run(run_precisely, encoder, images)
         print(
             "of that in float64: "
-            + ", ".join(f"{n} {error_of(x.embedding, truth):.1e}" for n, x in found.items())
+            + ", ".join(f"{n} {error_of(x.embedding, truth):.1e}" for n, x in results.items())
         )
         errors = run(attention_errors, encoder, images)
         print("each block's attention: " + " ".join(f"{error:.1e}" for error in errors))

@@ -95,10 +95,10 @@ def compare(
     for _ in range(rounds + 1):
         phases.begin()
         with phases.part(f"{name}, {OURS}"):
-            mine = ours()
+            result = ours()
         with phases.part(f"{name}, {PLAIN}"):
-            its = plain()
-        difference = max(difference, float((mine - its).abs().max()))
+            expected = plain()
+        difference = max(difference, float((result - expected).abs().max()))
     del phases.rounds[0]
     return phases, difference
 
@@ -109,20 +109,18 @@ def ratio_of(phases: Phases) -> float:
     return counted(plain) / counted(ours)
 
 
-@torch.inference_mode()
-def measure_parts(args: argparse.Namespace, network: XMem, device: torch.device) -> list[Aim]:
-    """Print the times of each form; the aims of the read."""
+def forms(
+    args: argparse.Namespace, network: XMem, device: torch.device
+) -> dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]]:
+    """Each form as ours computes it and as the plain one does, of random tensors."""
     h, w = (-(-side // 16) for side in args.size)
     C, K, S = args.key_dim, args.memory_objects, h * w * args.memory_frames
-    conv = network.decoder.fuser.block1.conv1
+    conv, width = network.decoder.fuser.block1.conv1, args.value_dim + args.hidden_dim
     with device:
         keys, query, selection = torch.randn(C, S), torch.randn(C, h * w), torch.rand(C, h * w)
         shrinkage, values = 1 + torch.rand(1, S), torch.randn(S, args.value_dim * K)
-        object_channels = args.value_dim + args.hidden_dim
-        frame, objects = (
-            torch.randn(1, 1, conv.in_channels - object_channels, h, w),
-            torch.randn(1, K, object_channels, h, w),
-        )
+        frame = torch.randn(1, 1, conv.in_channels - width, h, w)
+        objects = torch.randn(1, K, width, h, w)
     terms, columns = anisotropic_memory_terms(keys, shrinkage), values.T.contiguous()
     top_k, half = args.top_k, S // 2
 
@@ -134,19 +132,21 @@ def measure_parts(args: argparse.Namespace, network: XMem, device: torch.device)
         joined = torch.cat(parts[:2], 1), torch.cat(parts[2:], 1)  # long-term and working memory
         return plain_read(joined[0], shrinkage, joined[1], query, selection, top_k)[0]
 
-    pairs = {
+    return {
         "similarity": (
             lambda: (anisotropic_query_terms(query, selection) @ terms.T).T,
             lambda: plain_similarity(keys, shrinkage, query, selection),
         ),
         "full read": (read, read_plain),
-        "fusion convolution": (
-            lambda: conv(objects, frame),
-            lambda: plain_joined(conv, objects, frame),
-        ),
+        "fusion convolution": (lambda: conv(objects, frame), lambda: plain_joined(conv, objects, frame)),
     }
+
+
+@torch.inference_mode()
+def measure_parts(args: argparse.Namespace, network: XMem, device: torch.device) -> list[Aim]:
+    """Print the times of each form; the aims of the read."""
     aims = []
-    for name, (ours, plain) in pairs.items():
+    for name, (ours, plain) in forms(args, network, device).items():
         phases, difference = compare(name, ours, plain, args.rounds, device)
         parts = phases.medians()
         print_parts(parts, list(parts.values())[1])
@@ -167,9 +167,9 @@ def measure_frame(
     for t, frame in enumerate(frames):
         phases.begin()
         with phases.part(f"whole frame, {OURS}"):
-            mine = ours.step(frame, None if t else prompt)
+            tracks = ours.step(frame, None if t else prompt)
         with plain_forms(), phases.part(f"whole frame, {PLAIN}"):
-            its = plain.step(frame, None if t else prompt)
+            expected = plain.step(frame, None if t else prompt)
         if t == 0:
             _fill(ours, args.memory_frames - 1)
             _fill(plain, args.memory_frames - 1)
@@ -178,7 +178,7 @@ def measure_frame(
     sums = {name: sum(parts[name] for parts in phases.rounds) / count for name in phases.medians()}
     mine_ms, plain_ms = sums.values()
     print_parts(sums, plain_ms)
-    difference = float((mine.masks - its.masks).abs().max())
+    difference = float((tracks.masks - expected.masks).abs().max())
     return [
         Aim("whole frame / the plain form", counted(mine_ms) / counted(plain_ms), FRAME_AIM),
         Aim("largest difference of probabilities, in 1e-4", difference / ERROR_AIM, 1.0),

@@ -157,8 +157,8 @@ def test_videos_that_are_too_short_repeat_their_last_frame(root, training):
     clips = make_dataset(root, training=training, clip_stride=3, **PLAIN)
     assert [video.name for video in clips.videos] == ["long", "one", "pair"]
     assert places(clips[0, 1]) == [0, 0, 0]
-    found = {tuple(places(clips[epoch, 2])) for epoch in range(12)}
-    assert found == ({(0, 1, 1), (1, 1, 0)} if training else {(0, 1, 1)})
+    drawn = {tuple(places(clips[epoch, 2])) for epoch in range(12)}
+    assert drawn == ({(0, 1, 1), (1, 1, 0)} if training else {(0, 1, 1)})
 
 
 def test_a_clip_of_one_frame_is_legal(root):

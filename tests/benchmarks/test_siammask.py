@@ -25,8 +25,8 @@ def test_the_benchmark_prints_four_forms_and_several_objects(monkeypatch):
 
 
 def test_boxes_stand_side_by_side_in_the_frame():
-    found = siammask.boxes((100, 200), 4).boxes
-    assert sorted(found) == [1, 2, 3, 4] and found[4] == (150, 25, 40, 50)
+    boxes = siammask.boxes((100, 200), 4).boxes
+    assert sorted(boxes) == [1, 2, 3, 4] and boxes[4] == (150, 25, 40, 50)
 
 
 def test_no_frames_and_no_objects_are_refused():

@@ -21,13 +21,13 @@ from systems.xmem.tracker import XMemTracker
 
 
 class Kind(NamedTuple):
-    """A published network; `own` is a weight that no other has, `options` are its tracker's."""
+    """A published network; `only_here` is a weight that no other has, `options` are its tracker's."""
 
     network: type[nn.Module]
     tracker: type
     recognise: Callable[[Any], Any]
-    told: str
-    own: str
+    description: str
+    only_here: str
     options: dict[str, Any]
 
 
@@ -79,7 +79,7 @@ def test_a_flat_state_dict_is_the_network_with_the_published_options(path, syste
     assert all(x.equal(network.state_dict()[name]) for name, x in weights.items()) and not network.training
     assert config["system"] == system and config["tracker"] == vars(kind.tracker.Config())
     assert config["tracker"] == kind.options | {"short_side": 480, "flip": False}
-    assert capsys.readouterr().out == f"{path}: the published {kind.told}\n"
+    assert capsys.readouterr().out == f"{path}: the published {kind.description}\n"
 
 
 def test_a_network_of_stage_0_gets_a_mask_channel_of_zeros(path, weights, capsys):
@@ -92,8 +92,8 @@ def test_a_network_of_stage_0_gets_a_mask_channel_of_zeros(path, weights, capsys
 def test_the_weights_in_a_training_checkpoint_are_found(path, system, weights, capsys):
     scheduler = {"milestones": Counter([125_000]), "last_epoch": 3}
     content = {"it": 150_000, "network": weights, "optimizer": {"state": {}}, "scheduler": scheduler}
-    own = KINDS[system].own
-    assert load(path, content)[0].state_dict()[own].equal(weights[own])
+    name = KINDS[system].only_here
+    assert load(path, content)[0].state_dict()[name].equal(weights[name])
     assert "iteration 150000" in capsys.readouterr().out
 
 
@@ -103,14 +103,14 @@ def test_the_counters_of_batch_norm_may_be_absent(path, weights):
 
 
 def test_missing_further_and_misshapen_weights_are_refused(path, system, weights):
-    own = KINDS[system].own
+    name = KINDS[system].only_here
     broken = {name: x for name, x in weights.items() if not name.startswith("decoder.pred")}
     with pytest.raises(UserError, match=r"2 missing \(decoder.pred.bias, decoder.pred.weight\)"):
         load(path, broken)
     with pytest.raises(UserError, match=r"1 unexpected \(more\)"):
         load(path, weights | {"more": torch.zeros(1)})
-    with pytest.raises(UserError, match=rf"1 of another shape \({own}\)"):
-        load(path, weights | {own: torch.zeros(3)})
+    with pytest.raises(UserError, match=rf"1 of another shape \({name}\)"):
+        load(path, weights | {name: torch.zeros(3)})
     with pytest.raises(UserError, match=r"1 of another shape \(value_encoder.conv1.weight\)"):
         load(path, weights | {MASK_FILTERS: torch.zeros(64, 3, 7, 7)})
 

@@ -163,9 +163,9 @@ def test_every_switch_trains(switch, flags):
 # ------------------------------------------------------------------------------------------- mistakes
 
 
-def refused(flags: list[object], runs: Path, *told: object) -> None:
+def refused(flags: list[object], runs: Path, *message: object) -> None:
     """One line, and no run folder is left."""
-    assert_refused(run_here(main.main, *flags), *told)
+    assert_refused(run_here(main.main, *flags), *message)
     assert not runs.exists() or not any(runs.iterdir())
 
 

@@ -25,13 +25,13 @@ def write_video(root: Path, name: str, labels: list[np.ndarray]) -> None:
 
 def maps(*areas: dict[int, int], size: tuple[int, int] = (8, 12)) -> list[np.ndarray]:
     """Label maps of one row for each id, with so many pixels."""
-    found = []
+    label_maps = []
     for of_frame in areas:
         label_map = np.zeros(size, dtype=np.uint8)
         for row, (track, area) in enumerate(of_frame.items()):
             label_map[row, :area] = track
-        found.append(label_map)
-    return found
+        label_maps.append(label_map)
+    return label_maps
 
 
 @pytest.fixture

@@ -207,10 +207,10 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, monkeypatch, ca
     counted = Counted(tmp_path)
     kept = counted("a")
     monkeypatch.setattr(embedding_cache, "atomic_write", full)
-    found = counted("a", "b", "c")
+    embeddings = counted("a", "b", "c")
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 1 and "No space left on device" in out and str(tmp_path) in out
-    assert found[0].equal(kept[0]) and found.isfinite().all() and len(counted.entries()) == 1
+    assert embeddings[0].equal(kept[0]) and embeddings.isfinite().all() and len(counted.entries()) == 1
     counted("b")
     assert counted.encoded == 4 and capsys.readouterr().out == ""
 

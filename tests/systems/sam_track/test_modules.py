@@ -47,8 +47,8 @@ def test_the_encoder_takes_other_sizes_than_its_own():
     torch.manual_seed(1)
     assert encoder(torch.randn(2, 3, 32, 32)).shape == (2, 16, 4, 4)
     for side in (16, 40, 64):
-        found = encoder(torch.randn(1, 3, side, side))
-        assert found.shape == (1, 16, side // 8, side // 8) and found.isfinite().all()
+        embedding = encoder(torch.randn(1, 3, side, side))
+        assert embedding.shape == (1, 16, side // 8, side // 8) and embedding.isfinite().all()
 
 
 @pytest.mark.parametrize("window", [0, 4])
@@ -213,7 +213,7 @@ def test_the_encoder_is_trained_only_where_it_is_asked_for(trained):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"image_size": 30}, "--image_size 30 must be a multiple of 8"),
         ({"num_heads": 3}, "--embed_dim 16 must be a multiple of 3"),
@@ -223,8 +223,8 @@ def test_the_encoder_is_trained_only_where_it_is_asked_for(trained):
         ({"global_blocks": "last"}, "--global_blocks last"),
     ],
 )
-def test_sizes_that_do_not_go_together_are_refused(options, told):
-    with pytest.raises(UserError, match=told):
+def test_sizes_that_do_not_go_together_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
         small_network(**options)
 
 

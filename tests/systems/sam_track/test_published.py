@@ -27,8 +27,8 @@ def published(network: SAMTrack) -> dict[str, Tensor]:
     sides = {0: (4, 1, 2, 2), 1: (4,), 3: (16, 4, 2, 2), 4: (16,), 6: (dim, 16, 1, 1)}
     shapes |= {f"mask_downscaling.{i}.weight": shape for i, shape in sides.items()}
     shapes |= {f"mask_downscaling.{i}.bias": shape[:1] for i, shape in sides.items()}
-    own = {name: x for name, x in network.state_dict().items() if not name.startswith(EXTENSION)}
-    return own | {f"prompt_encoder.{name}": torch.randn(shape) for name, shape in shapes.items()}
+    state = {name: x for name, x in network.state_dict().items() if not name.startswith(EXTENSION)}
+    return state | {f"prompt_encoder.{name}": torch.randn(shape) for name, shape in shapes.items()}
 
 
 def load(path: Path, content: object) -> tuple[SAMTrack, dict]:
@@ -39,14 +39,14 @@ def load(path: Path, content: object) -> tuple[SAMTrack, dict]:
 def test_a_published_file_is_the_network_and_its_line_says_what_is_used(tmp_path, capsys):
     weights = published(small_network())
     network, config = load(tmp_path, weights)
-    own = network.state_dict()
-    assert all(own[name].equal(x) for name, x in weights.items() if name in own)
-    lacking = {name for name in own if name not in weights}
+    state = network.state_dict()
+    assert all(state[name].equal(x) for name, x in weights.items() if name in state)
+    lacking = {name for name in state if name not in weights}
     assert len(lacking) == 7 and all(name.startswith(EXTENSION) for name in lacking)
     assert config["system"] == "sam_track" and config["tracker"] == vars(SAMTracker.Config())
     out = capsys.readouterr().out
-    told = f"the published SAM 16 channels, 32 pixels, {len(weights)} entries"
-    assert out.startswith(f"{tmp_path / 'sam.pth'}: {told}")
+    message = f"the published SAM 16 channels, 32 pixels, {len(weights)} entries"
+    assert out.startswith(f"{tmp_path / 'sam.pth'}: {message}")
     assert "16 of the prompt encoder are left out, its positions are used" in out
     assert "what tracking adds is not in it and is drawn at random" in out
 
@@ -75,8 +75,8 @@ def test_every_size_is_read_from_the_weights(tmp_path, options):
         given = (embedding, written.prompt_encoder.pe_layer(grid, grid))
         given += (torch.randn(2, 3, embedding.shape[1]), torch.randn(2, *embedding.shape[1:]))
         for multimask in (True, False):
-            found = network.mask_decoder(*given, multimask=multimask)
-            torch.testing.assert_close(found, written.mask_decoder(*given, multimask=multimask))
+            result = network.mask_decoder(*given, multimask=multimask)
+            torch.testing.assert_close(result, written.mask_decoder(*given, multimask=multimask))
 
 
 @pytest.mark.parametrize(("depth", "places"), [(12, "2,5,8,11"), (2, "0,1")])
@@ -98,7 +98,7 @@ def test_a_state_dict_with_the_extension_is_taken_as_it_is(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"mask_decoder.iou_token.weight": None}, r"1 missing \(mask_decoder.iou_token.weight\)"),
         ({"image_encoder.pos_embed": None}, r"missing \(image_encoder"),
@@ -115,9 +115,9 @@ def test_a_state_dict_with_the_extension_is_taken_as_it_is(tmp_path, capsys):
         ),
     ],
 )
-def test_what_does_not_fit_exactly_is_refused(tmp_path, change, told):
+def test_what_does_not_fit_exactly_is_refused(tmp_path, change, message):
     weights = published(small_network(decoder_heads=8)) | change
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load(tmp_path, {name: x for name, x in weights.items() if x is not None})
 
 
@@ -155,11 +155,11 @@ def test_training_starts_from_a_published_file(path):
 def test_positions_are_interpolated_for_another_image_size_and_that_is_told(path, capsys):
     network = started(config(load_network=str(path), image_size=64))
     assert "positions of 32 pixels are interpolated for 64" in capsys.readouterr().out
-    weights, own = torch.load(path), network.state_dict()
-    assert own["image_encoder.pos_embed"].shape == (1, 8, 8, 16)
-    assert own["image_encoder.blocks.1.attn.rel_pos_h"].shape == (15, 8)
+    weights, state = torch.load(path), network.state_dict()
+    assert state["image_encoder.pos_embed"].shape == (1, 8, 8, 16)
+    assert state["image_encoder.blocks.1.attn.rel_pos_h"].shape == (15, 8)
     windowed = "image_encoder.blocks.0.attn.rel_pos_h"
-    assert own[windowed].equal(weights[windowed])
+    assert state[windowed].equal(weights[windowed])
     with torch.no_grad():  # what the network of the file itself makes of larger images
         image = torch.randn(1, 3, 64, 64)
         original, _ = load_network(path)
@@ -167,10 +167,10 @@ def test_positions_are_interpolated_for_another_image_size_and_that_is_told(path
 
 
 def test_other_sizes_than_the_files_are_refused_with_the_flags_to_give(path):
-    own = config(embed_dim=32, window_size=4)
-    network = SAMTrack(own)
-    told = re.escape(f"{path} has other sizes: add --embed_dim 16 --window_size 3")
-    with pytest.raises(UserError, match=told):
+    wide = config(embed_dim=32, window_size=4)
+    network = SAMTrack(wide)
+    message = re.escape(f"{path} has other sizes: add --embed_dim 16 --window_size 3")
+    with pytest.raises(UserError, match=message):
         load_checkpoint(network, str(path))
 
 

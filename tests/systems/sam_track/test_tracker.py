@@ -34,8 +34,8 @@ def tracker(**options: object) -> SAMTracker:
 
 def place(labels: torch.Tensor, track: int) -> tuple[int, int]:
     """The first row and column of an object."""
-    found = (labels == track).nonzero()
-    return tuple(found.amin(0).tolist())
+    pixels = (labels == track).nonzero()
+    return tuple(pixels.amin(0).tolist())
 
 
 def test_objects_are_followed_and_frames_are_encoded_once():
@@ -95,14 +95,14 @@ def test_the_gate_keeps_an_unsure_mask_from_becoming_the_template():
 
 def test_templates_of_an_object_that_changes():
     """The colour goes from red to green in small steps: who looks at the step before follows it."""
-    found = {}
+    is_visible = {}
     for template in ("previous", "first", "both"):
         one = tracker(template=template)
         one.step(picture((RED, 0, 0)), prompt({3: (0, 0)}))
         for t in range(1, 6):
             tracks = one.step(picture(((250 - 50 * t, 50 * t, 0), 0, 8)))
-        found[template] = bool((tracks.labels == 3).any())
-    assert found["previous"] and not found["first"]
+        is_visible[template] = bool((tracks.labels == 3).any())
+    assert is_visible["previous"] and not is_visible["first"]
 
 
 def test_feedback_is_soft_or_binary():

@@ -80,8 +80,8 @@ def test_the_published_recipe_trains(small_data, tmp_path):
     rows = (outcome.run / "results.csv").read_text().splitlines()
     column = rows[0].split(",").index("lr/heads")
     # The row of an epoch has the rate with which the next one begins.
-    wanted = [5e-3 * 0.2**0.5, 5e-3, 2.5e-3, 2.5e-3]
-    assert [float(row.split(",")[column]) for row in rows[1:]] == pytest.approx(wanted)
+    expected = [5e-3 * 0.2**0.5, 5e-3, 2.5e-3, 2.5e-3]
+    assert [float(row.split(",")[column]) for row in rows[1:]] == pytest.approx(expected)
 
 
 def test_a_run_goes_on_as_if_it_had_not_stopped(small_data, tmp_path):
@@ -148,11 +148,11 @@ def test_without_opencv_the_remedy_is_told_before_anything_is_written(infer, tmp
 def test_the_published_sets_are_presets(base_run):
     folder = Path(inference.__file__).parent / "presets"
     flags = ["--checkpoint", str(base_run.run / "best.pth"), "--video_root", "x", "--output", "y"]
-    found = {}
+    options = {}
     for name in ("davis", "vot", "vot18"):
         config = inference.tracker_of_run([f"@{folder / f'siammask_{name}.txt'}", *flags])[0].config
-        found[name] = (config.penalty_k, config.window_influence, config.size_lr, config.seg_thr)
-    assert found == {
+        options[name] = (config.penalty_k, config.window_influence, config.size_lr, config.seg_thr)
+    assert options == {
         "davis": (0.04, 0.4, 1.0, 0.35),
         "vot": (0.04, 0.42, 0.25, 0.3),
         "vot18": (0.1, 0.41, 0.32, 0.15),

@@ -142,11 +142,11 @@ def test_a_blur_keeps_the_brightness():
 
 def test_at_most_sixteen_objects_and_sixty_four_anchors_are_taught():
     boxes = torch.tensor([[92.0, 92, 162, 162], [95, 95, 159, 159], [0, 0, 0, 0]])
-    found = anchor_targets(boxes, torch.tensor([True, True, False]), 255, 25)
-    objects, ground = ((found.classes == value).flatten(1).sum(1) for value in (1, 0))
+    targets = anchor_targets(boxes, torch.tensor([True, True, False]), 255, 25)
+    objects, ground = ((targets.classes == value).flatten(1).sum(1) for value in (1, 0))
     assert (objects[:2] > 0).all() and (objects <= 16).all() and objects[2] == 0
     assert (objects + ground).tolist() == [64, 64, 16]
-    assert found.weights.flatten(1).sum(1).tolist() == pytest.approx([1, 1, 0], abs=1e-5)
+    assert targets.weights.flatten(1).sum(1).tolist() == pytest.approx([1, 1, 0], abs=1e-5)
 
 
 def test_which_anchors_are_taught_is_drawn_anew():
@@ -212,9 +212,10 @@ def test_ignored_pixels_and_windows_without_an_object_teach_no_mask(folder):
 def test_the_weights_of_the_losses_are_flags(folder):
     pair = data(folder, training=False, refine=True)[0, 0]
     outputs = {"refined": torch.zeros(1, 3, 3, 127, 127)}
-    found = [SiamMaskCriterion(SiamMaskCriterion.Config(w_mask=w))(outputs, pair) for w in (36.0, 1.0)]
-    assert [set(losses) for losses in found] == [{"mask"}, {"mask"}]
-    assert found[0]["mask"] == pytest.approx(36 * float(found[1]["mask"])) == pytest.approx(36 * np.log(2))
+    losses = [SiamMaskCriterion(SiamMaskCriterion.Config(w_mask=w))(outputs, pair) for w in (36.0, 1.0)]
+    assert [set(terms) for terms in losses] == [{"mask"}, {"mask"}]
+    heavy, light = (float(terms["mask"]) for terms in losses)
+    assert heavy == pytest.approx(36 * light) == pytest.approx(36 * np.log(2))
 
 
 def test_every_parameter_of_the_second_step_gets_a_gradient(folder):

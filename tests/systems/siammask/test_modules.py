@@ -57,9 +57,9 @@ def test_the_last_layer_of_the_mask_branch_gives_the_coarse_masks():
     with torch.no_grad():
         outputs = network(frames)
         kernels, _ = network.encode_template(frames[:, 0, :, 64:191, 64:191])
-        wanted = network.coarse_masks(network.search(kernels, frames[:, 1]).row)
-    found = torch.einsum("oc,bcyx->boyx", outputs["mask_weight"], outputs["mask"])
-    torch.testing.assert_close(found + outputs["mask_bias"][:, None, None], wanted, atol=1e-4, rtol=1e-4)
+        expected = network.coarse_masks(network.search(kernels, frames[:, 1]).row)
+    masks = torch.einsum("oc,bcyx->boyx", outputs["mask_weight"], outputs["mask"])
+    torch.testing.assert_close(masks + outputs["mask_bias"][:, None, None], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_template_is_the_middle_of_the_first_crop():
@@ -73,10 +73,10 @@ def test_the_template_is_the_middle_of_the_first_crop():
 def test_a_correlation_by_hand():
     search = torch.arange(2 * 2 * 3 * 3).view(2, 2, 3, 3).float()
     kernel = torch.ones(2, 2, 2, 2) * torch.tensor([1.0, 2.0])[:, None, None, None]
-    found = depthwise_correlation(search, kernel)
-    assert found.shape == (2, 2, 2, 2)
-    assert found[0, 0].tolist() == [[0 + 1 + 3 + 4, 1 + 2 + 4 + 5], [3 + 4 + 6 + 7, 4 + 5 + 7 + 8]]
-    assert found[1, 0, 0, 0] == 2 * (18 + 19 + 21 + 22)
+    result = depthwise_correlation(search, kernel)
+    assert result.shape == (2, 2, 2, 2)
+    assert result[0, 0].tolist() == [[0 + 1 + 3 + 4, 1 + 2 + 4 + 5], [3 + 4 + 6 + 7, 4 + 5 + 7 + 8]]
+    assert result[1, 0, 0, 0] == 2 * (18 + 19 + 21 + 22)
 
 
 def test_a_window_of_a_place_is_the_slice_of_the_padded_features():
@@ -85,15 +85,15 @@ def test_a_window_of_a_place_is_the_slice_of_the_padded_features():
         places = torch.tensor([[0, 0], [24, 24], [7, 19]])
         padded = nn.functional.pad(features, [margin] * 4)
         for k, (y, x) in enumerate(places.tolist()):
-            wanted = padded[k, :, y * step : y * step + width, x * step : x * step + width]
-            assert window_at(features, places, width, step, margin)[k].equal(wanted)
+            expected = padded[k, :, y * step : y * step + width, x * step : x * step + width]
+            assert window_at(features, places, width, step, margin)[k].equal(expected)
 
 
 def test_all_windows_come_by_sample_row_and_column():
     features = torch.arange(2 * 17 * 17).view(2, 1, 17, 17).float()
-    found = all_windows(features, 15, 1)
-    assert found.shape == (18, 1, 15, 15)
-    assert found[9 + 3 + 2, 0].equal(features[1, 0, 1:16, 2:17])
+    result = all_windows(features, 15, 1)
+    assert result.shape == (18, 1, 15, 15)
+    assert result[9 + 3 + 2, 0].equal(features[1, 0, 1:16, 2:17])
 
 
 # -------------------------------------------------------------------------------------------- what is trained
@@ -163,9 +163,9 @@ def test_weights_of_torchvision_are_read_and_fit(resnet, tmp_path):
     torch.save(resnet, tmp_path / "resnet.pth")
     backbone = DilatedResNet("resnet50")
     load_imagenet(backbone, str(tmp_path / "resnet.pth"))
-    found = backbone.state_dict()
-    assert found["layer1.2.conv3.weight"].equal(resnet["layer1.2.conv3.weight"])
-    shortcut = found["layer3.0.downsample.0.weight"]
+    result = backbone.state_dict()
+    assert result["layer1.2.conv3.weight"].equal(resnet["layer1.2.conv3.weight"])
+    shortcut = result["layer3.0.downsample.0.weight"]
     assert (
         shortcut[..., 1:2, 1:2].equal(resnet["layer3.0.downsample.0.weight"])
         and not shortcut[..., 0, :].any()
@@ -175,7 +175,7 @@ def test_weights_of_torchvision_are_read_and_fit(resnet, tmp_path):
     )
     other = DilatedResNet("resnet50")
     load_imagenet(other, str(tmp_path / "resnet.model"))  # the published file, whose shortcuts are 3x3
-    assert all(x.equal(found[name]) for name, x in other.state_dict().items())
+    assert all(x.equal(result[name]) for name, x in other.state_dict().items())
 
 
 def test_weights_of_another_network_and_none_for_a_narrow_one_are_refused(resnet, tmp_path):
@@ -200,11 +200,11 @@ def test_the_second_step_starts_from_the_first_and_the_first_may_start_from_the_
     base = small_network(seed=5)
     write_checkpoint(tmp_path / "base.pth", base)
     second = small_network(seed=6, refine=True, load_network=str(tmp_path / "base.pth"))
-    found = second.state_dict()
-    assert all(x.equal(found[name]) for name, x in base.state_dict().items())
+    result = second.state_dict()
+    assert all(x.equal(result[name]) for name, x in base.state_dict().items())
     write_checkpoint(tmp_path / "second.pth", second)
     again = small_network(seed=7, load_network=str(tmp_path / "second.pth")).state_dict()
-    assert all(x.equal(found[name]) for name, x in again.items())
+    assert all(x.equal(result[name]) for name, x in again.items())
 
 
 def test_weights_of_another_width_are_refused(tmp_path):

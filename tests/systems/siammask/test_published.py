@@ -41,8 +41,8 @@ def pysot_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def same(network: SiamMask, weights: dict[str, Tensor]) -> bool:
-    found = network.state_dict()
-    return found.keys() == weights.keys() and all(x.equal(found[name]) for name, x in weights.items())
+    state = network.state_dict()
+    return state.keys() == weights.keys() and all(x.equal(state[name]) for name, x in weights.items())
 
 
 def test_the_training_checkpoint_of_several_gpus_is_the_network_with_its_options(path, weights, capsys):
@@ -55,8 +55,8 @@ def test_the_training_checkpoint_of_several_gpus_is_the_network_with_its_options
     assert config["network"]["refine"] and config["tracker"] == vars(SiamMaskTracker.Config())
     published = {"penalty_k": 0.09, "window_influence": 0.39, "size_lr": 0.38, "seg_thr": 0.3}
     assert {name: config["tracker"][name] for name in published} == published
-    told = "the published SiamMask, with refinement, 356 entries, a training checkpoint of epoch 20"
-    assert capsys.readouterr().out == f"{path}: {told}\n"
+    description = "the published SiamMask, with refinement, 356 entries, a training checkpoint of epoch 20"
+    assert capsys.readouterr().out == f"{path}: {description}\n"
 
 
 def test_a_base_checkpoint_without_refinement_is_the_base_network(path, weights, capsys):
@@ -75,8 +75,8 @@ def test_the_names_of_pysot_are_the_same_weights(path, weights, capsys):
 
 
 def test_the_counters_of_batch_norm_may_be_absent(weights):
-    found = recognise({name: x for name, x in weights.items() if "num_batches_tracked" not in name})
-    assert found.weights.keys() == weights.keys()
+    published = recognise({name: x for name, x in weights.items() if "num_batches_tracked" not in name})
+    assert published.weights.keys() == weights.keys()
 
 
 def test_missing_further_and_misshapen_weights_are_refused(path, weights):

@@ -38,8 +38,8 @@ def follow(
 
 
 def iou(mask: Tensor, frame: Tensor) -> float:
-    wanted = frame[0] == 250
-    return float((mask & wanted).sum() / (mask | wanted).sum())
+    red = frame[0] == 250
+    return float((mask & red).sum() / (mask | red).sum())
 
 
 # ------------------------------------------------------------------------------------------------- following
@@ -47,12 +47,12 @@ def iou(mask: Tensor, frame: Tensor) -> float:
 
 def test_a_box_is_followed_and_gives_masks_scores_and_rotated_boxes():
     path = [(20 + 2 * t, 20 + t) for t in range(8)]
-    tracker, seen = follow(path, (20, 20, 16, 16))
-    for tracks, place in zip(seen, path, strict=True):
+    tracker, results = follow(path, (20, 20, 16, 16))
+    for tracks, place in zip(results, path, strict=True):
         assert iou(tracks.labels == 1, red_square(*place)) > 0.75
         assert tracks.boxes.shape == (1, 4, 2)
-    assert all(tracks.scores[0] > 0.9 for tracks in seen)
-    centre = seen[-1].boxes[0].mean(0)
+    assert all(tracks.scores[0] > 0.9 for tracks in results)
+    centre = results[-1].boxes[0].mean(0)
     assert centre.tolist() == pytest.approx([path[-1][0] + 8, path[-1][1] + 8], abs=2)
     assert tracker.targets[0].centre == pytest.approx((path[-1][0] + 8, path[-1][1] + 8), abs=6)
 
@@ -99,8 +99,8 @@ def test_a_pixel_goes_to_the_likeliest_object_above_the_threshold():
     frames = noise(3)
     for tracks in play(tracker, frames, {0: Prompt(boxes={3: (5, 5, 30, 30), 8: (20, 20, 30, 30)})}):
         best, which = tracks.masks.max(0)
-        wanted = torch.where(best > 0.4, tracks.ids[which], 0)
-        assert tracks.labels.equal(wanted)
+        expected = torch.where(best > 0.4, tracks.ids[which], 0)
+        assert tracks.labels.equal(expected)
 
 
 def test_a_known_id_that_is_given_again_starts_anew_in_its_place():
@@ -109,9 +109,9 @@ def test_a_known_id_that_is_given_again_starts_anew_in_its_place():
         2: Prompt(boxes={1: (30, 30, 10, 12)}),
     }
     tracker = small_tracker()
-    seen = play(tracker, noise(3), prompts)
-    assert seen[2].ids.tolist() == [1, 2] and tracker.targets[0].size == (10, 12)
-    assert seen[2].scores[0] == 1
+    results = play(tracker, noise(3), prompts)
+    assert results[2].ids.tolist() == [1, 2] and tracker.targets[0].size == (10, 12)
+    assert results[2].scores[0] == 1
 
 
 @pytest.mark.parametrize("form", ["best", "coarse", "box"])
@@ -164,11 +164,11 @@ def test_a_network_that_was_trained_further_is_used_from_the_next_video_on():
 
 def test_a_target_that_leaves_the_picture_is_unsure_and_found_again_where_it_returns():
     out = [(20 + 6 * t, 24) for t in range(13)]  # from frame 10 on it is outside
-    tracker, seen = follow(out + out[::-1], (20, 24, 16, 16))
-    gone = [tracks for tracks, (x, _) in zip(seen, out + out[::-1], strict=True) if x >= SIZE[1]]
+    tracker, results = follow(out + out[::-1], (20, 24, 16, 16))
+    gone = [tracks for tracks, (x, _) in zip(results, out + out[::-1], strict=True) if x >= SIZE[1]]
     assert len(gone) == 6 and all(tracks.scores[0] < 0.1 and not tracks.labels.any() for tracks in gone)
-    assert all(tracks.boxes.isfinite().all() for tracks in seen)
-    assert iou(seen[-1].labels == 1, red_square(*out[0])) > 0.75
+    assert all(tracks.boxes.isfinite().all() for tracks in results)
+    assert iou(results[-1].labels == 1, red_square(*out[0])) > 0.75
     x, y = tracker.targets[0].centre
     assert 0 <= x <= SIZE[1] and 0 <= y <= SIZE[0]
 
@@ -185,8 +185,8 @@ def test_the_centre_stays_in_the_frame_and_the_box_has_ten_pixels_at_least():
 def test_an_object_of_eight_pixels_is_followed():
     frames = [red_square(30 + t, 30, side=8) for t in range(5)]
     tracker = small_tracker(RedFinder(), window_influence=0.3)
-    seen = play(tracker, frames, {0: Prompt(boxes={1: (30, 30, 8, 8)})})
-    assert iou(seen[-1].labels == 1, frames[-1]) > 0.5
+    results = play(tracker, frames, {0: Prompt(boxes={1: (30, 30, 8, 8)})})
+    assert iou(results[-1].labels == 1, frames[-1]) > 0.5
     single = torch.zeros(SIZE, dtype=torch.int64)
     single[30, 30] = 1  # a mask of one pixel
     assert play(small_tracker(), noise(2), {0: Prompt(single)})[1].masks.isfinite().all()

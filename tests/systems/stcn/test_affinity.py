@@ -46,17 +46,18 @@ def test_the_affinity_is_the_softmax_of_the_nearest(seed, size, cells, top_k, bl
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "MOST_SIMILARITIES", block)
         patch.setattr(subject, "LEAST_CELLS", 1)
-        found = top_k_affinity(query_terms(query), memory_terms(memory), top_k)
-    assert found.weights.shape == found.elements.shape == (cells, min(top_k, size))
-    wanted = plain_top_k(memory, query, top_k)
-    torch.testing.assert_close(dense(found, size).T.double(), wanted, atol=1e-5, rtol=0)
+        affinity = top_k_affinity(query_terms(query), memory_terms(memory), top_k)
+    assert affinity.weights.shape == affinity.elements.shape == (cells, min(top_k, size))
+    expected = plain_top_k(memory, query, top_k)
+    torch.testing.assert_close(dense(affinity, size).T.double(), expected, atol=1e-5, rtol=0)
 
 
 def test_the_sparse_readout_is_the_dense_one():
     memory, query = random_keys(1, 300, 20)
     values = torch.randn(300, 24)
-    found = top_k_affinity(query_terms(query), memory_terms(memory), 20)
-    torch.testing.assert_close(read_sparse(values, found), dense(found, 300) @ values, atol=1e-5, rtol=0)
+    affinity = top_k_affinity(query_terms(query), memory_terms(memory), 20)
+    expected = dense(affinity, 300) @ values
+    torch.testing.assert_close(read_sparse(values, affinity), expected, atol=1e-5, rtol=0)
 
 
 def test_training_reads_what_inference_reads_where_nothing_is_left_out():
@@ -71,8 +72,8 @@ def test_training_reads_what_inference_reads_where_nothing_is_left_out():
 def test_similarities_that_overflow_an_exponential_stay_finite():
     memory, query = random_keys(3, 40, 9, scale=40.0)
     assert similarity(query_terms(query), memory_terms(memory)).max() > 89  # exp of which is inf in float32
-    found = top_k_affinity(query_terms(query), memory_terms(memory), 20)
-    torch.testing.assert_close(found.weights.sum(1), torch.ones(9))
+    affinity = top_k_affinity(query_terms(query), memory_terms(memory), 20)
+    torch.testing.assert_close(affinity.weights.sum(1), torch.ones(9))
 
 
 def test_a_memory_smaller_than_top_k_is_read_as_a_whole():

@@ -105,8 +105,8 @@ def test_frames_before_a_late_first_prompt_are_background_and_later_ids_join(inf
     write_prompt(video / "00002.png", {7: slice(3, 20)})
     write_prompt(video / "00004.png", {7: slice(3, 20), 9: slice(22, 35)})
     output = infer().run
-    found = written_ids(output)
-    assert found[:2] == [{0}, {0}] and 7 in found[2] and found[3] <= {0, 7} and 9 in found[4]
+    ids = written_ids(output)
+    assert ids[:2] == [{0}, {0}] and 7 in ids[2] and ids[3] <= {0, 7} and 9 in ids[4]
     tracks = json.loads((output / "tracks.json").read_text())["walk"]["tracks"]
     assert tracks["7"]["first"] == "00002" and tracks["9"]["first"] == "00004"
 

@@ -29,8 +29,8 @@ def test_the_mean_is_over_the_hardest_pixels():
     losses = torch.tensor([[0.5, 4.0], [1.0, 2.5]])
     labels = torch.zeros(1, 2, 2, dtype=torch.uint8)
     for share, mean in ((1.0, 2.0), (0.75, 2.5), (0.5, 3.25), (0.49, 4.0)):
-        found = bootstrapped_cross_entropy(logits_of(losses), labels, share)
-        assert found.tolist() == pytest.approx([mean], rel=1e-5)
+        loss = bootstrapped_cross_entropy(logits_of(losses), labels, share)
+        assert loss.tolist() == pytest.approx([mean], rel=1e-5)
 
 
 def test_ignored_pixels_do_not_count_and_nothing_is_zero():

@@ -40,8 +40,8 @@ def folder(tmp_path) -> VOSFolder:
 
 def test_the_jump_grows_with_training_and_falls_at_its_end():
     jumps, starts = (5, 10, 15, 20, 25, 5), (0.1, 0.2, 0.3, 0.4, 0.9)
-    found = [jump_of_epoch(jumps, starts, epoch, 20) for epoch in range(20)]
-    assert found == [5] * 2 + [10] * 2 + [15] * 2 + [20] * 2 + [25] * 10 + [5] * 2
+    drawn = [jump_of_epoch(jumps, starts, epoch, 20) for epoch in range(20)]
+    assert drawn == [5] * 2 + [10] * 2 + [15] * 2 + [20] * 2 + [25] * 10 + [5] * 2
 
 
 @pytest.mark.parametrize("length", [3, 4, 5, 9, 60])
@@ -176,9 +176,9 @@ def test_frames_and_labels_move_together():
         assert moved.shape == (3, 3, 48, 48) and new.shape == (3, 48, 48) and new.max() <= 2
         inside = torch.nn.functional.max_pool2d((new != new.roll(1, -2)).float()[:, None], 7, 1, 3)[:, 0] == 0
         for label in (1, 2):
-            seen = inside & (new == label)
-            if seen.sum() > 20:
-                assert moved.float().mean(1)[seen].median().item() == pytest.approx(100 * label, abs=25)
+            visible = inside & (new == label)
+            if visible.sum() > 20:
+                assert moved.float().mean(1)[visible].median().item() == pytest.approx(100 * label, abs=25)
 
 
 # ----------------------------------------------------------------------------------------- still images
@@ -200,8 +200,8 @@ def test_pairs_are_found_side_by_side_and_in_two_folders(tmp_path, disc):
     for name in ("b/2", "b/10", "BIG_small/1"):
         write_pair(tmp_path / "one" / f"{name}.jpg", tmp_path / "one" / f"{name}.png", disc)
     (tmp_path / "one" / "alone.jpg").write_bytes(b"")
-    found = [image.relative_to(tmp_path / "one").as_posix() for image, _ in find_pairs(tmp_path / "one")]
-    assert found[:3] == ["BIG_small/1.jpg", "b/2.jpg", "b/10.jpg"] and found[3:] == ["BIG_small/1.jpg"] * 4
+    paths = [image.relative_to(tmp_path / "one").as_posix() for image, _ in find_pairs(tmp_path / "one")]
+    assert paths == ["BIG_small/1.jpg", "b/2.jpg", "b/10.jpg"] + ["BIG_small/1.jpg"] * 4
     assert FIVEFOLD[0] == "BIG"
     write_pair(tmp_path / "two" / "images" / "x.png", tmp_path / "two" / "masks" / "x.png", disc)
     ((image, mask),) = find_pairs(tmp_path / "two")
@@ -209,8 +209,8 @@ def test_pairs_are_found_side_by_side_and_in_two_folders(tmp_path, disc):
     for name in ("BIG/y", "BIG_x"):
         image, mask = (tmp_path / "two" / kind / name for kind in ("images", "masks"))
         write_pair(image.with_suffix(".jpg"), mask.with_suffix(".png"), disc)
-    found = [image.name for image, _ in find_pairs(tmp_path / "two")]
-    assert [found.count(name) for name in ("y.jpg", "BIG_x.jpg", "x.png")] == [5, 1, 1]
+    names = [image.name for image, _ in find_pairs(tmp_path / "two")]
+    assert [names.count(name) for name in ("y.jpg", "BIG_x.jpg", "x.png")] == [5, 1, 1]
 
 
 def test_a_folder_without_pairs_or_no_folder_is_refused(tmp_path):

@@ -19,14 +19,14 @@ def kept(bank: MemoryBank) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("most", "wanted"),
+    ("most", "expected"),
     [(0, list(range(30))), (1, [0]), (2, [0, 29]), (4, [0, 27, 28, 29]), (99, list(range(30)))],
 )
-def test_the_first_and_the_latest_frames_stay(most, wanted):
+def test_the_first_and_the_latest_frames_stay(most, expected):
     bank = MemoryBank(most)
     for number in range(30):
         bank.add(*frame(number))
-    assert kept(bank) == wanted and bank.num_frames == len(wanted)
+    assert kept(bank) == expected and bank.num_frames == len(expected)
 
 
 def test_a_temporary_frame_is_read_until_the_next_comes():

@@ -86,11 +86,11 @@ def test_videos_are_tracked_as_by_a_plain_program(prompts, include_last):
     prompts = {t: prompt_of(ids) for t, ids in prompts.items()}
     options = {"top_k": 7, "mem_every": 3, "include_last": include_last}
     tracks = play(small_tracker(network, **options), frames, prompts)
-    wanted = plain_program(network, frames, prompts, **options)
+    expected = plain_program(network, frames, prompts, **options)
     start = min(prompts)
     assert all(len(one.ids) == 0 and not one.labels.any() for one in tracks[:start])
-    assert len(wanted) == len(frames) - start
-    for ours, plain in zip(tracks[start:], wanted, strict=True):
+    assert len(expected) == len(frames) - start
+    for ours, plain in zip(tracks[start:], expected, strict=True):
         torch.testing.assert_close(ours.masks, plain[1:], atol=1e-4, rtol=0)
         assert ours.labels.equal(
             F.pad(ours.ids, (1, 0))[torch.cat([1 - ours.masks.sum(0)[None], ours.masks]).argmax(0)]
@@ -168,19 +168,19 @@ def test_another_size_in_the_network_gives_tracks_of_the_frames_size(short_side)
     for tracks in play(small_tracker(short_side=short_side), frames, {0: prompt_of({5: RED})}):
         assert tracks.masks.shape == (1, *SIZE) and tracks.labels.shape == SIZE
     first = play(small_tracker(short_side=short_side), frames[:1], {0: prompt_of({5: RED})})[0]
-    wanted = prompt_of({5: RED}).labels
-    assert ((first.labels == 5) & (wanted == 5)).sum() > 0.85 * (wanted == 5).sum()
+    expected = prompt_of({5: RED}).labels
+    assert ((first.labels == 5) & (expected == 5)).sum() > 0.85 * (expected == 5).sum()
 
 
 def test_frames_are_resized_after_normalisation_without_antialiasing(monkeypatch):
-    tracker, seen = small_tracker(short_side=32), []
+    tracker, inputs = small_tracker(short_side=32), []
     encode = tracker.network.encode_key
-    monkeypatch.setattr(tracker.network, "encode_key", lambda frames: seen.append(frames) or encode(frames))
+    monkeypatch.setattr(tracker.network, "encode_key", lambda frames: inputs.append(frames) or encode(frames))
     frame = make_video(1, (64, 90))[0]
     tracker.step(frame, prompt_of({5: RED}, (64, 90)))
     plain = F.interpolate(normalise(frame)[None], (32, 45), mode="bicubic", antialias=False)
-    assert seen[0].shape == (1, 3, 32, 48)
-    assert seen[0][..., 1:46].equal(plain) and not seen[0][..., 0].any() and not seen[0][..., 46:].any()
+    assert inputs[0].shape == (1, 3, 32, 48)
+    assert inputs[0][..., 1:46].equal(plain) and not inputs[0][..., 0].any() and not inputs[0][..., 46:].any()
 
 
 def test_an_object_of_one_pixel_does_not_vanish_where_frames_shrink():

@@ -70,16 +70,16 @@ def test_a_stage_starts_from_the_one_before(xmem_run, small_data, tmp_path):
 
 def test_late_objects_and_long_term_memory_go_together(infer, video):
     output = infer(*LONG_TERM).run
-    found = written_ids(output)
-    assert found[0] == {0, 7} and 300 in found[5] and all(ids <= {0, 7} for ids in found[:5])
+    ids = written_ids(output)
+    assert ids[0] == {0, 7} and 300 in ids[5] and all(early <= {0, 7} for early in ids[:5])
 
 
 def test_every_frame_of_an_object_has_a_confidence(infer, video):
     output = infer(*LONG_TERM).run
     tracks = json.loads((output / "tracks.json").read_text())["walk"]["tracks"]
     for track in ("7", "300"):
-        seen = [f"{t:05d}" for t, labels in enumerate(written_ids(output)) if int(track) in labels]
-        assert seen == list(tracks[track]["scores"])
+        frames = [f"{t:05d}" for t, labels in enumerate(written_ids(output)) if int(track) in labels]
+        assert frames == list(tracks[track]["scores"])
         assert all(1 / 3 < score <= 1 for score in tracks[track]["scores"].values())  # the largest of three
 
 

@@ -57,16 +57,17 @@ def test_prototypes_are_what_was_read_most_and_their_values_a_mixture_worked_by_
     terms, selection, _ = frame(7)
     values = torch.tensor([[1.0], [2.0], [4.0], [8.0]])
     candidates = Elements.unread(terms, selection, values)._replace(use=torch.tensor([3.0, 1.0, 9.0, 0.0]))
-    found = prototypes_of(candidates, 2)
+    prototypes = prototypes_of(candidates, 2)
     keys, shrinkage = keys_of_terms(terms)
     for row, chosen in enumerate((2, 0)):
         distance = (selection[chosen][:, None] * (keys - keys[:, chosen : chosen + 1]).square()).sum(0)
         weights = (-shrinkage[0] * distance / 2**0.5).softmax(0)
-        assert found.values[row, 0].item() == pytest.approx((weights * values[:, 0]).sum().item(), rel=1e-5)
-        new_keys, new_shrinkage = keys_of_terms(found.terms)
+        value = (weights * values[:, 0]).sum().item()
+        assert prototypes.values[row, 0].item() == pytest.approx(value, rel=1e-5)
+        new_keys, new_shrinkage = keys_of_terms(prototypes.terms)
         assert new_shrinkage[0, row].item() == pytest.approx((weights * shrinkage[0]).sum().item(), rel=1e-5)
         torch.testing.assert_close(new_keys[:, row], keys[:, chosen])
-    assert not found.use.any() and found.usage.tolist() == [0, 0]
+    assert not prototypes.use.any() and prototypes.usage.tolist() == [0, 0]
 
 
 def test_what_was_read_least_is_forgotten_and_of_equals_all():

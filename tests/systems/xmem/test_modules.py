@@ -14,26 +14,26 @@ from tests.support.xmem_networks import small_network
 def test_the_anisotropic_similarity_is_worked_by_hand():
     memory, query = torch.tensor([[1.0], [2.0], [0.0], [3.0]]), torch.tensor([[3.0], [1.0], [0.0], [3.0]])
     selection = torch.tensor([[0.5], [1.0], [0.25], [1.0]])
-    found = similarity(
+    result = similarity(
         anisotropic_query_terms(query, selection), anisotropic_memory_terms(memory, torch.tensor([[1.5]]))
     )
     # -1.5 / sqrt(4) * (0.5 * 4 + 1 * 1)
-    assert found.item() == pytest.approx(-2.25)
+    assert result.item() == pytest.approx(-2.25)
 
 
 def test_keys_and_shrinkage_are_found_again_in_their_terms():
     key, shrinkage = torch.randn(5, 7), 1 + torch.rand(1, 7)
-    found = keys_of_terms(anisotropic_memory_terms(key, shrinkage))
-    torch.testing.assert_close(found, (key, shrinkage))
+    result = keys_of_terms(anisotropic_memory_terms(key, shrinkage))
+    torch.testing.assert_close(result, (key, shrinkage))
 
 
 def test_the_gate_is_worked_by_hand():
     gate = HiddenGate(1, 1)
     torch.nn.init.zeros_(gate.transform.weight)
     gate.transform.bias.data = torch.tensor([0.0, 1.0, 2.0])  # forget, update, candidate
-    found = gate.update(torch.zeros(1, 1, 1, 1, 1), torch.full((1, 1, 1, 1, 1), 0.8))
+    result = gate.update(torch.zeros(1, 1, 1, 1, 1), torch.full((1, 1, 1, 1, 1), 0.8))
     update, candidate = torch.tensor(1.0).sigmoid(), torch.tensor(2.0).tanh()
-    assert found.item() == pytest.approx((0.5 * 0.8 * (1 - update) + update * candidate).item(), rel=1e-6)
+    assert result.item() == pytest.approx((0.5 * 0.8 * (1 - update) + update * candidate).item(), rel=1e-6)
 
 
 def test_a_hidden_state_stays_within_one():
@@ -79,8 +79,8 @@ def test_only_the_chosen_frames_are_read():
     frames, prompt = torch.randn(1, 5, 3, 32, 32), torch.rand(1, 1, 32, 32)
     other = frames.clone()
     other[:, 2] = torch.randn(1, 3, 32, 32)
-    found, wanted = (network(x, prompt)["logits"] for x in (other, frames))
-    same = [torch.allclose(found[:, t], wanted[:, t], atol=1e-5) for t in range(4)]  # of frames 1 to 4
+    result, expected = (network(x, prompt)["logits"] for x in (other, frames))
+    same = [torch.allclose(result[:, t], expected[:, t], atol=1e-5) for t in range(4)]  # of frames 1 to 4
     assert same == [True, False, True, True]
 
 

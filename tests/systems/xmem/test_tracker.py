@@ -32,15 +32,15 @@ def test_videos_are_tracked_as_by_a_plain_program(name, hidden_dim):
     network, frames = small_network(hidden_dim=hidden_dim), make_video(26)
     prompts = {t: prompt_of(ids) for t, ids in given.items()}
     tracker = small_tracker(network, **options)
-    found = [tracks.masks for tracks in play(tracker, frames, prompts)[min(given) :]]
-    wanted, memory = plain_program(network, frames, prompts, tracker.config)
-    for mine, its in zip(found, wanted, strict=True):
-        torch.testing.assert_close(mine, its[1:].clamp(0, 1), atol=2e-4, rtol=0)
+    masks = [tracks.masks for tracks in play(tracker, frames, prompts)[min(given) :]]
+    expected, memory = plain_program(network, frames, prompts, tracker.config)
+    for ours, plain in zip(masks, expected, strict=True):
+        torch.testing.assert_close(ours, plain[1:].clamp(0, 1), atol=2e-4, rtol=0)
     for group in tracker.groups:
-        bank, its = group.bank, memory[tracker.ids[group.start]]
-        assert (bank.num_working, bank.num_long_term) == (len(its.working), len(its.long_term))
+        bank, plain = group.bank, memory[tracker.ids[group.start]]
+        assert (bank.num_working, bank.num_long_term) == (len(plain.working), len(plain.long_term))
         keys = keys_of_terms(bank.elements.terms)[0].T[bank.num_long_term :]
-        torch.testing.assert_close(keys, torch.stack([e.key for e in its.working]), atol=1e-4, rtol=0)
+        torch.testing.assert_close(keys, torch.stack([e.key for e in plain.working]), atol=1e-4, rtol=0)
 
 
 def test_a_late_object_remembers_what_it_would_as_the_first(monkeypatch):
@@ -57,8 +57,8 @@ def test_a_late_object_remembers_what_it_would_as_the_first(monkeypatch):
     play(alone, frames[7:], {0: prompt_of({2: BLUE})})
     late, first = whole.groups[1].bank, alone.groups[0].bank
     assert late.num_long_term == first.num_long_term > 0
-    for mine, its in zip(late.elements, first.elements, strict=True):
-        torch.testing.assert_close(mine, its, atol=1e-5, rtol=1e-5)
+    for ours, plain in zip(late.elements, first.elements, strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
 
 
 def test_an_id_that_is_given_in_full_is_not_read(monkeypatch):
@@ -84,12 +84,12 @@ def test_the_memory_stays_where_it_is_once_it_is_full():
 
 
 def test_frames_are_resized_bilinearly_without_antialiasing(monkeypatch):
-    tracker, seen = small_tracker(short_side=32), []
+    tracker, inputs = small_tracker(short_side=32), []
     encode = tracker.network.encode_key
-    monkeypatch.setattr(tracker.network, "encode_key", lambda frames: seen.append(frames) or encode(frames))
+    monkeypatch.setattr(tracker.network, "encode_key", lambda frames: inputs.append(frames) or encode(frames))
     frame = make_video(1, (64, 90))[0]
     tracker.step(frame, prompt_of({5: RED}, (64, 90)))
-    assert seen[0][..., 1:46].equal(F.interpolate(normalise(frame)[None], (32, 45), mode="bilinear"))
+    assert inputs[0][..., 1:46].equal(F.interpolate(normalise(frame)[None], (32, 45), mode="bilinear"))
 
 
 def test_mixed_precision_runs_and_is_close():
@@ -103,7 +103,7 @@ def test_mixed_precision_runs_and_is_close():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"min_mid_term_frames": 10}, "--min_mid_term_frames 10 must be less than"),
         (
@@ -113,6 +113,6 @@ def test_mixed_precision_runs_and_is_close():
         ({"short_side": 0}, "--short_side 0"),
     ],
 )
-def test_what_cannot_be_is_refused(options, told):
-    with pytest.raises(UserError, match=told):
+def test_what_cannot_be_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
         small_tracker(**options)
