@@ -6,11 +6,13 @@ The names are those of the published weights.
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.backbone import group_norm, imagenet_weights, read_backbone_weights
 from common.errors import UserError
+from video.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 EXPANSION = 4  # of a bottleneck's width to its channels
 # Of each backbone: channels of conv1, width and number of the blocks of each stage, channels of the features.
@@ -84,15 +86,39 @@ def centred(x: Tensor, side: int) -> Tensor:
     return F.pad(x, [(side - x.shape[-1]) // 2] * 4)
 
 
-def load_imagenet(backbone: DilatedResNet, source: str) -> None:
-    """Fill the backbone from ImageNet's weights of a ResNet-50.
+def is_published(weights: dict[str, Tensor]) -> bool:
+    """Whether a state dict is the published `resnet.model`, which was trained on raw BGR pixels.
 
-    source: `imagenet`, or a file with a state dict of torchvision's ResNet-50 or of the published
-        `resnet.model`, whose names may begin with `features.`; the shortcuts of layer2 and layer3 are 3x3
-        here, and one of 1x1 becomes the middle of it
+    Its names begin with `features.` and its shortcuts are 3x3; torchvision's have neither.
+    """
+    shortcut = weights.get("layer2.0.downsample.0.weight")
+    is_wide = shortcut is not None and shortcut.shape[-1] == 3
+    return is_wide or any(key.startswith("features.") for key in weights)
+
+
+def fold_normalisation(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's weights for raw BGR pixels (0 to 255) in place of RGB in ImageNet statistics.
+
+    As conv((x / 255 - mean) / std) = conv'(x) - shift, conv1 takes the division, and the shift goes into the
+    running mean of bn1. That is exact because conv1 does not pad here.
+    """
+    kernel, mean = weights["conv1.weight"].double(), weights["bn1.running_mean"].double()
+    pixel_mean, pixel_std = (torch.tensor(x, dtype=torch.float64) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    shift = kernel.sum((2, 3)) @ (pixel_mean / pixel_std)
+    folded = (kernel / (255 * pixel_std[:, None, None])).flip(1)
+    return weights | {"conv1.weight": folded.float(), "bn1.running_mean": (mean + shift).float()}
+
+
+def load_imagenet(backbone: DilatedResNet, source: str) -> None:
+    """Fill the backbone, which sees raw BGR pixels, from ImageNet's weights of a ResNet-50.
+
+    source: `imagenet`, or a file with a state dict of torchvision's ResNet-50, into which its normalisation
+        is folded, or of the published `resnet.model`, which stays as it is; the shortcuts of layer2 and
+        layer3 are 3x3 here, and one of 1x1 becomes the middle of it
     Raises UserError where the weights cannot be had or do not fit.
     """
     weights = imagenet_weights() if source == "imagenet" else read_backbone_weights(Path(source))
+    as_published = is_published(weights)
     weights = {key.removeprefix("features."): value for key, value in weights.items()}
     state = backbone.state_dict()
     for key, value in state.items():
@@ -103,6 +129,7 @@ def load_imagenet(backbone: DilatedResNet, source: str) -> None:
     unfit = [key for key in needed if key not in weights or weights[key].shape != state[key].shape]
     if unfit:
         raise UserError(f"--backbone_weights {source}: not a ResNet-50: it has no fitting {unfit[0]}")
+    weights = weights if as_published else fold_normalisation(weights)
     backbone.load_state_dict({key: weights.get(key, value) for key, value in state.items()})
 
 

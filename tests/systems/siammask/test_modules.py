@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torchvision.models import resnet50
 
 from common.checkpoint import save_checkpoint
 from common.errors import UserError
@@ -20,6 +21,7 @@ from systems.siammask.refinement import WINDOWS, all_windows, window_at
 from systems.siammask.start import start
 from tests.support.siammask_networks import small_network
 from training.optim import parameter_groups
+from video.transforms import normalise
 
 
 def trained(network: SiamMask) -> set[str]:
@@ -176,6 +178,28 @@ def test_weights_of_torchvision_are_read_and_fit(resnet, tmp_path):
     other = DilatedResNet("resnet50")
     load_imagenet(other, str(tmp_path / "resnet.model"))  # the published file, whose shortcuts are 3x3
     assert all(x.equal(result[name]) for name, x in other.state_dict().items())
+
+
+@pytest.mark.parametrize("height, width", [(127, 127), (40, 255)])
+def test_features_from_imagenet_are_those_of_the_normalised_picture(tmp_path, height, width):
+    torch.manual_seed(0)
+    torchvision_net = resnet50(weights=None).eval()
+    for part in torchvision_net.modules():
+        if isinstance(part, nn.BatchNorm2d):  # the statistics of a batch norm that was trained
+            part.running_mean.normal_(0, 0.5)
+            part.running_var.uniform_(0.5, 2)
+    torch.save(torchvision_net.state_dict(), tmp_path / "resnet.pth")
+    backbone = DilatedResNet("resnet50").eval()
+    load_imagenet(backbone, str(tmp_path / "resnet.pth"))
+    rgb = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+    torchvision_net.conv1.padding = 0  # as here
+    stem = nn.Sequential(torchvision_net.conv1, torchvision_net.bn1, torchvision_net.relu)
+    with torch.no_grad():
+        p0, p1, *_ = backbone(rgb.flip(1).float())
+        expected = stem(normalise(rgb))
+        expected_p1 = torchvision_net.layer1(torchvision_net.maxpool(expected))
+    assert p0.shape == expected.shape and (p0 - expected).abs().max() < 1e-4
+    assert (p1 - expected_p1).abs().max() < 1e-4 and p1.std() > 0.1
 
 
 def test_weights_of_another_network_and_none_for_a_narrow_one_are_refused(resnet, tmp_path):
