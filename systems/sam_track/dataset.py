@@ -7,7 +7,7 @@ from torch import Tensor
 
 from common.config import option
 from common.types import IGNORE, Clip
-from dataset import VOSDataset, compact_labels, keep_objects, label_areas, pad_and_stack, read_frames
+from dataset import VOSDataset, keep_objects, label_areas, label_slots, pad_and_stack, read_frames
 from systems.sam_track.embedding_cache import file_key
 from systems.sam_track.modules import Templates
 from video.transforms import draw, normalise
@@ -86,7 +86,8 @@ class SAMTrackDataset(VOSDataset):
         instance = self.config.instance if self.training else "largest"
         for _ in range(RETRIES if self.training else 1):
             names = [video.annotated[place] for place in self._places(len(video.annotated))]
-            labels, ids = compact_labels([video.read_labels(name) for name in names])
+            labels, ids = label_slots([video.read_labels(name) for name in names])
+            labels = torch.stack(labels)
             chosen = choose_instance(labels, instance, self.config.min_area)
             if chosen:
                 break

@@ -49,12 +49,14 @@ def draw_variation(shift: float, scale: float) -> Variation:
     return Variation(tuple(draw(-1, 1) for _ in range(4)), shift, scale)
 
 
-def warp(image: np.ndarray, box: BoxXYXY, size: int, border: np.ndarray | float = 0.0) -> np.ndarray:
-    """The part of an image in a box, its corners in the middles of the corner pixels of (size, size)."""
+def warp(image: np.ndarray, box: BoxXYXY, size: int, border: tuple[float, ...] = (0.0,) * 4) -> np.ndarray:
+    """The part of an image in a box, its corners in the middles of the corner pixels of (size, size).
+
+    border: the value of each of at most four channels outside of the image
+    """
     cv2 = require("cv2", "SiamMask")
     a, b = (size - 1) / (box[2] - box[0]), (size - 1) / (box[3] - box[1])
     matrix = np.array([[a, 0, -a * box[0]], [0, b, -b * box[1]]], dtype=np.float64)
-    border = tuple(np.broadcast_to(border, 4).tolist()) if np.ndim(border) == 0 else tuple(border.tolist())
     return cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=border)
 
 
@@ -65,15 +67,16 @@ def mask_box(mask: np.ndarray) -> BoxXYXY:
 
 
 def wide_crop(frame: np.ndarray, mask: np.ndarray, box: BoxXYXY) -> tuple[np.ndarray, np.ndarray]:
-    """The square around a box in which a template of 127 pixels would be the middle of 511.
+    """The square around a box of an RGB frame in which a template of 127 pixels would be the middle of 511.
 
-    Returns (511, 511, 3) uint8, around the frame its mean colour, and the mask (511, 511) bool.
+    Returns (511, 511, 3) uint8 BGR, around the frame its mean colour, and the mask (511, 511) bool.
     """
+    cv2 = require("cv2", "SiamMask")
     side = context_side(box[2] - box[0], box[3] - box[1])
     side += (WIDE - TEMPLATE) * side / TEMPLATE
     x, y = (box[0] + box[2]) / 2 - side / 2, (box[1] + box[3]) / 2 - side / 2
     square = (x, y, x + side, y + side)
-    image = warp(frame, square, WIDE, frame.mean((0, 1)))
+    image = cv2.cvtColor(warp(frame, square, WIDE, cv2.mean(frame)), cv2.COLOR_RGB2BGR)
     return image, warp(mask.astype(np.float32), square, WIDE) > MASK_THRESHOLD
 
 

@@ -115,11 +115,10 @@ class SiamMaskDataset(VOSDataset):
     def _objects(self, video: AnnotatedVideo, frame: str) -> dict[int, np.ndarray]:
         """{id: (H, W) bool} of the objects of a frame that are large enough, the largest first."""
         labels = video.read_labels(frame)
-        ids, areas = np.unique(labels, return_counts=True)
-        order = np.argsort(-areas, kind="stable")
-        ignored = (0, IGNORE) if labels.dtype == np.uint8 else (0,)
-        kept = [int(ids[i]) for i in order if areas[i] > self.config.min_area and ids[i] not in ignored]
-        return {track: labels == track for track in kept}
+        areas = np.bincount(labels.ravel())
+        areas[[0, *([IGNORE] if labels.dtype == np.uint8 and len(areas) > IGNORE else [])]] = 0
+        order = np.argsort(-areas, kind="stable").tolist()
+        return {track: labels == track for track in order if areas[track] > self.config.min_area}
 
     def _any_object(self, video: AnnotatedVideo) -> Sighting | None:
         """An object in any frame of a video; None where none was met."""
@@ -192,9 +191,8 @@ class SiamMaskDataset(VOSDataset):
         )
         parts = []
         for one, (size, shift, scale, blur) in zip(pair, strengths, strict=True):
-            frame = one.video.read_frame(one.frame)[..., ::-1]
             box: BoxXYXY = mask_box(one.mask)
-            image, mask = wide_crop(np.ascontiguousarray(frame), one.mask, box)
+            image, mask = wide_crop(one.video.read_frame(one.frame), one.mask, box)
             image = greyed(image) if grey else image
             variation = draw_variation(shift, scale) if self.training else draw_variation(0.0, 0.0)
             part = cut(image, mask, box_in_wide(box), size, variation)

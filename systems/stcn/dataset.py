@@ -13,7 +13,7 @@ from common.config import option
 from common.errors import UserError
 from common.progress import say
 from common.types import IGNORE, Clip
-from dataset import VOSDataset, collate, compact_labels, keep_objects, label_areas, read_frames
+from dataset import VOSDataset, collate, keep_objects, label_areas, label_slots, read_frames
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
 from video.annotated import AnnotatedVideo, VOSFolder, check
@@ -202,7 +202,8 @@ class STCNDataset(VOSDataset):
         """(T, 3, H, W) uint8 frames and (T, H, W) labels, augmented in training, and the id of each label."""
         config = self.config
         frames = read_frames(video, names)
-        labels, ids = compact_labels([video.read_labels(name) for name in names])
+        labels, ids = label_slots([video.read_labels(name) for name in names])
+        labels = torch.stack(labels)
         if self.training:
             turn = {"min_crop": config.min_crop, "degrees": config.degrees, "shear": config.shear}
             return *vary_video(frames, labels, config.crop_size, mode=self.crop_mode, **turn), ids
