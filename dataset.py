@@ -4,6 +4,8 @@ What the datasets of all systems share is here too: the base class, object choic
 """
 
 import copy
+import dataclasses
+import math
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,21 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from common.config import option
 from common.errors import UserError
-from common.seeding import mix, seeded
+from common.seeding import seeded
 from common.types import IGNORE, Clip
+from training.sampler import Key
 from video.allocate import zeros
 from video.annotated import AnnotatedVideo, VOSFolder, check
 from video.transforms import (
     LONGEST,
     Augmentation,
+    Geometry,
     augment,
     draw,
+    draw_geometry,
     fit_short_side,
-    normalise,
     resize_frames,
     resize_labels,
 )
@@ -107,6 +111,7 @@ def pad_and_stack(tensors: list[Tensor], stride: int | None = None) -> Tensor:
 
 def collate(clips: list[Clip]) -> Clip:
     """One batch of single clips: padded at the right and the bottom, with background, to multiples of 32."""
+    colours = [clip.colours for clip in clips if clip.colours is not None]
     return Clip(
         frames=pad_and_stack([clip.frames for clip in clips], STRIDE),
         labels=pad_and_stack([clip.labels for clip in clips], STRIDE),
@@ -114,14 +119,16 @@ def collate(clips: list[Clip]) -> Clip:
         classes=pad_and_stack([clip.classes for clip in clips]),
         names=[names for clip in clips for names in clip.names],
         skipped=[path for clip in clips for path in clip.skipped],
+        sizes=[size for clip in clips for size in clip.sizes],
+        colours=torch.cat(colours) if colours else None,
     )
 
 
 class VOSDataset(Dataset[Clip]):
     """Clips of the videos of a VOS folder, each a `Clip` of B = 1, of which `collate` makes a batch.
 
-    An item is asked for as (epoch, index), and everything random in it depends on (seed, epoch, index) alone,
-    so that neither the number of workers nor a resumed run changes what is drawn. An epoch draws
+    An item is asked for by a `Key`, and everything random in it depends on the seed and the key alone, so
+    that neither the number of workers nor a resumed run changes what is drawn. An epoch draws
     `clips_per_video` clips from each video; without `training`, one. A subclass says how in `_draw`.
     """
 
@@ -137,15 +144,20 @@ class VOSDataset(Dataset[Clip]):
     def __len__(self) -> int:
         return len(self.videos) * (self.config.clips_per_video if self.training else 1)
 
-    def __getitem__(self, key: tuple[int, int]) -> Clip:
-        """The clip (epoch, index). One with bad files raises UserError, or OSError where they have gone; with
+    @property
+    def upright(self) -> list[bool]:
+        """Of each clip of an epoch; here all are alike, because a batch needs no clips of one shape."""
+        return [False] * len(self)
+
+    def __getitem__(self, key: tuple[int, ...]) -> Clip:
+        """The clip of a `Key`. One with bad files raises UserError, or OSError where they have gone; with
         `skip_bad` another is drawn, and the clip that is good holds the errors' texts.
         """
-        (epoch, index), skipped = key, []
+        key, skipped = Key(*key), []
         for attempt in range(ATTEMPTS):
-            with seeded(self.seed, epoch, index, attempt):
+            with seeded(self.seed, key.epoch, key.index, attempt):
                 try:
-                    clip = self._draw(epoch, index if attempt == 0 else int(draw(0, len(self))))
+                    clip = self._draw(key if attempt == 0 else self._another(key))
                 except (UserError, OSError) as error:
                     if not self.skip_bad:
                         raise
@@ -155,7 +167,17 @@ class VOSDataset(Dataset[Clip]):
             return clip
         raise UserError(f"{ATTEMPTS} clips in a row have bad files, the last: {skipped[-1]}")
 
-    def _draw(self, epoch: int, index: int) -> Clip:
+    def largest(self, batch: Clip) -> Clip:
+        """A batch of the same kind as large as any; this one, where all are alike."""
+        return batch
+
+    def _another(self, key: Key) -> Key:
+        """Any clip of the same orientation, in place of one with bad files."""
+        upright = self.upright
+        alike = [index for index in range(len(self)) if upright[index] == upright[key.index]]
+        return key._replace(index=alike[int(draw(0, len(alike)))])
+
+    def _draw(self, key: Key) -> Clip:
         """One clip, of the video at `index` modulo their number; draws from torch's generator."""
         raise NotImplementedError
 
@@ -163,6 +185,7 @@ class VOSDataset(Dataset[Clip]):
 class YouTubeVOSDataset(VOSDataset):
     """Clips of `clip_length` frames with the most frequent objects of each, at most `num_tokens`.
 
+    Scale and size of the crop are drawn for a batch, from (seed, epoch, batch); the rest for each clip.
     Without `training`, a clip is one run of consecutive frames of each video, unchanged but for its size.
 
     Raises UserError where `num_classes` is not the number of categories in meta.json.
@@ -190,18 +213,37 @@ class YouTubeVOSDataset(VOSDataset):
         super().__init__(folder, config, training=training, seed=seed, skip_bad=skip_bad)
         self.folder = folder
 
-    def _draw(self, epoch: int, index: int) -> Clip:
-        video = self.videos[index % len(self.videos)]
+    @property
+    def upright(self) -> list[bool]:
+        """Of each clip of an epoch, as the headers of its video said; without a look at them, none is."""
+        sizes = [self.videos[index % len(self.videos)].size or (0, 0) for index in range(len(self))]
+        return [H > W for H, W in sizes]
+
+    @property
+    def largest_size(self) -> tuple[int, int]:
+        """Short and long side of training frames at most, pixels, before they are padded."""
+        longest = LONGEST * self.config.image_size
+        return min(round(self.config.max_scale * self.config.image_size), longest), longest
+
+    def _geometry(self, key: Key) -> Geometry:
+        """Of the clip's batch. One of both orientations is a square, with no more pixels than others."""
+        longest = self.largest_size[1]
+        if key.is_mixed:
+            longest = max(STRIDE, math.isqrt(math.prod(self.largest_size)) // STRIDE * STRIDE)
+        with seeded(self.seed, key.epoch, key.batch, ATTEMPTS):  # no clip has so many attempts
+            return draw_geometry(self.config, self.config.image_size, longest)
+
+    def _draw(self, key: Key) -> Clip:
+        video = self.videos[key.index % len(self.videos)]
         names = [video.annotated[place] for place in self._places(len(video.annotated))]
         labels, ids = label_slots([video.read_labels(name) for name in names])
         frames = (torch.from_numpy(video.read_frame(name)).permute(2, 0, 1) for name in names)
         if self.training:
-            frames, labels = augment(self.config, frames, labels, self.config.image_size)
+            frames, labels, colours = augment(self.config, self._geometry(key), frames, labels)
         else:
-            image_size = self.config.image_size
-            size = fit_short_side(*labels[0].shape, image_size, LONGEST * image_size)
-            frames = normalise(torch.stack([resize_frames(frame, size) for frame in frames]))
-            labels = torch.stack([resize_labels(label_map, size) for label_map in labels])
+            size = fit_short_side(*labels[0].shape, self.config.image_size, LONGEST * self.config.image_size)
+            frames = torch.stack([resize_frames(frame, size) for frame in frames])
+            labels, colours = torch.stack([resize_labels(label_map, size) for label_map in labels]), None
         kept = select_objects(labels, self.config.num_tokens, self.config.min_area)
         kept_ids = [ids[label - 1] for label in kept]
         return Clip(
@@ -210,7 +252,15 @@ class YouTubeVOSDataset(VOSDataset):
             ids=torch.tensor([kept_ids], dtype=torch.int64).view(1, -1),
             classes=torch.tensor([self._classes(video, kept_ids)], dtype=torch.int64).view(1, -1),
             names=[[(video.name, name) for name in names]],
+            sizes=[tuple(labels.shape[-2:])],
+            colours=None if colours is None else colours.unsqueeze(0),
         )
+
+    def largest(self, batch: Clip) -> Clip:
+        """The batch with empty frames of the largest size that training draws."""
+        size = tuple(side + -side % STRIDE for side in self.largest_size)
+        frames, labels = (x.new_zeros(*x.shape[:-2], *size) for x in (batch.frames, batch.labels))
+        return dataclasses.replace(batch, frames=frames, labels=labels, sizes=[size] * len(frames))
 
     def _places(self, length: int) -> list[int]:
         """Which annotated frames of a video a clip takes; a video that is too short repeats its last."""
@@ -231,33 +281,6 @@ class YouTubeVOSDataset(VOSDataset):
                 f"{self.folder.root / 'meta.json'} lacks objects {unknown} of video {video.name}: add them"
             )
         return [classes[i] for i in ids]
-
-
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) in an order that depends on (seed, epoch) alone, shared among processes.
-
-    Every process gets the same number of batches; clips that do not fill a last round of batches wait for the
-    next epoch's order. `start` skips the batches that an interrupted epoch has already had.
-    """
-
-    def __init__(self, length: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1):
-        self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.rank, self.world_size = rank, world_size
-        self.epoch = self.start = 0
-
-    def __len__(self) -> int:
-        return max(1, self.length // (self.batch_size * self.world_size))
-
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        self.epoch, self.start = epoch, start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng(mix(self.seed, self.epoch)).permutation(self.length).tolist()
-        needed = len(self) * self.batch_size * self.world_size
-        order = (order * -(-needed // len(order)))[:needed]  # fewer clips than a batch: some twice
-        for batch in range(self.start, len(self)):
-            first = (batch * self.world_size + self.rank) * self.batch_size
-            yield [(self.epoch, index) for index in order[first : first + self.batch_size]]
 
 
 def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder, VOSFolder, list[str]]:
@@ -285,9 +308,9 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
 
 
 def make_loader(
-    clips: Dataset[Clip], batches: Iterable[list[tuple[int, int]]], *, num_workers: int, pin_memory: bool
+    clips: Dataset[Clip], batches: Iterable[list[tuple[int, ...]]], *, num_workers: int, pin_memory: bool
 ) -> DataLoader[Clip]:
-    """A loader of batches of (epoch, index) keys, which the data set's own `collate` makes of single clips.
+    """A loader of batches of keys, which the data set's own `collate` makes of single clips.
 
     Its worker processes live as long as it does.
     """

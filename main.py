@@ -28,7 +28,7 @@ from common.files import write_json
 from common.progress import every, plain_lines, progress, say
 from common.seeding import mix
 from common.types import Clip
-from dataset import EpochSampler, load_batches, make_loader, split_videos
+from dataset import load_batches, make_loader, split_videos
 from evaluate import Gallery, evaluate_tracker
 from inference import SYSTEMS
 from training.config import TrainConfig
@@ -38,10 +38,12 @@ from training.interrupt import interruptible
 from training.optim import gradient_norm, parameter_groups
 from training.report import Report
 from training.run_folder import find_checkpoint, new_run_folder
+from training.sampler import EpochSampler
 from training.state import check_finite, make_state, read_resumable
 from training.system import Plan
 from video import synthetic
 from video.annotated import VOSFolder
+from video.transforms import upload
 
 
 def make_parser(name: str) -> Parser:
@@ -93,7 +95,7 @@ def make_loaders(plan: Plan, train: VOSFolder, valid: VOSFolder, device: torch.d
     drawing = {"seed": options.seed, "skip_bad": options.skip_bad}
     loading = {"num_workers": options.num_workers, "pin_memory": device.type == "cuda"}
     clips = make_dataset(train, plan.configs["data"], training=True, **drawing)
-    share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+    share = {"rank": distributed.rank(), "world_size": distributed.world_size(), "upright": clips.upright}
     sampler = EpochSampler(len(clips), options.batch_size, seed=options.seed, **share)
     held_out = make_dataset(valid, plan.configs["data"], training=False, **drawing)
     batches = list(every([(0, index) for index in range(len(held_out))], options.batch_size))
@@ -191,7 +193,7 @@ class Trainer:
             last = part == len(clips) - 1
             with nullcontext() if last or distributed.world_size() == 1 else self.objective.no_sync():
                 with autocast(self.device, self.options.amp):
-                    losses = self.objective(clip.to(self.device, non_blocking=True))
+                    losses = self.objective(upload(clip, self.device))
                 self.state.scaler.scale(sum(losses.values()) / len(clips)).backward()
             shares = {f"loss/{name}": loss.detach() / len(clips) for name, loss in losses.items()}
             for name, value in (shares | self.criterion.stats).items():
@@ -249,7 +251,7 @@ class Trainer:
         means = Means()
         for number, clip in enumerate(load_batches(self.loaders.valid)):
             torch.manual_seed(mix(self.options.seed, number))
-            clip = clip.to(self.device, non_blocking=True)
+            clip = upload(clip, self.device)
             with autocast(self.device, self.options.amp):
                 losses = self.criterion(run_network(self.network, clip), clip)
             means.add({"loss": sum(losses.values()), **self.criterion.stats})

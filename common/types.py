@@ -21,12 +21,14 @@ class Clip:
     """A batch of annotated clips.
 
     frames: (B, T, 3, H, W) float32, in whatever normalisation the system's dataset chose (ImageNet by
-    default)
+        default); or uint8 RGB on their way to the device, where `video.transforms.upload` normalises them
     labels: (B, T, H, W) uint8 label maps: 0 background, k slot k, 255 ignore
     ids: (B, K) int64 annotation identity of each slot, 0 where the slot is empty
     classes: (B, K) int64 class index of each slot, 0 where there are no classes
     names: names[b][t] = (video, frame)
     skipped: paths of bad files that were passed over while this batch was drawn
+    sizes: of each clip the (H, W) that its frames fill, where they are uint8
+    colours: (B, T, 3, 4) float32, what `video.transforms.recolour` makes of uint8 frames; None: no change
     """
 
     frames: Tensor
@@ -35,6 +37,8 @@ class Clip:
     classes: Tensor
     names: list[list[tuple[str, str]]]
     skipped: list[str] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    colours: Tensor | None = None
 
     @property
     def masks(self) -> Tensor:
@@ -163,13 +167,18 @@ class Criterion(Protocol):
 
 @runtime_checkable
 class ClipDataset(Protocol):
-    """Clips of one kind, each a `Clip` of B = 1; made of (folder, config, training=, seed=, skip_bad=)."""
+    """Clips of one kind, each a `Clip` of B = 1; made of (folder, config, training=, seed=, skip_bad=).
+
+    upright: of each clip of an epoch, whether its frames are higher than wide, where batches are to be alike
+    """
+
+    upright: list[bool]
 
     def __len__(self) -> int:
         """Clips in an epoch."""
 
-    def __getitem__(self, key: tuple[int, int]) -> Clip:
-        """The clip (epoch, index), which depends on the seed and the key alone."""
+    def __getitem__(self, key: tuple[int, ...]) -> Clip:
+        """The clip (epoch, index, ...), which depends on the seed and the key alone."""
 
     def collate(self, clips: list[Clip]) -> Clip:
         """One batch of single clips."""

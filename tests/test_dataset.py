@@ -29,7 +29,7 @@ from tests.support.youtube_vos import (
     write_video,
     write_videos,
 )
-from video.transforms import normalise
+from video.transforms import normalise, upload
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,10 @@ def test_a_clip_in_evaluation_is_consecutive_frames_unchanged(root):
     clip = make_dataset(root, training=False)[0, 0]
     first = places(clip)[0]
     assert places(clip) == [first, first + 1, first + 2] and clip.names[0][0][0] == "long"
-    assert clip.frames.shape == (1, 3, 3, 32, 48) and clip.frames.dtype == torch.float32
+    assert clip.frames.shape == (1, 3, 3, 32, 48) and clip.sizes == [(32, 48)]
     frames = torch.stack([10 * torch.full((32, 48), t) for t in places(clip)]).to(torch.uint8)
-    assert torch.equal(clip.frames[0, :, 1], normalise(frames[:, None].repeat(1, 3, 1, 1))[:, 1])
+    assert torch.equal(clip.frames[0, :, 1], frames)
+    assert torch.equal(upload(clip, "cpu").frames[0], normalise(clip.frames[0]))
     assert clip.ids.tolist() in ([[1, 2]], [[1]])
     source = torch.from_numpy(np.stack([draw_labels("long", t) for t in places(clip)]))
     assert torch.equal(clip.labels[0] == 1, source == 1)
@@ -136,7 +137,7 @@ def test_frames_and_label_maps_of_a_training_clip_belong_together(root):
     clips = make_dataset(root, color_jitter=0.0)
     for epoch in range(6):
         clip = clips[epoch, 0]
-        red = clip.frames[0, :, 0] * 0.229 + 0.485
+        red = upload(clip, "cpu").frames[0, :, 0] * 0.229 + 0.485
         for slot, identity in enumerate(clip.ids[0].tolist(), start=1):
             if identity == 7:  # of nine pixels: all edge
                 continue

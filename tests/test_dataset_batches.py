@@ -1,14 +1,16 @@
-"""Batches, the order of an epoch, and which videos are held out."""
+"""Batches: their sizes and their way to the device; which videos are held out."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from common.errors import UserError
-from dataset import EpochSampler, collate, load_batches, make_loader, split_videos
+from dataset import YouTubeVOSDataset, collate, load_batches, make_loader, split_videos
 from tests.support.youtube_vos import make_dataset, same, write_damaged_videos, write_video, write_videos
-from video.annotated import VOSFolder
+from video.annotated import VOSFolder, check
+from video.transforms import upload
 
 
 @pytest.fixture(scope="module")
@@ -51,50 +53,73 @@ def test_neither_the_number_of_workers_nor_the_order_changes_what_is_drawn(root)
     assert same(alone[1], collate([make_dataset(root)[1, 0], make_dataset(root)[0, 1]]))
 
 
-def indices(sampler: EpochSampler) -> list[list[int]]:
-    return [[index for _, index in batch] for batch in sampler]
+def write_plain_video(root: Path, name: str, height: int, width: int) -> None:
+    for kind in ("JPEGImages", "Annotations"):
+        (root / kind / name).mkdir(parents=True)
+        picture = Image.new("RGB" if kind == "JPEGImages" else "L", (width, height))
+        picture.save(root / kind / name / "00.png")
 
 
-def flat(batches: list[list[int]]) -> list[int]:
-    return [index for batch in batches for index in batch]
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> VOSFolder:
+    """Eight wide videos of two shapes and three upright ones, checked."""
+    root = tmp_path_factory.mktemp("shapes")
+    for number in range(8):
+        write_plain_video(root, f"wide{number}", 36, (64, 48)[number % 2])
+    for number in range(3):
+        write_plain_video(root, f"upright{number}", 64, 36)
+    folder = VOSFolder(root)
+    check(folder, skip_bad=False)
+    return folder
 
 
-def test_an_epoch_visits_every_clip_once_in_an_order_of_its_own():
-    sampler = EpochSampler(12, 4, seed=0)
-    orders = []
-    for epoch in range(3):
-        sampler.set_epoch(epoch)
-        assert {e for batch in sampler for e, _ in batch} == {epoch}
-        orders.append(flat(indices(sampler)))
-        assert sorted(orders[-1]) == list(range(12)) and len(sampler) == 3
-    assert orders[0] != orders[1] != orders[2]
-    again, other = EpochSampler(12, 4, seed=0), EpochSampler(12, 4, seed=1)
-    assert flat(indices(again)) == orders[0] != flat(indices(other))
+def shaped_clips(folder: VOSFolder, **options) -> YouTubeVOSDataset:
+    given = {"num_tokens": 5, "num_classes": 1, "image_size": 96, "clip_length": 1, **options}
+    return YouTubeVOSDataset(folder, YouTubeVOSDataset.Config(**given), training=True)
 
 
-def test_an_interrupted_epoch_goes_on_where_it_stopped():
-    sampler = EpochSampler(11, 2, seed=3)
-    sampler.set_epoch(5)
-    whole = indices(sampler)
-    sampler.set_epoch(5, start=3)
-    assert indices(sampler) == whole[3:] and len(whole) == len(sampler) == 5
+def test_clips_of_one_shape_have_one_size_in_a_batch_and_others_in_another(shapes):
+    clips = shaped_clips(shapes)
+    alike = [index for index in range(8) if shapes.videos[index + 3].name in ("wide0", "wide2", "wide4")]
+    sizes = [{clips[0, index + 3, batch].frames.shape[-2:] for index in alike} for batch in range(6)]
+    assert all(len(of_batch) == 1 for of_batch in sizes) and len(set.union(*sizes)) == 6
+    first, again, other = clips[0, 4, 2], clips[0, 4, 2], clips[1, 4, 2]
+    assert same(first, again) and first.frames.shape != other.frames.shape  # by the epoch, too
 
 
-def test_processes_share_an_epoch_in_equal_numbers_of_batches():
-    shares = [EpochSampler(14, 2, seed=0, rank=rank, world_size=3) for rank in range(3)]
-    batches = [indices(sampler) for sampler in shares]
-    assert [len(b) for b in batches] == [2, 2, 2]
-    assert (
-        len({index for share in batches for index in flat(share)}) == 12
-    )  # two wait for another epoch's order
-    rounds = [batch for pair in zip(*batches, strict=True) for batch in pair]
-    assert rounds == indices(EpochSampler(14, 2, seed=0))[:6]  # the order of one process
+def test_no_batch_is_larger_than_the_largest_size_and_a_mixed_one_is_a_square_of_as_many_pixels(shapes):
+    clips = shaped_clips(shapes)
+    short, long = (side + -side % 32 for side in clips.largest_size)
+    assert (short, long) == (128, 192)
+    for batch in range(40):
+        wide = collate([clips[0, index, batch] for index in (3, 4)]).frames.shape[-2:]
+        upright = collate([clips[0, index, batch] for index in (0, 1)]).frames.shape[-2:]
+        mixed = collate([clips[0, index, batch, True] for index in (0, 3, 4)]).frames.shape[-2:]
+        assert sorted(wide) <= [short, long] and max(wide) <= long and min(wide) <= short
+        assert max(upright) <= long and min(upright) <= short
+        assert mixed[0] * mixed[1] <= short * long
 
 
-def test_fewer_clips_than_a_batch_come_more_than_once():
-    (batch,) = indices(EpochSampler(3, 5, seed=0))
-    assert len(batch) == 5 and set(batch) == {0, 1, 2}
-    assert flat(indices(EpochSampler(1, 4, seed=0, rank=1, world_size=2))) == [0, 0, 0, 0]
+def test_clips_are_upright_as_their_headers_say_and_without_a_look_none_is(shapes):
+    assert shaped_clips(shapes).upright == [True] * 3 + [False] * 8
+    assert shaped_clips(shapes, clips_per_video=2).upright == 2 * ([True] * 3 + [False] * 8)
+    assert not any(shaped_clips(VOSFolder(shapes.root)).upright)
+
+
+def test_a_batch_is_normalised_where_it_arrives_each_clip_as_it_would_be_alone(root):
+    for training in (False, True):
+        clips = make_dataset(root, training=training, color_jitter=0.3)
+        long, pair = clips[0, 0], clips[0, 2]
+        batch = collate([long, pair])
+        assert batch.frames.dtype == torch.uint8 and (batch.colours is not None) == training
+        arrived = upload(batch, "cpu")
+        assert arrived.frames.dtype == torch.float32 and arrived.frames.shape == batch.frames.shape
+        assert arrived.labels.equal(batch.labels) and arrived.names == batch.names
+        for b, clip in enumerate((long, pair)):
+            (h, w), alone = clip.labels.shape[-2:], upload(clip, "cpu").frames[0]
+            assert torch.equal(arrived.frames[b, ..., :h, :w], alone)
+            assert not arrived.frames[b, ..., h:, :].any() and not arrived.frames[b, ..., w:].any()
+        assert upload(arrived, "cpu").frames is arrived.frames
 
 
 # ------------------------------------------------------------------------------------------------ split

@@ -16,6 +16,8 @@ def empty(*size: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.empty(size, device=device)
 
 
-def zeros(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """As `torch.zeros` on the CPU, with the memory of `empty`."""
+def zeros(*size: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+    """As `torch.zeros`, with the memory of `empty`."""
+    if torch.device(device).type != "cpu":
+        return torch.zeros(size, dtype=dtype, device=device)
     return torch.from_numpy(np.zeros(size, dtype=torch.empty(0, dtype=dtype).numpy().dtype))

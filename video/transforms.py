@@ -1,8 +1,9 @@
 """Sizes, normalisation, and augmentation applied identically to every frame and label map of a clip."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import EllipsisType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from common.config import option
-from video.allocate import empty
+from common.types import Clip
+from video.allocate import zeros
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,7 +24,9 @@ LONGEST = 2  # the long side of a frame is at most this many times --image_size
 def normalise(frames: Tensor) -> Tensor:
     """(..., 3, H, W) uint8 RGB to float32 in ImageNet statistics."""
     scaled = TF.to_dtype(frames, torch.float32, scale=True)
-    return TF.normalize(scaled, list(IMAGENET_MEAN), list(IMAGENET_STD), inplace=True)
+    for channel, mean, std in zip(scaled.unbind(-3), IMAGENET_MEAN, IMAGENET_STD, strict=True):
+        channel.sub_(mean).div_(std)  # by numbers, for which no device has to wait
+    return scaled
 
 
 def fit_short_side(height: int, width: int, short_side: float, longest: float) -> tuple[int, int]:
@@ -47,8 +51,9 @@ def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(labels.numpy().take(rows, -2).take(columns, -1))
 
 
-def recolour(frames: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
-    """As `normalise` for (T, 3, H, W), with other colours; the factors 1 change nothing.
+def jitter(frames: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
+    """(T, 3, 4), of each frame (3, H, W) uint8 the affine map from its colours, 0 to 255, to others that are
+    normalised; the factors 1 only normalise.
 
     Brightness scales, contrast mixes with the mean grey of each frame, saturation with the grey of each
     pixel, as torchvision's ColorJitter does. Without rounding and clipping between them their order does not
@@ -56,16 +61,38 @@ def recolour(frames: Tensor, brightness: float, contrast: float, saturation: flo
     """
     grey, mean, std = (torch.tensor(values) for values in (GREY, IMAGENET_MEAN, IMAGENET_STD))
     mixing = brightness * contrast * (saturation * torch.eye(3) + (1 - saturation) * grey.expand(3, 3))
-    mixing /= 255 * std[:, None]
-    lowest, highest = (-mean / std).tolist(), ((1 - mean) / std).tolist()
-    normalised = empty(*frames.shape)
-    for frame, new in zip(frames, normalised, strict=True):
-        colours = frame.flatten(1).float()  # (3, H * W)
-        shift = brightness * (1 - contrast) * (colours.mean(1) @ grey) / 255
-        torch.addmm(((shift - mean) / std)[:, None], mixing, colours, out=new.flatten(1))
-        for channel, low, high in zip(new, lowest, highest, strict=True):
-            channel.clamp_(low, high)
-    return normalised
+    brightnesses = frames.flatten(2).mean(2, dtype=torch.float32) @ grey / 255  # (T,)
+    shift = (brightness * (1 - contrast) * brightnesses[:, None] - mean) / std
+    mixing = (mixing / (255 * std[:, None])).expand(len(frames), 3, 3)
+    return torch.cat([mixing, shift.unsqueeze(2)], 2)
+
+
+def recolour(frames: Tensor, colours: Tensor) -> Tensor:
+    """As `normalise` for (T, 3, H, W) uint8, with other colours: the (T, 3, 4) of `jitter`, not beyond white
+    and black.
+    """
+    with torch.autocast(frames.device.type, enabled=False):
+        pixels = frames.float().flatten(2)  # (T, 3, H*W)
+        changed = torch.baddbmm(colours[..., 3:], colours[..., :3], pixels).view(frames.shape)
+    for channel, mean, std in zip(changed.unbind(1), IMAGENET_MEAN, IMAGENET_STD, strict=True):
+        channel.clamp_(-mean / std, (1 - mean) / std)
+    return changed
+
+
+def upload(clip: Clip, device: torch.device | str) -> Clip:
+    """A batch on a device, its frames float32 there, with zeros around what each clip fills.
+
+    Frames of uint8 travel as they are, a quarter of the bytes, and get their colours where they arrive;
+    frames of float32 are not changed.
+    """
+    clip = clip.to(device, non_blocking=True)
+    if clip.frames.dtype != torch.uint8:
+        return clip
+    frames = zeros(*clip.frames.shape, device=device)
+    for b, (h, w) in enumerate(clip.sizes):
+        part = clip.frames[b, ..., :h, :w]
+        frames[b, ..., :h, :w] = normalise(part) if clip.colours is None else recolour(part, clip.colours[b])
+    return replace(clip, frames=frames, colours=None)
 
 
 def draw(low: float, high: float) -> float:
@@ -73,13 +100,27 @@ def draw(low: float, high: float) -> float:
     return low + (high - low) * torch.rand(()).item()
 
 
-def random_window(height: int, width: int, image_size: int) -> Window:
-    """The crop of `augment` as an index of the last two axes of frames and label maps of this size.
+class Geometry(NamedTuple):
+    """How large the frames of a batch are; one draw for all clips of it, so that they fill it alike.
+
+    short_side, longest: of the frames after all, as `fit_short_side` takes them, pixels
+    crop: what is cut out first: the short side that frames are thought of at, and the height and width that
+        are kept of them, pixels; None: they stay whole
+    """
+
+    short_side: float
+    longest: float
+    crop: tuple[float, float, float] | None
+
+
+def random_window(height: int, width: int, crop: tuple[float, float, float]) -> Window:
+    """A part of frames of this size, as an index of the last two axes; only where it lies is drawn.
 
     It is in the pixels of the source, so that one resize follows it and not two.
     """
-    scale = draw(1.04, 1.56) * image_size / min(height, width)
-    h, w = (min(side, round(draw(1, 1.56) * image_size / scale)) for side in (height, width))
+    short_side, *kept = crop
+    scale = short_side / min(height, width)
+    h, w = (min(side, round(part / scale)) for side, part in zip((height, width), kept, strict=True))
     top, left = int(draw(0, height - h + 1)), int(draw(0, width - w + 1))
     return ..., slice(top, top + h), slice(left, left + w)
 
@@ -91,7 +132,7 @@ def crop(frame: Tensor, window: Window) -> Tensor:
 
 @dataclass
 class Augmentation:
-    """Random geometry and colour for one clip.
+    """Random geometry for a batch, and place of the crop, flip and colours for each clip of it.
 
     Half the time (`crop_probability`) a part of the frames is cut out first: frames are thought of at a short
     side of 1.04 to 1.56 times `image_size`, and 1 to 1.56 times `image_size` of each side are kept. These are
@@ -104,30 +145,38 @@ class Augmentation:
     max_scale: float = option(
         1.33, "largest short side of training frames, relative to --image_size", least=0.1
     )
-    crop_probability: float = option(0.5, "probability of a random crop of the clip", least=0, most=1)
+    crop_probability: float = option(0.5, "probability of a random crop of a batch", least=0, most=1)
     flip_probability: float = option(0.5, "probability of a horizontal flip of the clip", least=0, most=1)
     color_jitter: float = option(
         0.1, "strength of brightness, contrast and saturation jitter of the clip", least=0, most=1
     )
 
 
-def augment(
-    config: Augmentation, frames: Iterable[Tensor], labels: Sequence[Tensor] | Tensor, image_size: int
-) -> tuple[Tensor, Tensor]:
-    """T frames (3, H, W) uint8 and label maps (H, W) uint8 to (T, 3, h, w) float32 and (T, h, w) uint8.
+def draw_geometry(config: Augmentation, image_size: int, longest: float) -> Geometry:
+    """The geometry of a batch whose frames have no side above `longest`; draws from torch's generator."""
+    crop = None
+    if draw(0, 1) < config.crop_probability:
+        crop = (draw(1.04, 1.56) * image_size, draw(1, 1.56) * image_size, draw(1, 1.56) * image_size)
+    return Geometry(draw(config.min_scale, config.max_scale) * image_size, longest, crop)
 
-    The frames are normalised. Draws from torch's generator.
+
+def augment(
+    config: Augmentation, geometry: Geometry, frames: Iterable[Tensor], labels: Sequence[Tensor] | Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """T frames (3, H, W) uint8 and label maps (H, W) uint8 to (T, 3, h, w) and (T, h, w) uint8.
+
+    The third result are the colours of the frames, as `jitter` tells them; None: as they are. Draws from
+    torch's generator.
     """
     window: Window = (...,)
-    if draw(0, 1) < config.crop_probability:
-        window = random_window(*labels[0].shape, image_size)
-    short_side = draw(config.min_scale, config.max_scale) * image_size
-    size = fit_short_side(*labels[0][window].shape, short_side, LONGEST * image_size)
+    if geometry.crop:
+        window = random_window(*labels[0].shape, geometry.crop)
+    size = fit_short_side(*labels[0][window].shape, geometry.short_side, geometry.longest)
     frames = torch.stack([resize_frames(crop(frame, window), size) for frame in frames])
     labels = torch.stack([resize_labels(label_map[window], size) for label_map in labels])
     if draw(0, 1) < config.flip_probability:
         frames, labels = frames.flip(-1), labels.flip(-1)
     if config.color_jitter == 0:
-        return normalise(frames), labels
+        return frames, labels, None
     weakest, strongest = 1 - config.color_jitter, 1 + config.color_jitter
-    return recolour(frames, *(draw(weakest, strongest) for _ in range(3))), labels
+    return frames, labels, jitter(frames, *(draw(weakest, strongest) for _ in range(3)))

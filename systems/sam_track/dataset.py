@@ -10,7 +10,8 @@ from common.types import IGNORE, Clip
 from dataset import VOSDataset, keep_objects, label_areas, label_slots, pad_and_stack, read_frames
 from systems.sam_track.embedding_cache import file_key
 from systems.sam_track.modules import Templates
-from video.transforms import draw, normalise
+from training.sampler import Key
+from video.transforms import draw
 
 RETRIES = 5  # draws of a pair that shows no object twice
 
@@ -81,8 +82,8 @@ class SAMTrackDataset(VOSDataset):
 
     collate = staticmethod(collate)
 
-    def _draw(self, epoch: int, index: int) -> PairClip:
-        video = self.videos[index % len(self.videos)]
+    def _draw(self, key: Key) -> PairClip:
+        video = self.videos[key.index % len(self.videos)]
         instance = self.config.instance if self.training else "largest"
         for _ in range(RETRIES if self.training else 1):
             names = [video.annotated[place] for place in self._places(len(video.annotated))]
@@ -99,7 +100,7 @@ class SAMTrackDataset(VOSDataset):
             files = [f"{name}|flipped" for name in files]
         slots = torch.tensor([[ids[label - 1] for label in kept]], dtype=torch.int64)
         return PairClip(
-            frames=normalise(frames)[None],
+            frames=frames[None],
             labels=labels[None],
             ids=slots,
             classes=torch.zeros_like(slots),

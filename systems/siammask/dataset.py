@@ -23,6 +23,7 @@ from systems.siammask.augmentation import (
 )
 from systems.siammask.backbones import centred
 from systems.siammask.crops import SEARCH, TEMPLATE
+from training.sampler import Key
 from video.annotated import AnnotatedVideo, VOSFolder
 from video.transforms import draw
 
@@ -103,8 +104,8 @@ class SiamMaskDataset(VOSDataset):
             **tensors,
         )
 
-    def _draw(self, epoch: int, index: int) -> Pairs:
-        video = self.videos[index % len(self.videos)]
+    def _draw(self, key: Key) -> Pairs:
+        video = self.videos[key.index % len(self.videos)]
         if not self.training:
             return self._pair(*self._first_pair(video))
         if draw(0, 1) < self.negative:

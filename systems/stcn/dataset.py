@@ -16,8 +16,9 @@ from common.types import IGNORE, Clip
 from dataset import VOSDataset, collate, keep_objects, label_areas, label_slots, read_frames
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
+from training.sampler import Key
 from video.annotated import AnnotatedVideo, VOSFolder, check
-from video.transforms import draw, fit_short_side, normalise, resize_frames, resize_labels
+from video.transforms import draw, fit_short_side, resize_frames, resize_labels
 
 NUM_FRAMES = 3
 RETRIES = 5  # draws of a clip in whose first frame no object is seen
@@ -156,10 +157,10 @@ class STCNDataset(VOSDataset):
     def __len__(self) -> int:
         return len(self.stills or self.videos)
 
-    def _draw(self, epoch: int, index: int) -> Clip:
+    def _draw(self, key: Key) -> Clip:
         if not self.stills:
-            return self._draw_of_video(self.videos[index], epoch)
-        clip = self.stills.draw(index)
+            return self._draw_of_video(self.videos[key.index], key.epoch)
+        clip = self.stills.draw(key.index)
         return clip if self.soft_stills else clip.hard
 
     def _draw_of_video(self, video: AnnotatedVideo, epoch: int) -> Clip:
@@ -178,11 +179,12 @@ class STCNDataset(VOSDataset):
                 break
         ids = torch.tensor([[ids[label - 1] for label in chosen]], dtype=torch.int64)
         return Clip(
-            frames=normalise(frames)[None],
+            frames=frames[None],
             labels=keep_objects(labels, chosen, others=0)[None],
             ids=ids,
             classes=torch.zeros_like(ids),
             names=[[(video.name, name) for name in names]],
+            sizes=[tuple(frames.shape[-2:])],
         )
 
     def _places(self, video: AnnotatedVideo, epoch: int) -> list[int]:

@@ -11,7 +11,6 @@ from common.types import Clip
 from dataset import collate
 from systems.stcn.augmentation import vary_image
 from video.images import FRAME_SUFFIXES, natural_key, read_frame, read_header, read_label_map
-from video.transforms import normalise
 
 FIVEFOLD = ("BIG", "HRSOD")  # folders of fine masks, which count five times, as published
 
@@ -95,10 +94,11 @@ class StillClips:
         is_visible = bool((masks[0] > 0.5).any())
         name = str(image_path.with_suffix(""))
         return SoftClip(
-            frames=normalise(frames)[None],
+            frames=frames[None],
             labels=(masks[:, 0] > 0.5).to(torch.uint8)[None] * is_visible,
             ids=torch.tensor([[int(is_visible)]]),
             classes=torch.zeros(1, 1, dtype=torch.int64),
             names=[[(name, str(t)) for t in range(self.num_frames)]],
+            sizes=[tuple(frames.shape[-2:])],
             soft=masks[0][None] * is_visible,
         )

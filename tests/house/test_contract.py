@@ -23,6 +23,7 @@ from tests.support.commands import TINY, files_in, run_here
 from tracking.loop import track_video
 from video.annotated import VOSFolder
 from video.images import read_label_map
+from video.transforms import upload
 
 SIAMMASK = "--backbone narrow --backbone_weights none --min_area 16".split()
 STCN = """--backbone narrow --backbone_weights none --value_weights none --key_dim 8 --value_dim 16
@@ -64,7 +65,8 @@ def system(request, fake_system, small_data) -> Built:
 
     def clips() -> Clip:
         data = parts.dataset(VOSFolder(small_data / "train"), configs["data"], training=True)
-        return next(iter(make_loader(data, [[(0, 0), (0, 1)]], num_workers=0, pin_memory=False)))
+        loader = make_loader(data, [[(0, 0), (0, 1)]], num_workers=0, pin_memory=False)
+        return upload(next(iter(loader)), "cpu")
 
     return Built(name, configs, network, criterion, tracker, clips)
 

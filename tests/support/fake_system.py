@@ -138,13 +138,14 @@ class FakeDataset(Dataset[Clip]):
         self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
     ):
         self.folder, self.config, self.training, self.seed = folder, config, training, seed
+        self.upright = [False] * len(folder.videos)
 
     def __len__(self) -> int:
         return len(self.folder.videos)
 
-    def __getitem__(self, key: tuple[int, int]) -> Clip:
+    def __getitem__(self, key: tuple[int, ...]) -> Clip:
         video, side = self.folder.videos[key[1]], self.config.crop
-        with seeded(self.seed, *key):
+        with seeded(self.seed, *key[:2]):
             start = int(draw(0, len(video.annotated) - 1)) if self.training else 0
         names = video.annotated[start : start + 2]
         frames = torch.from_numpy(np.stack([video.read_frame(name) for name in names])).permute(0, 3, 1, 2)

@@ -10,6 +10,7 @@ from PIL import Image
 from common.types import Clip
 from dataset import YouTubeVOSDataset
 from video.annotated import VOSFolder
+from video.transforms import upload
 
 CATEGORIES = {"long": {1: "cat", 2: "dog", 7: "bird"}, "pair": {5: "dog"}, "one": {9: "cat"}}
 
@@ -61,6 +62,7 @@ def make_dataset(root: Path, *, training: bool = True, seed: int = 0, skip_bad: 
 
 
 def same(clip: Clip, other: Clip) -> bool:
+    clip, other = upload(clip, "cpu"), upload(other, "cpu")
     tensors = ("frames", "labels", "ids", "classes")
     equal = all(torch.equal(getattr(clip, name), getattr(other, name)) for name in tensors)
     return equal and clip.names == other.names

@@ -9,9 +9,12 @@ from video.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augmentation,
+    Geometry,
     augment,
     draw,
+    draw_geometry,
     fit_short_side,
+    jitter,
     normalise,
     random_window,
     recolour,
@@ -81,9 +84,17 @@ def test_resized_label_maps_hold_no_new_label_and_stay_on_the_frames():
         assert ((red.float() - 40 * small).abs() < 20).float().mean() > 0.9
 
 
+def vary(config: Augmentation, labels: Tensor, image_size: int = 40) -> tuple[Tensor, Tensor]:
+    """Frames that show the labels, normalised, and the labels, by a geometry of their own."""
+    geometry = draw_geometry(config, image_size, 2 * image_size)
+    frames, labels, colours = augment(config, geometry, encode(labels), labels)
+    assert frames.dtype == torch.uint8
+    return (normalise(frames) if colours is None else recolour(frames, colours)), labels
+
+
 def test_without_any_chance_a_clip_is_only_resized():
     labels = moving_labels()
-    frames, found = augment(Augmentation(**EXACT, **PLAIN), encode(labels), labels, 40)
+    frames, found = vary(Augmentation(**EXACT, **PLAIN), labels)
     assert torch.equal(frames, normalise(encode(labels))) and torch.equal(found, labels)
 
 
@@ -91,7 +102,7 @@ def test_without_any_chance_a_clip_is_only_resized():
 def test_geometry_is_the_same_for_every_frame_and_label_map(trial):
     torch.manual_seed(trial)
     labels = moving_labels(T=1).repeat(4, 1, 1)  # four equal frames stay equal
-    frames, found = augment(Augmentation(color_jitter=0.0), encode(labels), labels, 40)
+    frames, found = vary(Augmentation(color_jitter=0.0), labels)
     assert frames.shape[-2:] == found.shape[-2:]
     assert frames.eq(frames[0]).all() and found.eq(found[0]).all()
     assert ((shown(frames) - 40 * found).abs() < 20).float().mean() > 0.9
@@ -99,15 +110,13 @@ def test_geometry_is_the_same_for_every_frame_and_label_map(trial):
 
 def test_a_flip_mirrors_frames_and_label_maps():
     labels = moving_labels()
-    always = Augmentation(**EXACT, **{**PLAIN, "flip_probability": 1.0})
-    frames, found = augment(always, encode(labels), labels, 40)
+    frames, found = vary(Augmentation(**EXACT, **{**PLAIN, "flip_probability": 1.0}), labels)
     assert torch.equal(frames, normalise(encode(labels).flip(-1))) and torch.equal(found, labels.flip(-1))
 
 
 def test_scales_cover_their_range_and_the_long_side_is_bounded_by_the_size_of_evaluation():
-    augmentation = Augmentation(**PLAIN)
     labels = torch.zeros(1, 100, 200, dtype=torch.uint8)
-    sizes = [tuple(augment(augmentation, encode(labels), labels, 100)[1].shape[-2:]) for _ in range(40)]
+    sizes = [tuple(vary(Augmentation(**PLAIN), labels, 100)[1].shape[-2:]) for _ in range(40)]
     assert all(75 <= H <= 100 and 150 <= W <= 200 for H, W in sizes)  # up to 133, but for the long side
     assert min(W for _, W in sizes) < 175 and max(W for _, W in sizes) == 200
 
@@ -115,16 +124,24 @@ def test_scales_cover_their_range_and_the_long_side_is_bounded_by_the_size_of_ev
 def test_a_crop_keeps_the_usual_share_of_the_frames_and_one_window_for_the_clip():
     labels = moving_labels(H=100, W=160)
     for _ in range(50):
-        window = random_window(100, 160, 96)
+        _, _, crop = draw_geometry(Augmentation(crop_probability=1.0), 96, 192)
+        window = random_window(100, 160, crop)
         H, W = labels[window].shape[-2:]
         assert 100 / 1.56 - 1 <= H <= 100 and 100 / 1.56 - 1 <= W <= 151
         assert torch.equal(encode(labels)[window], encode(labels[window]))
 
 
+def test_clips_of_one_geometry_have_one_size_and_places_of_their_own():
+    geometry = Geometry(40.0, 80.0, (60.0, 40.0, 50.0))
+    labels = moving_labels(H=60, W=90)
+    results = [augment(Augmentation(**PLAIN), geometry, encode(labels), labels)[1] for _ in range(8)]
+    assert {tuple(found.shape) for found in results} == {(3, 40, 50)}
+    assert len({found.numpy().tobytes() for found in results}) > 4
+
+
 def test_colour_jitter_is_one_draw_for_the_clip_and_leaves_the_labels_alone():
     labels = moving_labels(T=1).repeat(3, 1, 1)
-    augmentation = Augmentation(**EXACT, **{**PLAIN, "color_jitter": 0.4})
-    frames, found = augment(augmentation, encode(labels), labels, 40)
+    frames, found = vary(Augmentation(**EXACT, **{**PLAIN, "color_jitter": 0.4}), labels)
     assert torch.equal(found, labels) and frames.dtype == torch.float32
     assert not frames.isclose(normalise(encode(labels)), atol=0.01).all() and frames.eq(frames[0]).all()
 
@@ -135,7 +152,7 @@ def random_frames() -> Tensor:
 
 def test_colours_by_the_factors_one_are_normalised_and_else_unchanged():
     frames = random_frames()
-    assert torch.allclose(recolour(frames, 1, 1, 1), normalise(frames), atol=1e-5)
+    assert torch.allclose(recolour(frames, jitter(frames, 1, 1, 1)), normalise(frames), atol=1e-5)
 
 
 @pytest.mark.parametrize("factors", [(1.1, 1, 1), (0.9, 1, 1), (1, 0.9, 1), (1, 1, 0.9), (0.9, 0.8, 0.7)])
@@ -145,7 +162,9 @@ def test_colours_are_those_of_torchvision_but_for_its_rounding(factors):
     expected = TF.adjust_brightness(frames / 255, brightness)
     expected = TF.adjust_saturation(TF.adjust_contrast(expected, contrast), saturation)
     assert torch.allclose(
-        recolour(frames, *factors), TF.normalize(expected, IMAGENET_MEAN, IMAGENET_STD), atol=2e-3
+        recolour(frames, jitter(frames, *factors)),
+        TF.normalize(expected, IMAGENET_MEAN, IMAGENET_STD),
+        atol=2e-3,
     )
 
 
@@ -153,9 +172,17 @@ def test_colours_end_at_black_and_white():
     ends = normalise(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).repeat(1, 3, 1, 1))
     frames = 255 * (random_frames() % 2)
     for factors in ((3, 1, 1), (1, 3, 1), (1, 1, 3)):
-        changed = recolour(frames, *factors)
+        changed = recolour(frames, jitter(frames, *factors))
         assert torch.allclose(changed.amin((0, 2, 3)), ends[0, :, 0, 0])
         assert torch.allclose(changed.amax((0, 2, 3)), ends[1, :, 0, 0])
+
+
+def test_colours_are_float32_inside_of_autocast():
+    frames = random_frames()
+    colours = jitter(frames, 1.2, 0.9, 1.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = recolour(frames, colours)
+    assert inside.dtype == torch.float32 and torch.equal(inside, recolour(frames, colours))
 
 
 def test_draws_come_from_torchs_generator_alone():
@@ -163,7 +190,7 @@ def test_draws_come_from_torchs_generator_alone():
     results = []
     for _ in range(2):
         torch.manual_seed(7)
-        results.append(augment(Augmentation(), encode(labels), labels, 40))
+        results.append(vary(Augmentation(), labels))
     assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
 
 
