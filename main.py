@@ -32,6 +32,7 @@ from dataset import load_batches, make_loader, split_videos
 from evaluate import Gallery, evaluate_tracker
 from inference import SYSTEMS
 from training.config import TrainConfig
+from training.dry_run import dry_run
 from training.experiment import Experiment, open_experiment
 from training.history import Means, columns_of, with_margin
 from training.interrupt import interruptible
@@ -153,7 +154,7 @@ class Trainer:
         steps = every(load_batches(self.loaders.train), options.accumulate)
         title = f"epoch {state.epoch + 1}/{options.epochs}"
         for number, clips in enumerate(progress(steps, title, self.steps_per_epoch - done), start=done + 1):
-            means.add(self._optimise(clips))
+            means.add(self.optimise(clips))
             state.step += 1
             if state.step % options.log_steps == 0:
                 speed = (number - done) / (time.monotonic() - begun)
@@ -165,7 +166,7 @@ class Trainer:
         state.epoch += 1
         self._finish_epoch(means.result(), time.monotonic() - begun)
 
-    def _optimise(self, clips: list[Clip]) -> dict[str, Tensor]:
+    def optimise(self, clips: list[Clip]) -> dict[str, Tensor]:
         """One optimiser step over `accumulate` batches; returns losses and statistics on the device."""
         state = self.state
         total = self._backward(clips)
@@ -347,11 +348,12 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
     pick_device(options.device)  # what cannot be used is told before anything is written
     state = read_resumable(checkpoint, plan.name, plan.configs, plan.flags) if checkpoint else None
     torch.manual_seed(mix(options.seed))
-    network = plan.system.network(plan.configs["network"])
+    network = plan.make_network()
     if not checkpoint:
         plan.system.start(network, plan.configs["network"])
     data = None if options.synthetic else load_videos(options, Path(options.dataset_root))
-    made = new_run_folder(Path(options.run_dir)) if not checkpoint and distributed.is_main() else None
+    is_first = not checkpoint and distributed.is_main()
+    made = new_run_folder(options.run_dir, options.dry_run) if is_first else None
     run = checkpoint.parent if checkpoint else distributed.broadcast(made)
     root = prepare_data(options, run)
     train, valid, troubles = data or load_videos(options, root)
@@ -361,6 +363,8 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
         if distributed.is_main() and not any(run.iterdir()):
             run.rmdir()
         raise
+    if options.dry_run:
+        return dry_run(trainer)
     if state:
         trainer.resume(state)
     if distributed.is_main():
@@ -379,7 +383,7 @@ def main() -> None:
     recorded = open_experiment(
         args,
         parser,
-        enabled=args.enable_clearml and distributed.is_main(),
+        enabled=args.enable_clearml and not args.dry_run and distributed.is_main(),
         offline=args.clearml_offline,
         project_name=args.project_name,
         task_name=args.task_name,

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.backbone import Backbone
+from common.backbone import STAGES, Backbone
 from common.config import option
 from common.errors import UserError
 
@@ -151,6 +151,7 @@ class VITA_TCOVIS(nn.Module):
     stride = 32  # H and W of the frames are multiples of this
     takes_prompt = False
     backbone_parts = ("backbone",)
+    recomputed_parts = (*(f"backbone.{stage}" for stage in STAGES), "layers")
 
     @dataclass
     class Config:

@@ -145,7 +145,7 @@ def make_step(trainer: Trainer) -> Callable[[Clip], None]:
         trainer.network.forward = torch.compile(trainer.network.forward)
 
     def step(clip: Clip) -> None:
-        trainer._optimise([clip] * trainer.options.accumulate)
+        trainer.optimise([clip] * trainer.options.accumulate)
         trainer.state.step += 1
 
     return step

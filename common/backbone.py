@@ -12,6 +12,7 @@ from torchvision.models.resnet import BasicBlock
 from common.errors import UserError
 
 NARROW_CHANNELS = (32, 48, 64, 96)
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 
 
 class FrozenBatchNorm2d(nn.Module):

@@ -136,11 +136,13 @@ class Network(Protocol):
     stride: H and W of the frames that it takes are multiples of this
     takes_prompt: whether `forward` looks at its `prompt`; where it does not, none is made
     backbone_parts: names of the modules whose learning rate is --lr_backbone; there may be none
+    recomputed_parts: names of the modules that --checkpoint_activations computes twice; there may be none
     """
 
     stride: int
     takes_prompt: bool
     backbone_parts: tuple[str, ...]
+    recomputed_parts: tuple[str, ...]
 
     def set_epoch(self, epoch: int, epochs: int) -> bool:
         """Prepare for an epoch, counted from 0; tells whether other parameters are trained from now on."""
@@ -182,6 +184,9 @@ class ClipDataset(Protocol):
 
     def collate(self, clips: list[Clip]) -> Clip:
         """One batch of single clips."""
+
+    def largest(self, batch: Clip) -> Clip:
+        """A batch of the same kind that takes as much memory as any."""
 
 
 @runtime_checkable

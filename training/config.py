@@ -58,4 +58,11 @@ class TrainConfig:
     eval_videos: int = option(8, "held-out videos that are tracked while training; 0: all", least=0)
     save_every: int = option(1, "epochs between the weights model_epoch_X.pth; 0: none", least=0)
     checkpoint_steps: int = option(500, "steps between writings of last.pth within an epoch", least=1)
+    checkpoint_activations: bool = option(
+        False, "compute activations anew in the backward pass: less memory, more time"
+    )
+    dry_run: bool = option(False, "say what memory and time the run needs, train nothing, write nothing")
+    memory_gb: float | None = option(
+        None, "GiB of GPU memory that --dry_run fits the run into; the GPU's, or 16 without one"
+    )
     log_steps: int = option(50, "steps between reports within an epoch", least=1)

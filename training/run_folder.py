@@ -1,10 +1,21 @@
 """The numbered folder of a run, and the checkpoint from which a run continues."""
 
+import atexit
+import shutil
+import tempfile
 from pathlib import Path
 
 
-def new_run_folder(run_dir: Path) -> Path:
-    """Make the next numbered folder in `run_dir`; one that exists is never used again."""
+def new_run_folder(run_dir: Path | str, temporary: bool = False) -> Path:
+    """Make the next numbered folder in `run_dir`; one that exists is never used again.
+
+    A `temporary` folder is elsewhere, and goes when the program ends.
+    """
+    if temporary:
+        folder = tempfile.mkdtemp(prefix="dry_run_")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+    run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     number = max((int(path.name) for path in run_dir.iterdir() if path.name.isdigit()), default=0) + 1
     while True:

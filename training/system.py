@@ -13,6 +13,7 @@ from common.config import Parser, add_config_flags, config_from_args
 from common.types import ClipDataset, Criterion, Network, Tracker
 from training.config import TrainConfig
 from training.experiment import add_experiment_flags
+from training.recompute import checkpoint_activations
 
 
 class Plan(NamedTuple):
@@ -28,6 +29,13 @@ class Plan(NamedTuple):
     def use_classes(self) -> bool:
         """Whether the network tells the categories of meta.json apart."""
         return self.flags.get("num_classes", 1) > 1
+
+    def make_network(self) -> nn.Module:
+        """The network; with `--checkpoint_activations` it keeps few of them, or UserError if it cannot."""
+        network = self.system.network(self.configs["network"])
+        if self.options.checkpoint_activations:
+            checkpoint_activations(network)
+        return network
 
 
 class System(NamedTuple):

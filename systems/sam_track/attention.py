@@ -4,21 +4,17 @@ Li et al., "MViTv2", CVPR 2022, eq. 4, as SAM has it: the bias of query (i, j) a
 q_ij . R_h[i - k] + q_ij . R_w[j - l].
 """
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-@lru_cache(maxsize=64)
 def relative_index(q_size: int, k_size: int, device: torch.device) -> Tensor:
     """(q_size, k_size) int64 rows of a table of relative positions; unequal sizes are stretched to meet."""
     q_step, k_step = max(k_size / q_size, 1.0), max(q_size / k_size, 1.0)
-    with torch.inference_mode(False):  # what tracking asks for first, training may use later
-        q = torch.arange(q_size, device=device)[:, None] * q_step
-        k = torch.arange(k_size, device=device)[None] * k_step
-        return (q - k + (k_size - 1) * k_step).long()
+    q = torch.arange(q_size, device=device)[:, None] * q_step
+    k = torch.arange(k_size, device=device)[None] * k_step
+    return (q - k + (k_size - 1) * k_step).long()
 
 
 def resize_table(table: Tensor, length: int) -> Tensor:

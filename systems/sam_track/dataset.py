@@ -1,6 +1,6 @@
 """SAMTrackDataset: a frame and the one before it, its template, with one object that both show."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,11 +21,11 @@ class PairClip(Clip):
     """A batch of pairs at their own sizes, padded at the right and the bottom with pixels to ignore.
 
     sizes: of each pair the (H, W) that its frames fill
-    files: files[b][t] says where a frame comes from, as the cache of embeddings knows it
+    files: files[b][t] says where a frame comes from, as the cache of embeddings knows it; None: not known
     """
 
     sizes: list[tuple[int, int]]
-    files: list[list[str]]
+    files: list[list[str]] | None
 
     @property
     def prompt(self) -> Templates:
@@ -81,6 +81,10 @@ class SAMTrackDataset(VOSDataset):
         flip_probability: float = option(0.0, "probability of a horizontal flip of a pair", least=0, most=1)
 
     collate = staticmethod(collate)
+
+    def largest(self, batch: PairClip) -> PairClip:
+        """The batch as if no embedding of its files were known."""
+        return replace(batch, files=None)
 
     def _draw(self, key: Key) -> PairClip:
         video = self.videos[key.index % len(self.videos)]

@@ -107,6 +107,7 @@ class SAMTrack(nn.Module):
     stride = 1  # frames of any size
     takes_prompt = True
     backbone_parts = ()  # the encoder, where it is trained, learns as everything else
+    recomputed_parts = ("image_encoder.blocks",)
 
     @dataclass
     class Config:

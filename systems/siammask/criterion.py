@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from common.config import option
 from common.types import IGNORE
-from systems.siammask.anchors import NUM_ANCHORS, STRIDE, anchor_targets
+from systems.siammask.anchors import MOST_POSITIVE, NUM_ANCHORS, STRIDE, anchor_targets
 from systems.siammask.dataset import Pairs
 from systems.siammask.modules import COARSE
 from systems.siammask.refinement import REFINED
@@ -74,6 +74,8 @@ class SiamMaskCriterion(nn.Module):
     A window with weight -1 in the paper, one that no positive anchor stands on, trains no mask. `stats` holds
     the IoU of the masks that are taught: its mean, and the share above 0.5 and 0.7.
     """
+
+    most_chosen = MOST_POSITIVE  # windows of a pair whose masks are taught
 
     @dataclass
     class Config:

@@ -109,6 +109,7 @@ class SiamMask(nn.Module):
     stride = 1  # crops have sizes of their own
     takes_prompt = False  # the template is the prompt
     backbone_parts = ("features.features",)
+    recomputed_parts = ()  # batch norms would count every batch twice
 
     @dataclass
     class Config:

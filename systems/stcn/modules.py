@@ -147,6 +147,7 @@ class MemoryNetwork(nn.Module):
     stride = 16  # H and W of the frames are multiples of this
     takes_prompt = True
     backbone_parts = ()  # encoders and heads learn at one rate
+    recomputed_parts = ("key_encoder", "value_encoder", "decoder")
 
     def set_epoch(self, epoch: int, epochs: int) -> bool:
         """Every epoch trains the same parameters."""

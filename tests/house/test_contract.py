@@ -3,6 +3,7 @@
 A new system joins by its row in SYSTEMS, and by flags here that make it small.
 """
 
+import copy
 import dataclasses
 import io
 import json
@@ -16,11 +17,15 @@ from torch import Tensor, nn
 import inference
 import main
 from common.checkpoint import save_checkpoint
+from common.errors import UserError
 from common.types import Clip, ClipDataset, Criterion, Network, Prompt, Tracker, Tracks
 from dataset import make_loader
 from inference import SYSTEMS, load_network
 from tests.support.commands import TINY, files_in, run_here
 from tracking.loop import track_video
+from training.config import TrainConfig
+from training.memory import trace_step
+from training.recompute import checkpoint_activations
 from video.annotated import VOSFolder
 from video.images import read_label_map
 from video.transforms import upload
@@ -213,7 +218,31 @@ def test_all_doors_keep_their_protocols(system, small_data):
     assert [door.__name__ for door, part in doors.items() if not isinstance(part, door)] == []
     assert system.network.stride >= 1 and isinstance(system.network.takes_prompt, bool)
     modules = dict(system.network.named_modules())
-    assert all(name in modules for name in system.network.backbone_parts)
+    parts = system.network.backbone_parts + system.network.recomputed_parts
+    assert all(name in modules for name in parts)
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_a_training_step_can_be_traced_without_data(system, amp):
+    objective = main.Objective(system.network, system.criterion)
+    traced = trace_step(objective, system.clips(), TrainConfig(), amp)
+    assert traced.peak > traced.between > sum(p.nbytes for p in objective.parameters() if p.requires_grad)
+
+
+def test_activations_that_are_computed_anew_give_the_same_gradients(system):
+    objective, clip = main.Objective(system.network, system.criterion).train(), system.clips()
+    twin = copy.deepcopy(objective)
+    if not twin.network.recomputed_parts:
+        with pytest.raises(UserError, match="--checkpoint_activations"):
+            checkpoint_activations(twin.network)
+        return
+    checkpoint_activations(twin.network)
+    for one in (objective, twin):
+        torch.manual_seed(1)
+        sum(one(clip).values()).backward()
+    for (name, kept), anew in zip(objective.named_parameters(), twin.parameters(), strict=True):
+        assert (kept.grad is None) == (anew.grad is None), name
+        assert kept.grad is None or torch.equal(kept.grad, anew.grad), name
 
 
 def test_a_network_that_takes_no_prompt_says_the_same_without_one(system):

@@ -36,6 +36,7 @@ class FakeNetwork(nn.Module):
     stride = 1
     takes_prompt = True
     backbone_parts = ("backbone",)
+    recomputed_parts = ("head",)
 
     def __init__(self, config: Config):
         super().__init__()
@@ -171,6 +172,9 @@ class FakeDataset(Dataset[Clip]):
             classes=torch.cat([F.pad(clip.classes, (0, K - clip.ids.shape[1])) for clip in clips]),
             names=[clip.names[0] for clip in clips],
         )
+
+    def largest(self, batch: Clip) -> Clip:
+        return batch
 
 
 def start(network: FakeNetwork, config: FakeNetwork.Config) -> None:

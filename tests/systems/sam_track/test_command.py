@@ -135,16 +135,16 @@ def test_a_resumed_run_is_the_unbroken_one(flags, monkeypatch, tmp_path):
     two = [*flags, "--epochs", 2, "--eval_every", 0]
     unbroken = run_here(main.main, *two, "--run_dir", tmp_path / "unbroken")
     assert unbroken.status == 0
-    original = main.Trainer._optimise
+    original = main.Trainer.optimise
 
     def broken(trainer, clips):
         if trainer.state.epoch == 1:
             raise UserError("the power is cut")
         return original(trainer, clips)
 
-    monkeypatch.setattr(main.Trainer, "_optimise", broken)
+    monkeypatch.setattr(main.Trainer, "optimise", broken)
     assert_refused(run_here(main.main, *two), "the power is cut")
-    monkeypatch.setattr(main.Trainer, "_optimise", original)
+    monkeypatch.setattr(main.Trainer, "optimise", original)
     resumed = run_here(main.main, *two, "--resume", "auto")
     one, other = (read_checkpoint(run.run / "last.pth")["model"] for run in (resumed, unbroken))
     assert all(x.equal(other[name]) for name, x in one.items())
