@@ -8,6 +8,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -307,12 +308,21 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
     return train, valid, troubles
 
 
+def use_one_thread(_worker: int = 0) -> None:
+    """Let this process compute by one thread, OpenCV included: workers are as many as cores already."""
+    torch.set_num_threads(1)
+    with suppress(ImportError):
+        import cv2
+
+        cv2.setNumThreads(0)
+
+
 def make_loader(
     clips: Dataset[Clip], batches: Iterable[list[tuple[int, ...]]], *, num_workers: int, pin_memory: bool
 ) -> DataLoader[Clip]:
     """A loader of batches of keys, which the data set's own `collate` makes of single clips.
 
-    Its worker processes live as long as it does.
+    Its worker processes live as long as it does, and have one thread each.
     """
     return DataLoader(
         clips,
@@ -321,6 +331,7 @@ def make_loader(
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
+        worker_init_fn=use_one_thread,
     )
 
 

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
 from common.errors import UserError
 from dataset import YouTubeVOSDataset, collate, load_batches, make_loader, split_videos
@@ -120,6 +122,25 @@ def test_a_batch_is_normalised_where_it_arrives_each_clip_as_it_would_be_alone(r
             assert torch.equal(arrived.frames[b, ..., :h, :w], alone)
             assert not arrived.frames[b, ..., h:, :].any() and not arrived.frames[b, ..., w:].any()
         assert upload(arrived, "cpu").frames is arrived.frames
+
+
+class Threads(Dataset):
+    """Items that say how many threads torch and OpenCV have where they are made."""
+
+    collate = staticmethod(list)
+
+    def __getitem__(self, key: int) -> tuple[int, int]:
+        return torch.get_num_threads(), cv2.getNumThreads()
+
+
+def test_workers_have_one_thread_of_torch_and_of_opencv():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        (found,) = make_loader(Threads(), [[0]], num_workers=1, pin_memory=False)
+        assert found == [(1, 1)] and cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
 
 
 # ------------------------------------------------------------------------------------------------ split
