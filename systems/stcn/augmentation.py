@@ -4,6 +4,9 @@ Frames are uint8 (T, 3, H, W), masks (T, 1, H, W); whatever moves a frame moves 
 torch's generator.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +16,6 @@ from torchvision.transforms.v2 import functional as TF
 from video.transforms import draw, resize_frames
 
 GROUND = [124.0, 116.0, 104.0]  # the mean of ImageNet, which fills what an affine map uncovers
-BILINEAR, NEAREST = InterpolationMode.BILINEAR, InterpolationMode.NEAREST
 CONTROL_POINTS, WARP_SIGMA, WARP_PROBABILITY = 12, 0.02, 0.33
 
 
@@ -21,18 +23,40 @@ def around(value: float) -> float:
     return draw(-value, value)
 
 
+def affine_grid(height: int, width: int, *, degrees: float, shear: float, scale: float) -> Tensor:
+    """(1, H, W, 2) where each pixel is read from, for `grid_sample`: a turn, a shear along x and a scaling
+    around the middle, as torchvision's `affine`, whose product of matrices takes longer than these sums.
+    """
+    turn, slant = math.radians(degrees), math.tan(math.radians(shear))
+    cos, sin = math.cos(turn) / scale, math.sin(turn) / scale
+    x = torch.arange(width) - (width - 1) / 2
+    y = (torch.arange(height) - (height - 1) / 2)[:, None]
+    read_x = (cos - slant * sin) * x + (sin + slant * cos) * y
+    read_y = cos * y - sin * x
+    return torch.stack([read_x / (width / 2), read_y / (height / 2)], -1)[None]
+
+
+def read_by(grid: Tensor, image: Tensor, fill: Sequence[float], mode: str) -> Tensor:
+    """(C, H, W) read where the grid says; outside of the image that is `fill`."""
+    ground = torch.tensor(fill)[:, None, None]
+    moved = F.grid_sample(image[None] - ground, grid, mode=mode, align_corners=False)[0] + ground
+    return moved.to(image.dtype) if image.is_floating_point() else moved.round_().to(image.dtype)
+
+
 def random_affine(
-    frames: Tensor, masks: Tensor, *, degrees: float, shear: float, scale: tuple[float, float], mode: str
+    frame: Tensor, mask: Tensor, *, degrees: float, shear: float, scale: tuple[float, float], mode: str
 ) -> tuple[Tensor, Tensor]:
-    """One random turn, shear and scaling of all that is given; masks are read by `mode`."""
-    transform = {
-        "angle": around(degrees),
-        "translate": [0, 0],
-        "scale": draw(*scale),
-        "shear": [around(shear), 0.0],
-    }
-    frames = TF.affine(frames, **transform, interpolation=BILINEAR, fill=GROUND)
-    return frames, TF.affine(masks, **transform, interpolation=InterpolationMode(mode), fill=[0.0])
+    """One random turn, shear and scaling of a frame and its mask, which is read by `mode`."""
+    turn = {"degrees": around(degrees), "scale": draw(*scale), "shear": around(shear)}
+    grid = affine_grid(*frame.shape[-2:], **turn)
+    return read_by(grid, frame, GROUND, "bilinear"), read_by(grid, mask, [0.0], mode)
+
+
+def jitter_clip(frames: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
+    """Other colours, drawn once for all frames; one frame after the other, which stays in the CPU's cache."""
+    jitter = v2.ColorJitter(brightness, contrast, saturation)
+    params = jitter.make_params([frames])
+    return torch.stack([jitter.transform(frame, params) for frame in frames])
 
 
 def random_flip(frames: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +72,7 @@ def random_resized_crop(
     frames = TF.resized_crop(
         frames, *box, [size, size], interpolation=InterpolationMode(mode), antialias=True
     )
-    return frames, TF.resized_crop(masks, *box, [size, size], interpolation=NEAREST)
+    return frames, TF.resized_crop(masks, *box, [size, size], interpolation=InterpolationMode.NEAREST)
 
 
 def random_crop(frame: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -107,7 +131,7 @@ def vary_video(
     """
     frames, labels = random_flip(frames, labels.unsqueeze(1))
     frames, labels = random_resized_crop(frames, labels, size, (min_crop, 1.0), mode)
-    frames = v2.RandomGrayscale(0.05)(v2.ColorJitter(0.1, 0.03, 0.03)(frames))
+    frames = v2.RandomGrayscale(0.05)(jitter_clip(frames, 0.1, 0.03, 0.03))
     turn = {"degrees": degrees, "shear": shear, "scale": (1.0, 1.0), "mode": "nearest"}
     pairs = [random_affine(*pair, **turn) for pair in zip(frames, labels, strict=True)]
     frames = torch.stack([v2.ColorJitter(0.01, 0.01, 0.01)(frame) for frame, _ in pairs])

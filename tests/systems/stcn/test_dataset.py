@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as TF
 
 from common.errors import UserError
 from common.seeding import seeded
 from dataset import make_loader
-from systems.stcn.augmentation import thin_plate_grid, vary_image, vary_video
+from systems.stcn.augmentation import GROUND, affine_grid, read_by, thin_plate_grid, vary_image, vary_video
 from systems.stcn.dataset import (
     STCNDataset,
     choose_targets,
@@ -274,3 +276,22 @@ def test_a_thin_plate_spline_moves_its_points_and_nothing_without_offsets():
     offsets[0] = torch.tensor([0.1, -0.05])
     moved = thin_plate_grid(points, offsets, 16, 20)[0, y, x]
     torch.testing.assert_close(moved, centres[0, y, x] + offsets[0], atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "degrees, shear, scale", [(0.0, 0.0, 1.0), (13.0, 7.0, 1.0), (-9.0, 4.0, 0.8), (20.0, -10.0, 1.5)]
+)
+def test_a_turned_frame_is_that_of_torchvision(degrees, shear, scale):
+    torch.manual_seed(0)
+    frame = TF.gaussian_blur(torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8), 9)
+    mask = (frame[:1] > 127).to(torch.uint8)
+    grid = affine_grid(48, 64, degrees=degrees, shear=shear, scale=scale)
+    turn = {"angle": degrees, "translate": [0, 0], "scale": scale, "shear": [shear, 0.0]}
+    expected = TF.affine(mask, **turn, fill=[0.0])
+    assert (read_by(grid, mask, [0.0], "nearest") != expected).float().mean() < 0.002  # ties
+    moved = read_by(grid, frame, GROUND, "bilinear").int()
+    expected = TF.affine(frame, **turn, interpolation=InterpolationMode.BILINEAR, fill=GROUND).int()
+    edge = TF.affine(torch.ones(1, 48, 64), **turn, interpolation=InterpolationMode.BILINEAR, fill=[0.0])
+    inside = (edge == 1).expand(3, -1, -1)  # its edge is mixed with the ground twice
+    assert (moved - expected)[inside].abs().max() <= 1 and inside.float().mean() > 0.5
+    assert (moved.permute(1, 2, 0)[edge[0] == 0] == torch.tensor(GROUND)).all()
