@@ -55,7 +55,7 @@ def test_the_trace_counts_what_the_allocator_gives_to_a_real_step(checkpointed):
         checkpoint_activations(objective.network)
     traced = trace_step(objective, clip, OPTIONS, "off")
     traced_peak = traced.peak - traced.between - clip.frames.nbytes - clip.labels.nbytes
-    assert traced_peak == pytest.approx(allocated_peak(objective, clip), rel=0.05)
+    assert traced_peak == pytest.approx(allocated_peak(objective, clip), rel=0.01)
 
 
 def test_between_steps_weights_average_and_moments_live():
