@@ -64,9 +64,9 @@ def label_slots(label_maps: list[np.ndarray]) -> tuple[list[Tensor], list[int]]:
     return list(labels), ids
 
 
-def read_frames(video: AnnotatedVideo, names: list[str]) -> Tensor:
-    """(T, 3, H, W) uint8 RGB frames of a video."""
-    return torch.from_numpy(np.stack([video.read_frame(name) for name in names])).permute(0, 3, 1, 2)
+def read_frames(video: AnnotatedVideo, names: list[str]) -> Iterator[Tensor]:
+    """Frames (3, H, W) uint8 RGB of a video, each read when it is asked for."""
+    return (torch.from_numpy(video.read_frame(name)).permute(2, 0, 1) for name in names)
 
 
 def label_areas(labels: Tensor) -> Tensor:
@@ -226,7 +226,7 @@ class YouTubeVOSDataset(VOSDataset):
         longest = LONGEST * self.config.image_size
         return min(round(self.config.max_scale * self.config.image_size), longest), longest
 
-    def _geometry(self, key: Key) -> Geometry:
+    def geometry(self, key: Key) -> Geometry:
         """Of the clip's batch. One of both orientations is a square, with no more pixels than others."""
         longest = self.largest_size[1]
         if key.is_mixed:
@@ -238,9 +238,9 @@ class YouTubeVOSDataset(VOSDataset):
         video = self.videos[key.index % len(self.videos)]
         names = [video.annotated[place] for place in self._places(len(video.annotated))]
         labels, ids = label_slots([video.read_labels(name) for name in names])
-        frames = (torch.from_numpy(video.read_frame(name)).permute(2, 0, 1) for name in names)
+        frames = read_frames(video, names)
         if self.training:
-            frames, labels, colours = augment(self.config, self._geometry(key), frames, labels)
+            frames, labels, colours = augment(self.config, self.geometry(key), frames, labels)
         else:
             size = fit_short_side(*labels[0].shape, self.config.image_size, LONGEST * self.config.image_size)
             frames = torch.stack([resize_frames(frame, size) for frame in frames])

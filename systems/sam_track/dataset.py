@@ -97,7 +97,7 @@ class SAMTrackDataset(VOSDataset):
             if chosen:
                 break
         kept = [chosen] if chosen else []
-        labels, frames = keep_objects(labels, kept, others=0), read_frames(video, names)
+        labels, frames = keep_objects(labels, kept, others=0), torch.stack(list(read_frames(video, names)))
         files = [file_key(video.frame_path(name)) for name in names]
         if self.training and draw(0, 1) < self.config.flip_probability:
             frames, labels = frames.flip(-1), labels.flip(-1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as TF
 
-from video.transforms import draw, resize_frames
+from video.transforms import draw, jitter, resize_frames
 
 GROUND = [124.0, 116.0, 104.0]  # the mean of ImageNet, which fills what an affine map uncovers
 CONTROL_POINTS, WARP_SIGMA, WARP_PROBABILITY = 12, 0.02, 0.33
@@ -54,9 +54,14 @@ def random_affine(
 
 def jitter_clip(frames: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
     """Other colours, drawn once for all frames; one frame after the other, which stays in the CPU's cache."""
-    jitter = v2.ColorJitter(brightness, contrast, saturation)
-    params = jitter.make_params([frames])
-    return torch.stack([jitter.transform(frame, params) for frame in frames])
+    transform = v2.ColorJitter(brightness, contrast, saturation)
+    params = transform.make_params([frames])
+    return torch.stack([transform.transform(frame, params) for frame in frames])
+
+
+def random_colours(frames: Tensor, strength: float) -> Tensor:
+    """(T, 3, 4), what `recolour` makes of each frame: brightness, contrast and saturation of its own."""
+    return torch.cat([jitter(frame[None], *(1 + around(strength) for _ in range(3))) for frame in frames])
 
 
 def random_flip(frames: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,15 +69,19 @@ def random_flip(frames: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def random_resized_crop(
-    frames: Tensor, masks: Tensor, size: int, scale: tuple[float, float], mode: str
+    frames: Sequence[Tensor], labels: Sequence[Tensor], size: int, scale: tuple[float, float], mode: str
 ) -> tuple[Tensor, Tensor]:
-    """A part with that share of the area and a ratio of 3:4 to 4:3, brought to a square; frames by `mode`."""
-    window = v2.RandomResizedCrop(size, scale=scale).make_params([frames])
+    """A part with that share of the area and a ratio of 3:4 to 4:3, brought to a square; frames by `mode`.
+
+    T frames (3, H, W) and label maps (H, W) to (T, 3, size, size) and (T, 1, size, size).
+    """
+    window = v2.RandomResizedCrop(size, scale=scale).make_params([frames[0]])
     box = [window[name] for name in ("top", "left", "height", "width")]
-    frames = TF.resized_crop(
-        frames, *box, [size, size], interpolation=InterpolationMode(mode), antialias=True
-    )
-    return frames, TF.resized_crop(masks, *box, [size, size], interpolation=InterpolationMode.NEAREST)
+    smooth = {"interpolation": InterpolationMode(mode), "antialias": True}
+    frames = [TF.resized_crop(frame, *box, [size, size], **smooth) for frame in frames]
+    nearest = {"interpolation": InterpolationMode.NEAREST}
+    labels = [TF.resized_crop(label_map[None], *box, [size, size], **nearest) for label_map in labels]
+    return torch.stack(frames), torch.stack(labels)
 
 
 def random_crop(frame: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -115,27 +124,28 @@ def random_warp(frame: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def vary_video(
-    frames: Tensor,
-    labels: Tensor,
+    frames: Sequence[Tensor],
+    labels: Sequence[Tensor],
     size: int,
     *,
     min_crop: float,
     degrees: float,
     shear: float,
     mode: str = "bicubic",
-) -> tuple[Tensor, Tensor]:
-    """The published augmentation of videos: (T, 3, H, W) and labels (T, H, W) to squares of a size.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The published augmentation of videos: T frames (3, H, W) and label maps (H, W) to squares of a size.
 
+    The third result are the colours of the frames, for `recolour`.
     min_crop: least share of the area that is kept; degrees, shear: of each frame by itself; mode: by which
     the crop is resized
     """
-    frames, labels = random_flip(frames, labels.unsqueeze(1))
-    frames, labels = random_resized_crop(frames, labels, size, (min_crop, 1.0), mode)
+    crop = random_resized_crop(frames, labels, size, (min_crop, 1.0), mode)
+    frames, labels = random_flip(*crop)  # fewer pixels than before the crop
     frames = v2.RandomGrayscale(0.05)(jitter_clip(frames, 0.1, 0.03, 0.03))
     turn = {"degrees": degrees, "shear": shear, "scale": (1.0, 1.0), "mode": "nearest"}
     pairs = [random_affine(*pair, **turn) for pair in zip(frames, labels, strict=True)]
-    frames = torch.stack([v2.ColorJitter(0.01, 0.01, 0.01)(frame) for frame, _ in pairs])
-    return frames, torch.stack([label for _, label in pairs]).squeeze(1)
+    frames, labels = (torch.stack(maps) for maps in zip(*pairs, strict=True))
+    return frames, labels.squeeze(1), random_colours(frames, 0.01)
 
 
 def vary_image(frame: Tensor, mask: Tensor, size: int, num_frames: int) -> tuple[Tensor, Tensor]:

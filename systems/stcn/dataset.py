@@ -168,7 +168,7 @@ class STCNDataset(VOSDataset):
         config = self.config
         for _ in range(RETRIES if self.training else 1):
             names = [video.annotated[place] for place in self._places(video, epoch)]
-            frames, labels, ids = self._read(video, names)
+            frames, labels, colours, ids = self._read(video, names)
             chosen = choose_targets(
                 labels[0],
                 config.instance if self.training else "largest",
@@ -185,6 +185,7 @@ class STCNDataset(VOSDataset):
             classes=torch.zeros_like(ids),
             names=[[(video.name, name) for name in names]],
             sizes=[tuple(frames.shape[-2:])],
+            colours=None if colours is None else colours.unsqueeze(0),
         )
 
     def _places(self, video: AnnotatedVideo, epoch: int) -> list[int]:
@@ -200,14 +201,18 @@ class STCNDataset(VOSDataset):
     def _random_places(self, length: int, max_jump: int) -> list[int]:
         return random_places(length, max_jump)
 
-    def _read(self, video: AnnotatedVideo, names: list[str]) -> tuple[Tensor, Tensor, list[int]]:
-        """(T, 3, H, W) uint8 frames and (T, H, W) labels, augmented in training, and the id of each label."""
+    def _read(
+        self, video: AnnotatedVideo, names: list[str]
+    ) -> tuple[Tensor, Tensor, Tensor | None, list[int]]:
+        """(T, 3, H, W) uint8 frames and (T, H, W) labels, augmented in training, the frames' colours there,
+        and the id of each label.
+        """
         config = self.config
-        frames = read_frames(video, names)
+        frames = list(read_frames(video, names))
         labels, ids = label_slots([video.read_labels(name) for name in names])
-        labels = torch.stack(labels)
         if self.training:
             turn = {"min_crop": config.min_crop, "degrees": config.degrees, "shear": config.shear}
             return *vary_video(frames, labels, config.crop_size, mode=self.crop_mode, **turn), ids
-        size = fit_short_side(*frames.shape[-2:], config.crop_size, 2 * config.crop_size)
-        return resize_frames(frames, size), resize_labels(labels, size), ids
+        size = fit_short_side(*labels[0].shape, config.crop_size, 2 * config.crop_size)
+        frames, labels = torch.stack(frames), torch.stack(labels)
+        return resize_frames(frames, size), resize_labels(labels, size), None, ids

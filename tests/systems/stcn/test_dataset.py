@@ -173,7 +173,7 @@ def test_frames_and_labels_move_together():
     frames = (labels * 100)[:, None].expand(-1, 3, -1, -1).contiguous()
     for seed in range(10):
         with seeded(seed):
-            moved, new = vary_video(frames, labels, 48, min_crop=0.4, degrees=15.0, shear=10.0)
+            moved, new, _ = vary_video(frames, labels, 48, min_crop=0.4, degrees=15.0, shear=10.0)
         assert moved.shape == (3, 3, 48, 48) and new.shape == (3, 48, 48) and new.max() <= 2
         inside = torch.nn.functional.max_pool2d((new != new.roll(1, -2)).float()[:, None], 7, 1, 3)[:, 0] == 0
         for label in (1, 2):
