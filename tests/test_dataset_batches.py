@@ -108,6 +108,19 @@ def test_clips_are_upright_as_their_headers_say_and_without_a_look_none_is(shape
     assert not any(shaped_clips(VOSFolder(shapes.root)).upright)
 
 
+def test_in_place_of_a_bad_clip_comes_one_of_the_same_orientation(tmp_path):
+    for name, size in {"bad": (64, 36), "good": (64, 36), "w0": (36, 64), "w1": (36, 64)}.items():
+        write_plain_video(tmp_path, name, *size)
+    folder = VOSFolder(tmp_path)
+    check(folder, skip_bad=False)
+    (tmp_path / "JPEGImages" / "bad" / "00.png").write_bytes(b"junk")
+    config = YouTubeVOSDataset.Config(num_tokens=5, num_classes=1, image_size=32, clip_length=1)
+    clips = YouTubeVOSDataset(folder, config, training=True, skip_bad=True)
+    for epoch in range(8):
+        clip = clips[epoch, 0]
+        assert clip.names[0][0][0] == "good" and "bad/00.png" in clip.skipped[0]
+
+
 def test_a_batch_is_normalised_where_it_arrives_each_clip_as_it_would_be_alone(root):
     for training in (False, True):
         clips = make_dataset(root, training=training, color_jitter=0.3)
