@@ -112,8 +112,11 @@ def advise(trainer: Trainer, batch: Clip) -> None:
     say("nothing fits: use smaller frames, fewer of them, or an even --batch_size, which can be halved")
 
 
-def draw_batches(trainer: Trainer) -> tuple[list[Clip], float]:
-    """The batches of an optimiser step, and the clips a second of the loaders once they are at work."""
+def draw_batches(trainer: Trainer) -> tuple[list[Clip], float | None]:
+    """The batches of an optimiser step, and the clips a second of the loaders once they are at work.
+
+    The rate is None where an epoch is one batch.
+    """
     batches = iter(trainer.loaders.train)
     latest = deque([next(batches)], maxlen=trainer.options.accumulate)
     begun, number = time.monotonic(), 0
@@ -123,7 +126,8 @@ def draw_batches(trainer: Trainer) -> tuple[list[Clip], float]:
             break
         latest.append(batch)
         number += 1
-    return list(latest), number * trainer.options.batch_size / (time.monotonic() - begun)
+    rate = number * trainer.options.batch_size / (time.monotonic() - begun) if number else None
+    return list(latest), rate
 
 
 def measure_steps(trainer: Trainer, batches: list[Clip]) -> float:
@@ -143,22 +147,26 @@ def measure_steps(trainer: Trainer, batches: list[Clip]) -> float:
     return seconds
 
 
-def compare_rates(trainer: Trainer, loading: float, seconds: float | None) -> None:
+def compare_rates(trainer: Trainer, loading: float | None, seconds: float | None) -> None:
     """Say who waits for whom, and how long the run takes.
 
-    loading: clips a second of the loaders, 0 where an epoch is one batch; seconds: of an optimiser step, None
-    where it was not measured
+    loading: clips a second of the loaders; seconds: of an optimiser step; None where it was not measured
     """
     options, steps = trainer.options, trainer.options.epochs * trainer.steps_per_epoch
     clips = options.batch_size * options.accumulate
-    say(f"loaders: {loading:.1f} clips/s by --num_workers {options.num_workers}")
+    if loading is None:
+        say("loaders: not measured, because an epoch is one batch")
+    else:
+        say(f"loaders: {loading:.1f} clips/s with --num_workers {options.num_workers}")
     if seconds is None:
         say("steps: not measured without a GPU; --device cpu measures this CPU")
     else:
-        waiting = "the loaders wait" if loading > clips / seconds else "the step waits for the loaders"
-        say(f"steps: {clips / seconds:.1f} clips/s on {trainer.device}: {waiting}")
+        say(f"steps: {clips / seconds:.1f} clips/s on {trainer.device}")
+    if loading and seconds:
+        steps_wait = loading < clips / seconds
+        say("steps wait for the loaders: raise --num_workers" if steps_wait else "the loaders wait for steps")
     slowest = max(seconds or 0.0, clips / loading if loading else 0.0)
-    limit = "about" if seconds else "at least"
+    limit = "about" if loading and seconds else "at least"
     say(f"{steps} steps take {limit} {steps * slowest / 3600:.2f} hours, without evaluation")
 
 

@@ -92,13 +92,20 @@ def test_a_dry_run_says_what_a_run_needs_and_writes_nothing(small_data, tmp_path
     assert outcome.status == 0, outcome.err
     assert files_in(tmp_path) == []
     text = "\n".join(outcome.out)
-    for part in ("parameters: ", "it fits", "loaders: ", "steps: ", "hours"):
+    for part in ("parameters: ", "it fits", "clips/s on cpu", "wait", "hours"):
         assert part in text, text
+
+
+def test_a_rate_that_cannot_be_measured_is_not_said(small_data, tmp_path):
+    flags = [*TINY, "--dataset_root", small_data, "--run_dir", tmp_path / "runs", "--batch_size", 8]
+    outcome = run_here(main.main, *flags, "--device", "auto", "--dry_run")
+    assert "loaders: not measured, because an epoch is one batch" in outcome.out
+    assert any(line.startswith("steps: not measured") for line in outcome.out) or torch.cuda.is_available()
 
 
 def test_a_dry_run_says_that_nothing_fits(small_data, tmp_path):
     flags = [*TINY, "--dataset_root", small_data, "--run_dir", tmp_path / "runs", "--memory_gb", 1.5]
-    outcome = run_here(main.main, *flags, "--dry_run")
+    outcome = run_here(main.main, *flags, "--amp", "bf16", "--checkpoint_activations", "--dry_run")
     assert outcome.status == 0, outcome.err
     assert any("--batch_size 1 --accumulate 2" in line for line in outcome.out)
     assert any(line.startswith("nothing fits") for line in outcome.out)
