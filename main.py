@@ -190,7 +190,7 @@ class Trainer:
         total: dict[str, Tensor] = {}
         for part, clip in enumerate(clips):
             self.skipped += clip.skipped
-            torch.manual_seed(mix(self.options.seed, self.state.step, part, distributed.rank()))
+            torch.manual_seed(mix(self.options.seed, self.state.step, part))
             last = part == len(clips) - 1
             with nullcontext() if last or distributed.world_size() == 1 else self.objective.no_sync():
                 with autocast(self.device, self.options.amp):
@@ -234,16 +234,17 @@ class Trainer:
     def evaluate(self, num_videos: int, picture: str) -> dict[str, float]:
         """Losses and cosines on held-out clips; scores and pictures of held-out videos, of all where 0.
 
-        Every process takes part in the first, because the criterion speaks with all; one does the second.
+        One process does it; the others have no scores.
         """
+        if not distributed.is_main():
+            return {}
         self.objective.eval()
-        scores = self._validate()
-        if distributed.is_main():
-            gallery = Gallery()
+        with distributed.alone():
+            scores, gallery = self._validate(), Gallery()
             options = {"num_videos": num_videos, "use_classes": self.plan.use_classes, "gallery": gallery}
             tracked = evaluate_tracker(self.tracker, self.valid, **options)
-            scores |= {name: value for name, value in tracked.items() if value is not None}
-            self.report.picture(picture, gallery.picture(), self.state.step)
+        scores |= {name: value for name, value in tracked.items() if value is not None}
+        self.report.picture(picture, gallery.picture(), self.state.step)
         return scores
 
     @torch.no_grad()

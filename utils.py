@@ -172,7 +172,7 @@ class HungarianMatcher:
         if H * W <= num_points:
             points = pixel_centres(H, W, device).expand(B * T, -1, -1)
         else:
-            points = torch.rand(B * T, num_points, 2, device=device)
+            points = distributed.draw_rows(lambda M: torch.rand(M, num_points, 2, device=device), B * T)
         sampled = sample_labels(clip.labels.flatten(0, 1), torch.arange(B * T, device=device), points)
         targets = sampled.all_masks(clip.ids.shape[1])  # (B*T, K, P)
         costs, on_ignored = zip(
@@ -302,7 +302,7 @@ class TCOVISCriterion(nn.Module):
 
     def _mask_losses(self, layers: list[dict[str, Tensor]], clip: Clip, match: Match) -> dict[str, Tensor]:
         """Cross-entropy and dice of the matched masks, over the number of real masks of all processes."""
-        num_masks = distributed.all_reduce_mean(match.present.sum().float()).clamp(min=1)
+        num_masks = distributed.mean_count(match.present.sum())
         indices = zip(
             *(x.split(match.per_layer) for x in (match.clip, match.frame, match.slot, match.token)),
             strict=True,

@@ -3,14 +3,19 @@
 DistributedDataParallel averages the gradients of R processes. So that R processes with a share of the batch
 each learn what one process with the whole batch would, a loss follows one of two conventions:
 
-- A mean over objects divides its own sum by `all_reduce_mean(count)`, the mean count per process, not by its
+- A mean over objects divides its own sum by `mean_count(count)`, the mean count per process, not by its
   own count: the average over processes is then (sum of all) / (count of all).
 - A loss over gathered embeddings, `loss(gather_with_gradient(x))`, is computed alike by every process. The
   gather hands each process the sum of all R gradients of its own rows, R times the gradient of the one loss;
   the average over processes makes of that the gradient of a single process that holds all the rows.
+
+What is drawn at random belongs to a clip and not to a process: all are seeded alike, and `draw_rows` gives
+each its own rows of what a single process would draw.
 """
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -20,14 +25,16 @@ from torch import Tensor
 
 from common.errors import UserError
 
-# Rank 0 may evaluate for hours while the others wait for it; that a process died is torchrun's to notice.
+# Rank 0 may evaluate for hours while the others wait; `training/heartbeat.py` notices a death.
 TIMEOUT = timedelta(hours=12)
+
+_alone = False  # inside `alone`
 
 
 def init() -> None:
     """Join the process group that torchrun's environment describes; without torchrun, do nothing.
 
-    Each process takes the GPU of its local rank (NCCL); without CUDA the group is on the CPU (gloo).
+    Each process takes the GPU of its local rank, whose tensors travel by NCCL; those on the CPU by gloo.
     Raises UserError where this machine has fewer GPUs than processes.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
@@ -41,11 +48,23 @@ def init() -> None:
             f"local rank {local_rank} has no GPU: torchrun --nproc-per-node may be {num_gpus} here"
         )
     torch.cuda.set_device(local_rank)
-    torch.distributed.init_process_group("nccl", timeout=TIMEOUT, device_id=torch.device("cuda", local_rank))
+    device = torch.device("cuda", local_rank)
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=TIMEOUT, device_id=device)
 
 
 def _grouped() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not _alone and torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process computes as if it were the only one, while the others do not."""
+    global _alone
+    former, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = former
 
 
 def rank() -> int:
@@ -63,10 +82,18 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process: all must ask, and wait for one another; no GPU takes part."""
+    if not _grouped():
+        return flag
+    flags = torch.tensor(int(flag))
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+    return bool(flags)
+
+
 def barrier() -> None:
     """Wait until every process has come here."""
-    if _grouped():
-        torch.distributed.barrier()
+    any_process(False)
 
 
 def broadcast(value: Any) -> Any:
@@ -85,6 +112,36 @@ def all_reduce_mean(tensor: Tensor) -> Tensor:
     total = tensor.detach().clone()
     torch.distributed.all_reduce(total)
     return total / world_size()
+
+
+def mean_count(count: Tensor) -> Tensor:
+    """The mean of a whole number over all processes, to divide by: more than 0 even where all count none."""
+    return all_reduce_mean(count.float()).clamp(min=1 / world_size())
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over all processes; backward, that of what every process asks of it."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        return all_reduce_mean(x)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return all_reduce_mean(gradient)
+
+
+def mean_with_gradient(x: Tensor) -> Tensor:
+    """The mean of a tensor of one shape over all processes, through which gradients flow to each of them."""
+    return _Mean.apply(x) if _grouped() else x
+
+
+def draw_rows(draw: Callable[[int], Tensor], rows: int) -> Tensor:
+    """`draw(n)`, n random rows, for all processes together, of which this one gets its own, (rows, ...).
+
+    Every process must be seeded alike and have as many rows.
+    """
+    return draw(rows * world_size())[rank() * rows :][:rows]
 
 
 class _Gather(torch.autograd.Function):

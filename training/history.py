@@ -3,8 +3,10 @@
 import csv
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from common import distributed
 from common.files import atomic_write
 
 UNPLOTTED = {"videos", "frames", "id_switches"}  # counts that say nothing as curves
@@ -69,7 +71,8 @@ class History:
 class Means:
     """Running means of scalars that stay on their device until somebody asks.
 
-    A pair `x_sum` and `x_count` becomes the one mean `x`; every other name is averaged over the calls.
+    A pair `x_sum` and `x_count` becomes the one mean `x`; every other name is averaged over the calls. Those
+    of all processes count.
     """
 
     def __init__(self) -> None:
@@ -82,12 +85,18 @@ class Means:
             self.sums[name] = self.sums.get(name, 0) + value.detach().double()
 
     def result(self) -> dict[str, float]:
+        """The means so far; every process must ask for them."""
+        if not self.sums:
+            return {}
+        device = next(iter(self.sums.values())).device
+        totals = torch.stack([total.to(device) for total in self.sums.values()])
+        sums = dict(zip(self.sums, distributed.all_reduce_mean(totals).tolist(), strict=True))
         means = {}
-        for name, total in self.sums.items():
+        for name, total in sums.items():
             if name.endswith("_sum"):
-                count = float(self.sums[f"{name.removesuffix('_sum')}_count"])
+                count = sums[f"{name.removesuffix('_sum')}_count"]
                 if count:
-                    means[name.removesuffix("_sum")] = float(total) / count
+                    means[name.removesuffix("_sum")] = total / count
             elif not name.endswith("_count"):
-                means[name] = float(total) / self.calls
+                means[name] = total / self.calls
         return means

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from common import distributed
+
 STRIDE = 8  # pixels of the search crop from one response to the next
 RATIOS, SCALE = (0.33, 0.5, 1.0, 2.0, 3.0), 8  # height over width, and size in strides
 NUM_ANCHORS = len(RATIOS)
@@ -75,7 +77,9 @@ class AnchorTargets(NamedTuple):
 
 def keep_some(chosen: Tensor, most: Tensor | int) -> Tensor:
     """At random at most so many of each row's True in (B, N); draws from torch's generator."""
-    order = torch.rand(chosen.shape, device=chosen.device).masked_fill(~chosen, 2.0).argsort(1).argsort(1)
+    B, N = chosen.shape
+    values = distributed.draw_rows(lambda rows: torch.rand(rows, N, device=chosen.device), B)
+    order = values.masked_fill(~chosen, 2.0).argsort(1).argsort(1)
     return chosen & (order < torch.as_tensor(most, device=chosen.device).reshape(-1, 1))
 
 

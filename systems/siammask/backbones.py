@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common import distributed
 from common.backbone import group_norm, imagenet_weights, read_backbone_weights
 from common.errors import UserError
 from video.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -23,6 +24,31 @@ SIZES = {
 FROZEN = ("conv1", "bn1", "layer1")  # are never trained where there are weights of ImageNet
 
 Norm = Callable[[int], nn.Module]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """A batch norm whose statistics in training are those of all processes' batches, equally large.
+
+    It is torch's SyncBatchNorm, which refuses a CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to its own shape and type; statistics are float32."""
+        if not self.training or distributed.world_size() == 1:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            mean = distributed.mean_with_gradient(x.float().mean((0, 2, 3)))
+            centred = x.float() - mean[:, None, None]
+            variance = distributed.mean_with_gradient(centred.square().mean((0, 2, 3)))
+            self._remember(mean.detach(), variance.detach(), x[:, 0].numel() * distributed.world_size())
+            scale = self.weight * (variance + self.eps).rsqrt()
+            return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Move the running statistics, of which the variance is the unbiased one of `count` pixels."""
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / max(1, count - 1), self.momentum)
 
 
 class Bottleneck(nn.Module):
@@ -59,7 +85,7 @@ class DilatedResNet(nn.Module):
     def __init__(self, name: str):
         super().__init__()
         first, widths, blocks, _ = SIZES[name]
-        norm = nn.BatchNorm2d if name == "resnet50" else group_norm
+        norm = BatchNorm2d if name == "resnet50" else group_norm
         self.channels = (first, *(EXPANSION * width for width in widths))
         self.conv1 = nn.Conv2d(3, first, 7, stride=2, bias=False)
         self.bn1 = norm(first)

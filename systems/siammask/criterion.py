@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common import distributed
 from common.config import option
 from common.types import IGNORE
 from systems.siammask.anchors import MOST_POSITIVE, NUM_ANCHORS, STRIDE, anchor_targets
 from systems.siammask.dataset import Pairs
 from systems.siammask.modules import COARSE
 from systems.siammask.refinement import REFINED
+from utils import weighted_mean
 
 
 def class_loss(logits: Tensor, classes: Tensor) -> Tensor:
@@ -21,9 +24,7 @@ def class_loss(logits: Tensor, classes: Tensor) -> Tensor:
     losses = F.cross_entropy(
         logits.float().unflatten(1, (2, NUM_ANCHORS)), classes.clamp(min=0), reduction="none"
     )
-    return sum(
-        0.5 * (losses * chosen).sum() / chosen.sum().clamp(min=1) for chosen in (classes == 1, classes == 0)
-    )
+    return sum(0.5 * weighted_mean(losses, chosen) for chosen in (classes == 1, classes == 0))
 
 
 def box_loss(predicted: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -53,12 +54,13 @@ def enlarge(logits: Tensor) -> Tensor:
 
 
 def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """The mean of log(1 + exp(-y * m)) over the pixels of (M, 127, 127); 0 where there is no window.
+    """The mean of log(1 + exp(-y * m)) over the pixels of (M, 127, 127); 0 where no process has a window.
 
     truth: y = 1 in the object, -1 elsewhere in the crop, 0 where nothing is taught, which adds a constant.
     It is the paper's equation 3, averaged over windows.
     """
-    return F.softplus(-truth * logits.float()).sum() / max(1, logits.numel())
+    num_pixels = distributed.mean_count(torch.full((), logits.numel(), device=logits.device))
+    return F.softplus(-truth * logits.float()).sum() / num_pixels
 
 
 def mask_overlaps(logits: Tensor, truth: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from systems.siammask.anchors import NUM_ANCHORS
 from systems.siammask.backbones import (
     FROZEN,
     SIZES,
+    BatchNorm2d,
     DilatedResNet,
     crop_middle,
     depthwise_correlation,
@@ -57,7 +58,7 @@ class AdjustLayer(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)
@@ -84,12 +85,12 @@ class Branch(nn.Module):
     def __init__(self, channels: int, outputs: int):
         super().__init__()
         self.conv_kernel, self.conv_search = (
-            nn.Sequential(nn.Conv2d(channels, channels, 3, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
+            nn.Sequential(nn.Conv2d(channels, channels, 3, bias=False), BatchNorm2d(channels), nn.ReLU())
             for _ in range(2)
         )
         self.head = nn.Sequential(
             nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
+            BatchNorm2d(channels),
             nn.ReLU(),
             nn.Conv2d(channels, outputs, 1),
         )

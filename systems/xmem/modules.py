@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common import distributed
 from common.config import option
 from common.errors import UserError
 from systems.stcn import modules as stcn
@@ -206,8 +207,11 @@ class XMem(MemoryNetwork):
             return torch.arange(t).expand(clips, t)
         if not self.training:
             return torch.tensor([0, *range(t - others, t)]).expand(clips, -1)
-        drawn = torch.stack([torch.randperm(t - 1)[:others] + 1 for _ in range(clips)])
-        return F.pad(drawn, (1, 0))
+
+        def draw(count: int) -> Tensor:
+            return torch.stack([torch.randperm(t - 1)[:others] + 1 for _ in range(count)])
+
+        return F.pad(distributed.draw_rows(draw, clips), (1, 0))
 
 
 def _at_frames(memory: Tensor, values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """What every system must do, and a fake prompted one with them, which is added by a row in the table alone.
 
-A new system joins by its row in SYSTEMS, and by flags here that make it small.
+A new system joins by its row in SYSTEMS, and by flags in tests/support/commands.py that make it small.
 """
 
 import copy
@@ -21,7 +21,7 @@ from common.errors import UserError
 from common.types import Clip, ClipDataset, Criterion, Network, Prompt, Tracker, Tracks
 from dataset import make_loader
 from inference import SYSTEMS, load_network
-from tests.support.commands import TINY, files_in, run_here
+from tests.support.commands import SMALL, files_in, run_here
 from tracking.loop import track_video
 from training.config import TrainConfig
 from training.memory import trace_step
@@ -30,21 +30,6 @@ from video.annotated import VOSFolder
 from video.images import read_label_map
 from video.transforms import upload
 
-SIAMMASK = "--backbone narrow --backbone_weights none --min_area 16".split()
-STCN = """--backbone narrow --backbone_weights none --value_weights none --key_dim 8 --value_dim 16
---crop_size 32 --short_side -1""".split()
-XMEM = [*STCN, *"--decoder_dim 16 --hidden_dim 8 --clip_length 4 --min_mid_term_frames 1".split()]
-XMEM += "--max_mid_term_frames 2 --mem_every 1 --num_prototypes 4 --max_long_term_elements 6".split()
-SAM_TRACK = """--train_encoder --image_size 32 --patch_size 8 --embed_dim 16 --depth 2 --num_heads 2
---window_size 3 --global_blocks 1 --out_dim 16 --decoder_heads 2 --decoder_mlp_dim 32""".split()
-SMALL = {
-    "vita_tcovis": [*TINY, "--birth_score", "0.3"],
-    "stcn": STCN,
-    "xmem": XMEM,
-    "siammask": SIAMMASK,
-    "sam_track": SAM_TRACK,
-    "fake": [],
-}
 PROMPTED = [*(name for name, parts in SYSTEMS.items() if parts.tracker.needs_prompt), "fake"]
 
 

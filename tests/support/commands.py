@@ -17,6 +17,21 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = """--backbone narrow --backbone_weights none --image_size 32 --hidden_dim 16 --num_heads 2
 --feedforward_dim 16 --decoder_layers 1 --num_tokens 4 --clip_length 2 --batch_size 2 --num_workers 0
 --device cpu --lr_head 1e-3 --lr_backbone 1e-3 --warmup_steps 1""".split()
+SIAMMASK = "--backbone narrow --backbone_weights none --min_area 16".split()
+STCN = """--backbone narrow --backbone_weights none --value_weights none --key_dim 8 --value_dim 16
+--crop_size 32 --short_side -1""".split()
+XMEM = [*STCN, *"--decoder_dim 16 --hidden_dim 8 --clip_length 4 --min_mid_term_frames 1".split()]
+XMEM += "--max_mid_term_frames 2 --mem_every 1 --num_prototypes 4 --max_long_term_elements 6".split()
+SAM_TRACK = """--train_encoder --image_size 32 --patch_size 8 --embed_dim 16 --depth 2 --num_heads 2
+--window_size 3 --global_blocks 1 --out_dim 16 --decoder_heads 2 --decoder_mlp_dim 32""".split()
+SMALL = {  # flags by which a system takes a moment
+    "vita_tcovis": [*TINY, "--birth_score", "0.3"],
+    "stcn": STCN,
+    "xmem": XMEM,
+    "siammask": SIAMMASK,
+    "sam_track": SAM_TRACK,
+    "fake": [],
+}
 
 
 class Outcome(NamedTuple):

@@ -17,6 +17,7 @@ from common.seeding import seeded
 from common.types import IGNORE, Clip, Prompt, Tracks
 from dataset import compact_labels
 from training.system import System
+from utils import weighted_mean
 from video.annotated import VOSFolder
 from video.masks import masks_from_labels
 from video.transforms import draw
@@ -80,8 +81,8 @@ class FakeCriterion(nn.Module):
         labels = clip.labels.flatten(0, 1).long()
         empty = F.pad(clip.ids == 0, (1, 0))[:, None, :, None, None]  # slots that only fill the batch
         logits = outputs["logits"].float().masked_fill(empty, -1e4).flatten(0, 1)
-        loss = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
-        return {"pixel": self.config.w_pixel * loss / (labels != IGNORE).sum().clamp(min=1)}
+        losses = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+        return {"pixel": self.config.w_pixel * weighted_mean(losses, labels != IGNORE)}
 
 
 class FakeTracker:

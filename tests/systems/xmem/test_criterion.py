@@ -35,9 +35,8 @@ def test_dice_is_a_mean_over_as_many_slots_as_a_clip_may_have():
         XMemCriterion(XMemCriterion.Config(num_objects=n)).eval()({"logits": logits}, clip)["dice"].item()
         for n in (1, 3)
     ]
-    assert losses[0] == pytest.approx(1 - (16 + 1) / (8 + 16 + 1)) and losses[1] == pytest.approx(
-        losses[0] / 3
-    )
+    assert losses[0] == pytest.approx(1 - (16 + 1) / (8 + 16 + 1))
+    assert losses[1] == pytest.approx(losses[0] / 3, abs=1e-5)  # empty slots cost next to nothing
 
 
 def test_ignored_pixels_do_not_count():
