@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from common.backbone import STAGES, Backbone
 from common.config import option
+from common.device import without_gradient
 from common.errors import UserError
 
 EMBEDDING_DIM = 128
@@ -241,10 +242,10 @@ class VITA_TCOVIS(nn.Module):
         predictions = self._predict(states if self.training else states[-1:], mask_features)
         return self.token_norm(tokens), predictions
 
-    @torch.no_grad()
     def _allowed(self, tokens: Tensor, mask_features: Tensor) -> Tensor:
         """(B*T, N, S) bool: where the mask that a token has so far is on; everywhere where it is empty."""
-        inside = self.mask_head(self.token_norm(tokens)) @ mask_features.flatten(2) >= 0
+        with without_gradient(tokens.device):
+            inside = self.mask_head(self.token_norm(tokens)) @ mask_features.flatten(2) >= 0
         return inside | ~inside.any(-1, keepdim=True)
 
     def _predict(self, states: list[Tensor], mask_features: Tensor) -> list[dict[str, Tensor]]:

@@ -1,15 +1,42 @@
 """Where a network runs, by the flag `--device`, and in which precision, by `--amp`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from common.errors import UserError
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AMP_FLAG = ("auto", *AMP)  # what --amp may say
+NATIVE_BF16 = (8, 0)  # the compute capability of Ampere, the first with bf16 units
+
+
+def resolve_amp(amp: str, device: torch.device) -> str:
+    """What `auto` means: bf16 on a GPU that has it natively, fp16 on an older one, off on a CPU."""
+    if amp != "auto":
+        return amp
+    if device.type != "cuda":
+        return "off"
+    return "bf16" if torch.cuda.get_device_capability(device) >= NATIVE_BF16 else "fp16"
 
 
 def autocast(device: torch.device, amp: str) -> torch.autocast:
     """The context in which a network runs; `off` changes nothing."""
-    return torch.autocast(device.type, dtype=AMP[amp], enabled=AMP[amp] is not None)
+    dtype = AMP[resolve_amp(amp, device)]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+@contextmanager
+def without_gradient(device: torch.device) -> Iterator[None]:
+    """The context for a module that is called without gradient where training calls it with one, too.
+
+    Autocast keeps its copy of a weight until its region ends, and torch 2.6 keeps even one that was made
+    without gradient, so that the weight would get none from later calls. Here copies are not kept.
+    """
+    enabled = torch.is_autocast_enabled(device.type)
+    with torch.no_grad(), torch.autocast(device.type, enabled=enabled, cache_enabled=False):
+        yield
 
 
 def pick_device(name: str) -> torch.device:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from common.config import option
+from common.device import without_gradient
 from common.errors import UserError
 from systems.sam_track.embedding_cache import EmbeddingCache
 from systems.sam_track.image_encoder import ImageEncoder
@@ -183,7 +184,7 @@ class SAMTrack(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Prepared images (B, 3, I, I) to embeddings (B, C, g, g); without gradients where it is frozen."""
-        with nullcontext() if self.config.train_encoder else torch.no_grad():
+        with nullcontext() if self.config.train_encoder else without_gradient(images.device):
             return self.image_encoder(images)
 
     def track(

@@ -145,6 +145,26 @@ def test_every_trainable_parameter_gets_a_gradient(system):
     assert all(p.grad.isfinite().all() for p in objective.parameters() if p.requires_grad)
 
 
+def gradients_of(system: Built, clip: Clip, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The gradients of one step, by the names of their parameters; those without any are left out."""
+    torch.manual_seed(0)
+    objective = main.Objective(system.network, system.criterion).train()
+    objective.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+        losses = objective(clip)
+    sum(losses.values()).backward()
+    return {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}
+
+
+def test_under_autocast_every_trainable_parameter_gets_a_gradient_like_that_of_float32(system):
+    clip = system.clips()
+    exact, mixed = (gradients_of(system, clip, dtype) for dtype in (None, torch.bfloat16))
+    assert mixed.keys() == exact.keys()
+    assert all(gradient.isfinite().all() for gradient in mixed.values())
+    both = (torch.cat([x.flatten() for x in gradients.values()]) for gradients in (exact, mixed))
+    assert torch.cosine_similarity(*both, dim=0) > 0.97  # bf16 has 8 bits, of which a deep network leaves few
+
+
 def test_the_loss_falls_on_one_repeated_clip(system):
     clip = system.clips()
     objective = main.Objective(system.network, system.criterion).train()
