@@ -11,18 +11,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common import distributed
 from common.config import option
 from common.errors import UserError
+from common.progress import every
 from common.seeding import seeded
 from common.types import IGNORE, Clip
-from training.sampler import Key
+from training.sampler import EpochSampler, Key
+from training.system import Plan
 from video.allocate import zeros
 from video.annotated import AnnotatedVideo, VOSFolder, check
 from video.transforms import (
@@ -333,6 +336,27 @@ def make_loader(
         persistent_workers=num_workers > 0,
         worker_init_fn=use_one_thread,
     )
+
+
+class Loaders(NamedTuple):
+    """Batches: of training, in the order of `sampler`, and one clip of every held-out video."""
+
+    sampler: EpochSampler
+    train: DataLoader[Clip]
+    valid: DataLoader[Clip]
+
+
+def make_loaders(plan: Plan, train: VOSFolder, valid: VOSFolder, device: torch.device) -> Loaders:
+    """Each process has a share of the training clips, and all held-out ones."""
+    options, make_dataset = plan.options, plan.system.dataset
+    drawing = {"seed": options.seed, "skip_bad": options.skip_bad}
+    loading = {"num_workers": options.num_workers, "pin_memory": device.type == "cuda"}
+    clips = make_dataset(train, plan.configs["data"], training=True, **drawing)
+    share = {"rank": distributed.rank(), "world_size": distributed.world_size(), "upright": clips.upright}
+    sampler = EpochSampler(len(clips), options.batch_size, seed=options.seed, **share)
+    held_out = make_dataset(valid, plan.configs["data"], training=False, **drawing)
+    batches = list(every([(0, index) for index in range(len(held_out))], options.batch_size))
+    return Loaders(sampler, make_loader(clips, sampler, **loading), make_loader(held_out, batches, **loading))
 
 
 def load_batches(loader: DataLoader[Clip]) -> Iterator[Clip]:

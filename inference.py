@@ -28,8 +28,8 @@ from systems.sam_track import system as sam_track
 from systems.siammask import system as siammask
 from systems.stcn import system as stcn
 from systems.xmem import system as xmem
-from tracking.assignment import Detections, assign, assign_prompt, bi_softmax
-from tracking.config import RunConfig
+from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax
+from tracking.config import RunConfig, add_paths
 from tracking.discovery import DiscoveringTracker, is_propagator
 from tracking.output import check_output
 from tracking.process import process_videos
@@ -48,17 +48,6 @@ from video.masks import (
 )
 from video.reader import find_videos
 from video.transforms import LONGEST, fit_short_side, normalise, resize_frames
-
-
-@dataclass
-class Record:
-    """What is known of an active track beside its embedding: the bank's parallel record."""
-
-    last_seen: int  # frame
-    hits: int  # frames in which it was seen
-    score: float  # of the last detection
-    class_probs: Tensor  # (C,) sum over the frames in which it was seen
-    mask: Tensor | None  # (h, w) bool, the last one
 
 
 class GlobalTracker:
@@ -93,11 +82,12 @@ class GlobalTracker:
     def reset(self) -> None:
         """Forget all tracks; ids start at 1 again."""
         self.bank: dict[int, Tensor] = {}
-        self.records: dict[int, Record] = {}
+        self.records: dict[int, TrackRecord] = {}
         self.dormant: dict[int, Tensor] = {}  # in the order in which they fell asleep
         self.frame = 0
         self.next_id = 1
 
+    @torch.autocast("cpu", enabled=False)  # who is who is decided in float32
     def update(
         self,
         embeddings: Tensor,
@@ -199,7 +189,7 @@ class GlobalTracker:
                 continue
             self.bank[track] = embedding.clone()  # not a view, which would hold all detections of the frame
             record = self.records.get(track)
-            self.records[track] = Record(
+            self.records[track] = TrackRecord(
                 last_seen=self.frame,
                 hits=record.hits + 1 if record else 1,
                 score=score,
@@ -218,7 +208,7 @@ class GlobalTracker:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.bank, self.dormant = dict(state["bank"]), dict(state["dormant"])
-        self.records = {track: Record(**record) for track, record in state["records"].items()}
+        self.records = {track: TrackRecord(**record) for track, record in state["records"].items()}
         self.frame, self.next_id = state["frame"], state["next_id"]
 
 
@@ -328,14 +318,6 @@ def load_tracker(path: str | Path, *, device: str = "auto", **options: Any) -> T
 # ------------------------------------------------------------------------------------------------ the command
 
 
-def add_paths(parser: Parser) -> None:
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a .pth file that main.py wrote")
-    parser.add_argument("--video_root", type=Path, required=True, help="folder of videos, or one video")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--prompt_root", type=Path, help="label maps <video>/<frame>.png that name objects")
-    parser.add_argument("--system", choices=sorted(SYSTEMS), help="refuse a checkpoint of another system")
-
-
 def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list[str]]:
     """Read the flags; returns the tracker that the checkpoint describes, the flags, the names of categories.
 
@@ -343,7 +325,7 @@ def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, li
     refused.
     """
     parser = Parser(prog="inference.py", description=__doc__.splitlines()[0])
-    add_paths(parser)
+    add_paths(parser, sorted(SYSTEMS))
     add_config_flags(parser, RunConfig, "run")
     first = Parser(add_help=False)
     first.add_argument("--checkpoint", type=Path)

@@ -12,23 +12,22 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from common import distributed
 from common.checkpoint import read_checkpoint, save_checkpoint
 from common.config import Parser
-from common.device import autocast, pick_device
+from common.device import autocast, pick_device, resolve_amp
 from common.errors import UserError, run_command
 from common.files import write_json
 from common.progress import every, plain_lines, progress, say
 from common.seeding import mix
 from common.types import Clip
-from dataset import load_batches, make_loader, split_videos
+from dataset import load_batches, make_loaders, split_videos
 from evaluate import Gallery, evaluate_tracker
 from inference import SYSTEMS
 from training.config import TrainConfig
@@ -39,7 +38,6 @@ from training.interrupt import interruptible
 from training.optim import gradient_norm, parameter_groups
 from training.report import Report
 from training.run_folder import find_checkpoint, new_run_folder
-from training.sampler import EpochSampler
 from training.state import check_finite, make_state, read_resumable
 from training.system import Plan
 from video import synthetic
@@ -80,27 +78,6 @@ class Objective(nn.Module):
 
     def forward(self, clip: Clip) -> dict[str, Tensor]:
         return self.criterion(run_network(self.network, clip), clip)
-
-
-class Loaders(NamedTuple):
-    """Batches: of training, in the order of `sampler`, and one clip of every held-out video."""
-
-    sampler: EpochSampler
-    train: DataLoader[Clip]
-    valid: DataLoader[Clip]
-
-
-def make_loaders(plan: Plan, train: VOSFolder, valid: VOSFolder, device: torch.device) -> Loaders:
-    """Each process has a share of the training clips, and all held-out ones."""
-    options, make_dataset = plan.options, plan.system.dataset
-    drawing = {"seed": options.seed, "skip_bad": options.skip_bad}
-    loading = {"num_workers": options.num_workers, "pin_memory": device.type == "cuda"}
-    clips = make_dataset(train, plan.configs["data"], training=True, **drawing)
-    share = {"rank": distributed.rank(), "world_size": distributed.world_size(), "upright": clips.upright}
-    sampler = EpochSampler(len(clips), options.batch_size, seed=options.seed, **share)
-    held_out = make_dataset(valid, plan.configs["data"], training=False, **drawing)
-    batches = list(every([(0, index) for index in range(len(held_out))], options.batch_size))
-    return Loaders(sampler, make_loader(clips, sampler, **loading), make_loader(held_out, batches, **loading))
 
 
 class Trainer:
@@ -242,7 +219,8 @@ class Trainer:
         with distributed.alone():
             scores, gallery = self._validate(), Gallery()
             options = {"num_videos": num_videos, "use_classes": self.plan.use_classes, "gallery": gallery}
-            tracked = evaluate_tracker(self.tracker, self.valid, **options)
+            with autocast(self.device, self.options.amp):
+                tracked = evaluate_tracker(self.tracker, self.valid, **options)
         scores |= {name: value for name, value in tracked.items() if value is not None}
         self.report.picture(picture, gallery.picture(), self.state.step)
         return scores
@@ -305,7 +283,8 @@ def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     millions = sum(p.numel() for p in trainer.network.parameters()) / 1e6
     counts = f"{len(train.videos)} training and {len(trainer.valid.videos)} validation videos"
-    say(f"{trainer.plan.name}: {versions}, {trainer.device}, {millions:.1f} M parameters, {counts}")
+    place = f"{trainer.device}, mixed precision {resolve_amp(trainer.options.amp, trainer.device)}"
+    say(f"{trainer.plan.name}: {versions}, {place}, {millions:.1f} M parameters, {counts}")
     say(f"{trainer.options.epochs} epochs of {trainer.steps_per_epoch} steps into {trainer.report.folder}")
     for number, trouble in enumerate(troubles, start=1):
         say(f"skipped bad file {number} of {len(troubles)}: {trouble}")
@@ -340,7 +319,7 @@ def finish(trainer: Trainer, begun: float) -> None:
 
 
 def run_training(args: argparse.Namespace, experiment: Experiment, begun: float) -> None:
-    """Network, then data, then the run folder: what is wrong with the first two leaves no folder."""
+    """Data, then network, then the run folder: what is wrong with the first two leaves no folder."""
     plan = SYSTEMS[args.system].plan(args)
     options = plan.options
     if options.threads:
@@ -348,11 +327,11 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
     checkpoint = find_checkpoint(options.resume, Path(options.run_dir))
     pick_device(options.device)  # what cannot be used is told before anything is written
     state = read_resumable(checkpoint, plan.name, plan.configs, plan.flags) if checkpoint else None
+    data = None if options.synthetic else load_videos(options, Path(options.dataset_root))
     torch.manual_seed(mix(options.seed))
     network = plan.make_network()
     if not checkpoint:
         plan.system.start(network, plan.configs["network"])
-    data = None if options.synthetic else load_videos(options, Path(options.dataset_root))
     is_first = not checkpoint and distributed.is_main()
     made = new_run_folder(options.run_dir, options.dry_run) if is_first else None
     run = checkpoint.parent if checkpoint else distributed.broadcast(made)

@@ -8,7 +8,7 @@ import torch
 from common.errors import UserError
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-AMP_FLAG = ("auto", *AMP)  # what --amp may say
+AMP_CHOICES = ("auto", *AMP)  # what --amp may say
 NATIVE_BF16 = (8, 0)  # the compute capability of Ampere, the first with bf16 units
 
 
@@ -25,6 +25,14 @@ def autocast(device: torch.device, amp: str) -> torch.autocast:
     """The context in which a network runs; `off` changes nothing."""
     dtype = AMP[resolve_amp(amp, device)]
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def in_float32(device: torch.device) -> torch.autocast:
+    """The context in which nothing is computed in less than float32, whatever autocast says around it.
+
+    For counts of pixels, IoUs, similarities, softmax over a memory, and all that decides who is who.
+    """
+    return torch.autocast(device.type, enabled=False)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Online assignment: what a frame shows, to tracks and to the objects of a prompt."""
 
 import warnings
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from common.device import in_float32
 from common.errors import UserError
 from common.types import Prompt
 from video.masks import masks_from_labels
@@ -29,6 +31,24 @@ class Detections(NamedTuple):
     masks: Tensor | None
     class_probs: Tensor
     prompted_ids: Tensor
+
+
+@dataclass
+class TrackRecord:
+    """What is known of an active track beside its embedding: the bank's parallel record.
+
+    last_seen: the frame
+    hits: frames in which it was seen
+    score: of the last detection
+    class_probs: (C,) sum over the frames in which it was seen
+    mask: (h, w) bool, the last one, or None
+    """
+
+    last_seen: int
+    hits: int
+    score: float
+    class_probs: Tensor
+    mask: Tensor | None
 
 
 def bi_softmax(cosine: Tensor, temperature: float) -> Tensor:
@@ -64,7 +84,8 @@ def assign_prompt(prompt: Prompt | None, masks: Tensor) -> Tensor:
     ids = torch.tensor(prompt.ids)
     shares = masks_from_labels(prompt.labels.to(masks.device), ids.to(masks.device)).float()
     shares = F.adaptive_avg_pool2d(shares, masks.shape[-2:])  # of cells, so that no object is too small
-    intersection = torch.einsum("khw,nhw->kn", shares, masks.float())
+    with in_float32(masks.device):
+        intersection = torch.einsum("khw,nhw->kn", shares, masks.float())
     union = shares.sum((1, 2))[:, None] + masks.sum((1, 2)) - intersection
     iou = (intersection / union.clamp(min=1e-6)).cpu()
     pairs = assign(iou, iou > 0)

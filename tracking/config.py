@@ -1,9 +1,11 @@
 """The options of a run of inference.py, whichever tracker it is of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from common.config import option
-from common.device import AMP
+from common.config import Parser, option
+from common.device import AMP_CHOICES
 from video.reader import DEFAULT_FPS
 
 
@@ -12,7 +14,9 @@ class RunConfig:
     """The flags of inference.py that are not a tracker's."""
 
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    amp: str = option("off", "mixed precision of the network", tuple(AMP))
+    amp: str = option(
+        "auto", "mixed precision of the network; auto: bf16 or fp16 on a GPU, off on a CPU", AMP_CHOICES
+    )
     prompt_frames: str = option(
         "first", "take each id's first map in --prompt_root, or all", ("first", "all")
     )
@@ -29,3 +33,12 @@ class RunConfig:
     discover: str | None = option(None, "a checkpoint of VITA-TCOVIS that finds objects, in place of prompts")
     discover_every: int = option(10, "frames from one look for newcomers to the next; 0: first only", least=0)
     overwrite: bool = option(False, "replace the results that --output holds already")
+
+
+def add_paths(parser: Parser, systems: Sequence[str]) -> None:
+    """Add the flags that say what is tracked by which checkpoint, of one of these systems, and where to."""
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a .pth file that main.py wrote")
+    parser.add_argument("--video_root", type=Path, required=True, help="folder of videos, or one video")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--prompt_root", type=Path, help="label maps <video>/<frame>.png that name objects")
+    parser.add_argument("--system", choices=systems, help="refuse a checkpoint of another system")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common.config import option
-from common.device import AMP
+from common.device import AMP_CHOICES
 from training.optim import OPTIMIZERS
 
 
@@ -48,7 +48,7 @@ class TrainConfig:
     )
     clip_grad: float = option(1.0, "largest gradient norm; 0: any", least=0)
     ema: float = option(0.999, "decay of the average of weights that is evaluated; 0: none", least=0, most=1)
-    amp: str = option("off", "mixed precision", tuple(AMP))
+    amp: str = option("auto", "mixed precision; auto: bf16 or fp16 on a GPU, off on a CPU", AMP_CHOICES)
     seed: int = option(0, "seed of everything random", least=0)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
     threads: int = option(0, "CPU threads of the network; 0: as many as torch likes", least=0)

@@ -38,7 +38,7 @@ class Recipe:
 
 
 class Trainer(Protocol):
-    """What a dry run asks of the trainer of a trainer.
+    """What a dry run asks of the trainer of `main.py`.
 
     objective: network and criterion as one module, from a batch to its losses
     loaders: of which `train` has the training batches; `largest` of its data set makes one as large as any

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.checkpoint import read_checkpoint
+from common.device import pick_device, resolve_amp
 from common.errors import UserError
 from training.config import TrainConfig
 from training.optim import OPTIMIZERS, MovingAverage, learning_rate
@@ -32,6 +33,9 @@ def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[
         raise UserError(f"--resume {path} holds weights only: resume from last.pth or best.pth")
     names = [name for name in RUN_FLAGS if name in state["args"]]  # an older file lacks newer flags
     now, before = ({name: flags.get(name) for name in names} for flags in (args, state["args"]))
+    if "amp" in names:  # auto is what it stands for on this device
+        device = pick_device(args["device"])
+        now["amp"], before["amp"] = (resolve_amp(flags["amp"], device) for flags in (now, before))
     for role in ("network", "criterion", "data"):
         now, before = now | asdict(configs[role]), before | state["config"].get(role, {})
     names = (now.keys() | before.keys()) - {"epochs"}  # a dataset may plan with them; a run may be prolonged
@@ -95,7 +99,9 @@ def make_state(
     names = ("warmup_steps", "drop_at", "warmup_epochs", "warmup_from", "final_lr")
     shape = {name: getattr(options, name) for name in names}
     scheduler = learning_rate(optimizer, options.schedule, options.epochs, steps_per_epoch, **shape)
-    scaler = torch.amp.GradScaler(groups[0]["params"][0].device.type, enabled=options.amp == "fp16")
+    device = groups[0]["params"][0].device
+    amp = resolve_amp(options.amp, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
     ema = MovingAverage(network, options.ema) if options.ema > 0 else None
     return TrainState(network, criterion, optimizer, scheduler, scaler, ema)
 

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.device import in_float32
 from common.errors import UserError
 from common.types import BoxXYWH, Prompt
 from video.allocate import empty
@@ -176,7 +177,8 @@ def mask_confidence(logits: Tensor) -> Tensor:
 
 def mask_intersections(masks: Tensor, others: Tensor) -> Tensor:
     """(K, h, w) and (R, h, w) bool to the (K, R) float numbers of common pixels."""
-    return masks.flatten(1).float() @ others.flatten(1).float().T
+    with in_float32(masks.device):
+        return masks.flatten(1).float() @ others.flatten(1).float().T
 
 
 def mask_ious(masks: Tensor, others: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.config import option
+from common.device import in_float32
 from systems.siammask.anchors import NUM_ANCHORS
 from systems.siammask.backbones import (
     FROZEN,
@@ -174,11 +175,14 @@ class SiamMask(nn.Module):
     def search(self, kernels: Kernels, crops: Tensor) -> Response:
         """The answer of search crops (K, 3, S, S) to K templates; 25x25 responses for S = 255."""
         features, levels = self.features(crops)
-        cls, loc = (
-            branch.head(branch.correlate(kernel, features))
-            for branch, kernel in zip(self.rpn_model.values(), kernels[:2], strict=True)
-        )
-        return Response(cls, loc, self.mask_model["mask"].correlate(kernels.mask, features), levels)
+        with in_float32(crops.device):  # of windows that are nearly alike bf16 would choose another one
+            features, kernels = features.float(), Kernels(*(kernel.float() for kernel in kernels))
+            cls, loc = (
+                branch.head(branch.correlate(kernel, features))
+                for branch, kernel in zip(self.rpn_model.values(), kernels[:2], strict=True)
+            )
+            row = self.mask_model["mask"].correlate(kernels.mask, features)
+        return Response(cls, loc, row, levels)
 
     def coarse_masks(self, row: Tensor) -> Tensor:
         """Responses (K, C, n, n) to mask logits (K, 63 * 63, n, n), each 63x63 by rows."""

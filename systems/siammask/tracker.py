@@ -102,7 +102,7 @@ def moved_box(target: Target, best: BestWindow, size_lr: float) -> tuple[tuple, 
 
 def similarity(features: Tensor, others: Tensor) -> Tensor:
     """(K,) cosines of (K, C, h, w) features."""
-    return torch.cosine_similarity(features.flatten(1), others.flatten(1))
+    return torch.cosine_similarity(features.flatten(1).float(), others.flatten(1).float())
 
 
 class SiamMaskTracker:

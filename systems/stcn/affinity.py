@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.device import in_float32
+
 MOST_SIMILARITIES = 2**23  # that are in memory at a time while the largest are sought: 32 MiB
 LEAST_CELLS = 32  # that are compared at a time, though they may be more: a product of few rows is slow
 
@@ -61,7 +63,7 @@ def keys_of_terms(terms: Tensor) -> tuple[Tensor, Tensor]:
 
 def similarity(query: Tensor, memory: Tensor) -> Tensor:
     """(..., L, S) in float32, of terms (..., L, D) and (..., S, D)."""
-    with torch.autocast(query.device.type, enabled=False):
+    with in_float32(query.device):
         return query @ memory.transpose(-1, -2)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from common.config import option
+from common.device import in_float32
 from common.errors import UserError
 from systems.stcn.affinity import (
     anisotropic_memory_terms,
@@ -75,9 +76,11 @@ def prototypes_of(candidates: Elements, number: int) -> Elements:
     chosen = usage.topk(min(number, len(usage))).indices
     keys, shrinkage = keys_of_terms(candidates.terms)  # (C, S), (1, S)
     keys, selection = keys[:, chosen], candidates.selection[chosen]
-    affinity = similarity(anisotropic_query_terms(keys, selection.T), candidates.terms).softmax(1)  # (P, S)
-    values = affinity.to(candidates.values.dtype) @ candidates.values
-    return Elements.unread(anisotropic_memory_terms(keys, shrinkage @ affinity.T), selection, values)
+    with in_float32(keys.device):
+        affinity = similarity(anisotropic_query_terms(keys, selection.T), candidates.terms).softmax(1)
+        values = affinity.to(candidates.values.dtype) @ candidates.values  # (P, S) of (S, V)
+        shrinkage = shrinkage @ affinity.T
+    return Elements.unread(anisotropic_memory_terms(keys, shrinkage), selection, values)
 
 
 class MemoryBank:
