@@ -20,6 +20,7 @@ from tests.support.commands import assert_refused, files_in, run_here
 from tests.support.sam_networks import FLAGS, SIZES, small_network
 from video.annotated import VOSFolder
 from video.images import read_label_map, write_label_map
+from video.transforms import upload
 
 OVERFIT = {"image_size": 64, "patch_size": 4, "embed_dim": 32, "window_size": 4, "out_dim": 32}
 
@@ -56,7 +57,8 @@ def prepared(monkeypatch) -> list[int]:
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_one_pair_is_learned_by_heart_within_a_hundred_steps(small_data, trained):
-    pair = SAMTrackDataset(VOSFolder(small_data / "train"), SAMTrackDataset.Config(), training=True)[0, 0]
+    data = SAMTrackDataset(VOSFolder(small_data / "train"), SAMTrackDataset.Config(), training=True)
+    pair = upload(data[0, 0], "cpu")
     options = SIZES | OVERFIT | {"decoder_heads": 4, "embedding_cache": "none", "train_encoder": trained}
     torch.manual_seed(0)
     network = SAMTrack(SAMTrack.Config(**options)).train()

@@ -82,7 +82,7 @@ def test_dice_by_hand():
 def test_cells_know_the_size_of_each_frame_of_a_batch():
     """The frame fills the upper half of the square, whose lower half is background and counts."""
     base = one_clip([[1, 1], [IGNORE, IGNORE]])
-    clip = PairClip(**vars(base), sizes=[(4, 8)], files=[["a", "b"]])
+    clip = PairClip(**vars(base) | {"sizes": [(4, 8)]}, files=[["a", "b"]])
     outputs = outputs_of(torch.tensor([[0.8, 0.8], [0.4, 0.4]]))
     expected = -(2 * math.log(0.8) + 2 * math.log(0.6)) / 4
     assert criterion(loss="logits")(outputs, clip)["ce"].item() == pytest.approx(expected, rel=1e-5)
