@@ -20,13 +20,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from common import distributed
 from common.config import option
+from common.device import zeros
 from common.errors import UserError
 from common.progress import every
 from common.seeding import seeded
 from common.types import IGNORE, Clip
 from training.sampler import EpochSampler, Key
 from training.system import Plan
-from video.allocate import zeros
 from video.annotated import AnnotatedVideo, VOSFolder, check
 from video.transforms import (
     LONGEST,

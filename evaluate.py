@@ -21,7 +21,7 @@ from common.errors import UserError, run_command
 from common.files import atomic_write, write_json
 from common.parallel import prefetch
 from common.progress import progress, say
-from common.types import IGNORE, Prompt, Tracker
+from common.types import IGNORE, BinaryTracks, Prompt, Tracker
 from scoring.protocols.table import PROTOCOLS
 from scoring.report import Report
 from scoring.tracker_scores import VideoScore, VideoScorer, summarise
@@ -29,7 +29,7 @@ from tools.compare import align, compare, comparison_lines, numbers_of, plain
 from tools.evidence.label_maps import ScoredResults, rules_of
 from tools.evidence.report import write_report
 from tools.submission import write_submission
-from tracking.loop import BinaryTracks, record_video
+from tracking.loop import record_video
 from tracking.spool import ResultsSpool
 from video.annotated import AnnotatedVideo, VOSFolder
 from video.pictures import overlay, strip

@@ -275,6 +275,7 @@ def prepare_data(options: TrainConfig, run: Path) -> Path:
 
 
 def load_videos(options: TrainConfig, root: Path) -> tuple[VOSFolder, VOSFolder, list[str]]:
+    """As `split_videos`, by the options of a run."""
     return split_videos(root, holdout=options.holdout, skip_bad=options.skip_bad)
 
 

@@ -51,8 +51,8 @@ class Published(NamedTuple):
 Recognise = Callable[[Any], Published | None]  # what a file holds, to what it is; None where it is another
 
 
-def state_dict_of(content: Any, wrapper: str) -> dict[str, Tensor]:
-    """The weights in a published file that is a state dict, or holds one under the key `wrapper`.
+def state_dict_of(content: Any, wrapper: str = "") -> dict[str, Tensor]:
+    """The weights in a published file that is a state dict, or holds one under the key `wrapper`, if any.
 
     Empty where it is neither.
     """

@@ -1,9 +1,11 @@
-"""Where a network runs, by the flag `--device`, and in which precision, by `--amp`."""
+"""Where tensors are, by the flag `--device`; their precision, by `--amp`; and memory for large ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from common.errors import UserError
 
@@ -63,3 +65,21 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
+
+
+def empty(*size: int, device: torch.device | str = "cpu") -> Tensor:
+    """As `torch.empty`, float32.
+
+    On the CPU NumPy takes the memory, because it asks Linux for huge pages and torch does not: the first
+    touch of ordinary pages costs more than the computation that fills them.
+    """
+    if torch.device(device).type == "cpu":
+        return torch.from_numpy(np.empty(size, dtype=np.float32))
+    return torch.empty(size, device=device)
+
+
+def zeros(*size: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+    """As `torch.zeros`, with the memory of `empty`."""
+    if torch.device(device).type != "cpu":
+        return torch.zeros(size, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(size, dtype=torch.empty(0, dtype=dtype).numpy().dtype))

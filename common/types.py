@@ -126,6 +126,26 @@ class Tracks:
         )
 
 
+@dataclass
+class BinaryTracks:
+    """`Tracks` with binary masks: what is recorded of a frame.
+
+    ids: (K,) int64
+    labels: (H, W) int64, the system's own decision
+    binary_masks: (K, H, W) bool, where the probability is above the system's threshold
+    scores: (K,) float32
+    classes: (K,) int64, or None
+    boxes: (K, 4, 2) rotated boxes in pixels, or None
+    """
+
+    ids: Tensor
+    labels: Tensor
+    binary_masks: Tensor
+    scores: Tensor
+    classes: Tensor | None = None
+    boxes: Tensor | None = None
+
+
 # ------------------------------------------------------------------------------------------------ the doors
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.errors import UserError, require
 from common.parallel import process_map
-from video.rle import RLE, checked_rle
+from video.masks import RLE, checked_rle
 
 MANY = 1000  # annotations or results, from which on further processes are worth their start
 PURPOSE = "YouTube-VIS average precision"

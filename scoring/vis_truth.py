@@ -7,7 +7,7 @@ import numpy as np
 from common.errors import UserError, require
 from common.types import IGNORE
 from scoring.vis_tracks import PURPOSE, check_results
-from video.rle import RLE, encode_rle
+from video.masks import RLE, encode_rle
 
 
 class TruthTracks:

@@ -1,36 +1,15 @@
 """Runs any tracker over a video: prompts in, tracks out and recorded, one frame at a time."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from common.parallel import BackgroundWriter
-from common.types import Prompt, Tracker, Tracks
+from common.types import BinaryTracks, Prompt, Tracker, Tracks
 from tracking.prompts import no_prompt
 from video.masks import above
 
 PENDING = 4  # frames that are tracked and not yet recorded
-
-
-@dataclass
-class BinaryTracks:
-    """`Tracks` with binary masks: what is recorded of a frame.
-
-    ids: (K,) int64
-    labels: (H, W) int64, the system's own decision
-    masks: (K, H, W) bool, where the probability is above the system's threshold
-    scores: (K,) float32
-    classes: (K,) int64, or None
-    boxes: (K, 4, 2) rotated boxes in pixels, or None
-    """
-
-    ids: Tensor
-    labels: Tensor
-    masks: Tensor
-    scores: Tensor
-    classes: Tensor | None = None
-    boxes: Tensor | None = None
 
 
 def binarise(tracks: Tracks, threshold: float) -> BinaryTracks:

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from common.errors import UserError, require
 from common.files import atomic_write
-from common.types import Prompt
-from tracking.loop import BinaryTracks
+from common.types import BinaryTracks, Prompt
 from tracking.spool import ResultsSpool
 from video.images import write_label_map
 from video.pictures import overlay as draw_overlay

@@ -1,6 +1,7 @@
 """Tracks videos and writes what is found in them; reading, network and writing overlap."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from common.device import autocast, pick_device
@@ -30,11 +31,11 @@ def process_video(
     frames = progress(prefetch(video.frames()), video.name, video.num_frames)
     with (
         VideoOutput(output, video.name, spool, fps=video.fps if config.overlays else None) as files,
-        EarlierFrames(output) as earlier,
+        EarlierFrames(output) if config.reverse else nullcontext() as earlier,
         autocast(pick_device(config.device), config.amp),
     ):
         record = files.record
-        if config.reverse:
+        if earlier:
             earlier.track(tracker, video, prompts)
             record = earlier.joined_before(record)
         prompt_of = prompts.of_video(video.name) if prompts else None

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.types import Prompt, Tracker
-from tracking.loop import BinaryTracks, RecordFrame, binarise, track_video
+from common.types import BinaryTracks, Prompt, Tracker
+from tracking.loop import RecordFrame, binarise, track_video
 from tracking.prompts import PromptFolder
 from video.reader import ImageSequence, Video
 
@@ -91,7 +91,7 @@ class EarlierFrames:
             tracks,
             ids=torch.cat([tracks.ids, ids.to(device)]),
             scores=torch.cat([tracks.scores, scores.to(device)]),
-            masks=torch.cat([tracks.masks, masks.to(tracks.masks.device)]),
+            binary_masks=torch.cat([tracks.binary_masks, masks.to(device)]),
             labels=torch.where(tracks.labels == 0, labels.to(device), tracks.labels),
             boxes=boxes,
         )
@@ -108,7 +108,7 @@ class EarlierFrames:
         if not chosen.any():
             return
         chosen = chosen.to(tracks.ids.device)
-        ids, masks = tracks.ids[chosen], tracks.masks[chosen]
+        ids, masks = tracks.ids[chosen], tracks.binary_masks[chosen]
         labels = tracks.labels * torch.isin(tracks.labels, ids)
         boxes = {} if tracks.boxes is None else {"boxes": tracks.boxes[chosen].cpu().numpy()}
         np.savez_compressed(

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 from common.errors import available
 from common.files import atomic_write
-from tracking.loop import BinaryTracks
-from video.masks import extreme_points
-from video.rle import RLE, encode_rle
+from common.types import BinaryTracks
+from video.masks import RLE, encode_rle, extreme_points
 
 
 class TrackRow(NamedTuple):
@@ -46,9 +45,9 @@ def track_rows(tracks: BinaryTracks, *, encode: bool) -> list[TrackRow]:
     """
     classes = [0] * len(tracks.ids) if tracks.classes is None else tracks.classes.tolist()
     boxes = [None] * len(tracks.ids) if tracks.boxes is None else tracks.boxes.tolist()
-    rows = []
+    rows, masks = [], tracks.binary_masks.cpu().numpy()
     for track, score, category, mask, box in zip(
-        tracks.ids.tolist(), tracks.scores.tolist(), classes, tracks.masks.cpu().numpy(), boxes, strict=True
+        tracks.ids.tolist(), tracks.scores.tolist(), classes, masks, boxes, strict=True
     ):
         if mask.any():
             rle, extremes = encode_rle(mask) if encode else None, extreme_points(mask) if box else None

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from common.config import option
+from common.device import zeros
 from common.types import Clip
-from video.allocate import zeros
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

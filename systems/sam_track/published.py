@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from common.checkpoint import Published
+from common.checkpoint import Published, state_dict_of
 from common.config import checked
 from systems.sam_track.modules import SAMTrack, check_sizes, make_decoder
 from systems.sam_track.tracker import SAMTracker
@@ -78,9 +78,8 @@ def recognise(content: Any) -> Published | None:
     Its prompt encoder is left out but for the positions, and what tracking adds is drawn at random where the
     file has none of it; the description says both.
     """
-    if not isinstance(content, dict) or not any(str(key).startswith(OWN_PARTS) for key in content):
-        return None
-    if not all(isinstance(x, Tensor) for x in content.values()):
+    content = state_dict_of(content)
+    if not any(str(key).startswith(OWN_PARTS) for key in content):
         return None
     try:
         config = checked(SAMTrack.Config(**sizes_of(content)))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from common.config import option
+from common.device import empty
 from common.errors import require
 from common.progress import every
 from common.types import Prompt, Tracks
@@ -18,7 +19,6 @@ from systems.siammask.folding import inference_copy
 from systems.siammask.modules import Kernels, SiamMask
 from systems.siammask.prompts import PromptedObject, read_prompt
 from systems.siammask.selection import choose
-from video.allocate import empty
 from video.masks import above, labels_from_masks
 
 OBJECTS_AT_ONCE = 16  # whose crops are searched together, which bounds memory

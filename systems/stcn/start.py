@@ -71,9 +71,8 @@ def load_checkpoint(network: MemoryNetwork, path: str, systems: Mapping[str, Loa
     network.load_state_dict(weights)
 
 
-def start_from(network: MemoryNetwork, systems: Mapping[str, Loadable]) -> None:
+def start_from(network: MemoryNetwork, config: STCN.Config, systems: Mapping[str, Loadable]) -> None:
     """Begin from another network's weights, or from ImageNet's; UserError where they cannot be had."""
-    config = network.config
     if config.load_network != "none":
         load_checkpoint(network, config.load_network, systems)
         return
@@ -87,4 +86,4 @@ def start_from(network: MemoryNetwork, systems: Mapping[str, Loadable]) -> None:
 
 def start(network: STCN, config: STCN.Config) -> None:
     """Bring the weights that a run of STCN begins with; UserError where they cannot be had."""
-    start_from(network, {"stcn": Loadable(STCN, recognise)})
+    start_from(network, config, {"stcn": Loadable(STCN, recognise)})

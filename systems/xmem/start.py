@@ -8,4 +8,4 @@ from systems.xmem.published import recognise
 
 def start(network: XMem, config: XMem.Config) -> None:
     """Bring the weights that a run of XMem begins with; UserError where they cannot be had."""
-    start_from(network, {"xmem": Loadable(XMem, recognise)})
+    start_from(network, config, {"xmem": Loadable(XMem, recognise)})

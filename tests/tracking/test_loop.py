@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from common.types import Prompt, Tracker, Tracks
-from tracking.loop import BinaryTracks, binarise, record_video, track_video
+from common.types import BinaryTracks, Prompt, Tracker, Tracks
+from tracking.loop import binarise, record_video, track_video
 
 FRAME = torch.zeros(3, 2, 3, dtype=torch.uint8)
 
@@ -73,7 +73,7 @@ def test_frames_are_recorded_in_order_with_binary_masks_and_counted():
     count = record_video(tracker, "cat", video, on_first_frame, lambda *frame: recorded.append(frame))
     assert count == 9 and [name for name, *_ in recorded] == [name for name, _ in video]
     assert {type(tracks) for *_, tracks, _ in recorded} == {BinaryTracks}
-    assert {tracks.masks.dtype for *_, tracks, _ in recorded} == {torch.bool}
+    assert {tracks.binary_masks.dtype for *_, tracks, _ in recorded} == {torch.bool}
     assert [prompt for *_, prompt in recorded] == tracker.prompts
 
 
@@ -88,7 +88,7 @@ def test_what_recording_raises_ends_the_video():
 def test_masks_that_the_tracker_has_made_binary_are_taken_and_others_meet_the_threshold():
     labels, masks = torch.zeros(2, 3, dtype=torch.int64), torch.rand(2, 2, 3)
     tracks = Tracks(torch.tensor([4, 5]), labels, masks, torch.ones(2))
-    assert torch.equal(binarise(tracks, 0.6).masks, tracks.masks > 0.6)
+    assert torch.equal(binarise(tracks, 0.6).binary_masks, tracks.masks > 0.6)
     tracks.binary_masks = tracks.masks > 0.4
-    assert binarise(tracks, 0.6).masks is tracks.binary_masks
+    assert binarise(tracks, 0.6).binary_masks is tracks.binary_masks
     assert binarise(tracks, 0.6).labels is tracks.labels

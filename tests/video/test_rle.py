@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from video.rle import decode_rle, encode_rle
+from video.masks import decode_rle, encode_rle
 
 
 def test_run_length_encodings_come_back_and_follow_the_columns():

@@ -26,7 +26,7 @@ from tools.convert.vis_files import (
 )
 from tracking.spool import joined
 from video.images import write_label_map
-from video.rle import checked_rle, decode_rle
+from video.masks import checked_rle, decode_rle
 
 
 class DrawnObject(NamedTuple):

@@ -24,8 +24,7 @@ from tools.convert.vis_files import (
 from tracking.spool import joined
 from video.annotated import read_categories
 from video.images import list_files, list_folders, read_header, read_label_map
-from video.masks import ids_in
-from video.rle import encode_rle
+from video.masks import encode_rle, ids_in
 
 
 def crowds_in(path: Path) -> set[tuple[str, int]]:

@@ -15,7 +15,7 @@ from common.progress import progress, say
 from scoring.vis_tracks import check_results, check_truth
 from tools.convert.json_stream import JsonStream
 from video.images import natural_key
-from video.rle import RLE
+from video.masks import RLE
 
 
 def say_how_many(names: Iterable[str], what: str) -> None:
