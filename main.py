@@ -33,8 +33,9 @@ from inference import SYSTEMS
 from training.config import TrainConfig
 from training.dry_run import dry_run
 from training.experiment import Experiment, open_experiment
+from training.heartbeat import joined
 from training.history import Means, columns_of, with_margin
-from training.interrupt import interruptible
+from training.interrupt import Interrupted, interruptible
 from training.optim import gradient_norm, parameter_groups
 from training.report import Report
 from training.run_folder import find_checkpoint, new_run_folder
@@ -115,10 +116,10 @@ class Trainer:
         with interruptible() as interrupted:
             while self.state.epoch < self.options.epochs and not interrupted():
                 self._train_epoch(interrupted)
-        if interrupted():
-            last = self.report.folder / "last.pth"
-            say(f"interrupted at step {self.state.step}; continue with the same flags and --resume {last}")
-            raise KeyboardInterrupt
+            if interrupted():
+                remedy = f"continue with the same flags and --resume {self.report.folder / 'last.pth'}"
+                say(f"interrupted at step {self.state.step}; {remedy}")
+                raise Interrupted
 
     def _train_epoch(self, interrupted: Callable[[], bool]) -> None:
         state, options = self.state, self.options
@@ -136,9 +137,10 @@ class Trainer:
             if state.step % options.log_steps == 0:
                 speed = (number - done) / (time.monotonic() - begun)
                 self._report_step(f"{title} step {number}/{self.steps_per_epoch}", means, speed)
-            if state.step % options.checkpoint_steps == 0 or interrupted():
+            stops = interrupted()
+            if state.step % options.checkpoint_steps == 0 or stops:
                 self.save("last.pth")
-            if interrupted():
+            if stops:
                 return
         state.epoch += 1
         self._finish_epoch(means.result(), time.monotonic() - begun)
@@ -206,7 +208,6 @@ class Trainer:
             self.save(f"model_epoch_{state.epoch}.pth", weights_only=True)
         if distributed.is_main():
             self.report.epoch(row, f"epoch {state.epoch}/{options.epochs}")
-        distributed.barrier()
 
     def evaluate(self, num_videos: int, picture: str) -> dict[str, float]:
         """Losses and cosines on held-out clips; scores and pictures of held-out videos, of all where 0.
@@ -360,20 +361,19 @@ def main() -> None:
     """Train, then evaluate: the last line printed is the run folder, the one before it the next command."""
     begun = time.monotonic()
     args, parser = parse_args(sys.argv[1:])
-    distributed.init()
-    recorded = open_experiment(
-        args,
-        parser,
-        enabled=args.enable_clearml and not args.dry_run and distributed.is_main(),
-        offline=args.clearml_offline,
-        project_name=args.project_name,
-        task_name=args.task_name,
-        queue=args.queue if distributed.is_main() else None,
-    )
-    vars(args).update(distributed.broadcast(vars(args)))  # a ClearML agent may have changed them
-    with recorded as experiment:
-        run_training(args, experiment, begun)
-    distributed.shutdown()
+    with joined():
+        recorded = open_experiment(
+            args,
+            parser,
+            enabled=args.enable_clearml and not args.dry_run and distributed.is_main(),
+            offline=args.clearml_offline,
+            project_name=args.project_name,
+            task_name=args.task_name,
+            queue=args.queue if distributed.is_main() else None,
+        )
+        vars(args).update(distributed.broadcast(vars(args)))  # a ClearML agent may have changed them
+        with recorded as experiment:
+            run_training(args, experiment, begun)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ from common.errors import UserError
 TIMEOUT = timedelta(hours=12)
 
 _alone = False  # inside `alone`
+# Of `any_process`. It stays alive because in torch 2.6 a thread of gloo that frees a tensor waits for the
+# interpreter, and for ever where that is waiting for the thread at the end of the group.
+_flag = torch.zeros((), dtype=torch.int64)
 
 
 def init() -> None:
@@ -86,14 +89,15 @@ def any_process(flag: bool) -> bool:
     """Whether the flag is set in any process: all must ask, and wait for one another; no GPU takes part."""
     if not _grouped():
         return flag
-    flags = torch.tensor(int(flag))
-    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
-    return bool(flags)
+    _flag.fill_(flag)
+    torch.distributed.all_reduce(_flag, torch.distributed.ReduceOp.MAX)
+    return bool(_flag)
 
 
 def barrier() -> None:
     """Wait until every process has come here."""
-    any_process(False)
+    if _grouped():
+        torch.distributed.barrier()
 
 
 def broadcast(value: Any) -> Any:

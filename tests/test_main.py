@@ -341,13 +341,3 @@ def test_clearml_that_is_asked_for_and_absent_is_an_error_with_its_remedy(train,
 def test_a_queue_without_clearml_is_refused(train, tmp_path):
     assert_refused(train("--queue", "default"), "--queue", "--enable_clearml")
     assert not (tmp_path / "runs").exists()
-
-
-def test_two_processes_train_into_one_folder(small_data, tmp_path):
-    flags = ["--dataset_root", small_data, "--run_dir", tmp_path, "--epochs", 1, "--batch_size", 1]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    outcome = run_apart(*launcher, "main.py", *TINY, *flags)
-    assert outcome.status == 0, outcome.err
-    assert [path.name for path in tmp_path.iterdir()] == ["1"]
-    assert read_checkpoint(tmp_path / "1" / "last.pth")["step"] == 2
-    assert metrics_of(tmp_path / "1").keys() == METRICS

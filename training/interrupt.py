@@ -5,20 +5,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from common import distributed
+
+
+class Interrupted(KeyboardInterrupt):
+    """The end that all processes of a run have agreed on."""
+
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, both only set what the yielded function tells; Ctrl-C pressed again interrupts at once."""
-    asked = False
+    """Inside, both only set what the yielded function tells; Ctrl-C pressed again interrupts at once.
+
+    The function says whether any process was asked to end, so all must call it together. Several processes
+    do not heed what comes after: torchrun passes Ctrl-C on to those that the terminal has told already, and
+    asks all to end where one has ended.
+    """
+    asked = is_done = False
 
     def ask(number: int, frame: Any) -> None:
         nonlocal asked
         asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if distributed.world_size() == 1:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: distributed.any_process(asked)
+        is_done = True
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        if is_done or distributed.world_size() == 1:
+            for number, handler in former.items():
+                signal.signal(number, handler)
