@@ -1,0 +1,82 @@
+"""Every tracker under bf16 autocast says what it says in float32: the same ids, and nearly the same pixels.
+
+What is compared are trained networks: one of random weights has no objects, and decides by differences that
+no arithmetic keeps.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import main
+from common.types import Prompt, Tracker, Tracks
+from dataset import make_loader
+from inference import SYSTEMS, load_tracker
+from tests.support.commands import SMALL, TINY, run_here
+from tracking.loop import track_video
+from video.annotated import AnnotatedVideo, VOSFolder
+from video.transforms import upload
+
+LEAST_AGREEMENT = 0.995  # of the pixels of a frame
+STEPS = {"vita_tcovis": 120, "stcn": 60, "xmem": 80}
+# The narrow presets, cut short; what they train on and their schedules are long enough to find objects.
+SHORT = {
+    "siammask": "--synthetic_videos 60 --epochs 6 --warmup_steps 10 --eval_every 0",
+    "sam_track": "--synthetic_videos 60 --epochs 12 --warmup_steps 20 --eval_every 0",
+}
+
+
+def frames_of(video: AnnotatedVideo) -> list[tuple[str, Tensor]]:
+    return [(name, torch.from_numpy(video.read_frame(name)).permute(2, 0, 1)) for name in video.frames]
+
+
+def track_both(tracker: Tracker, video: AnnotatedVideo) -> tuple[list[Tracks], list[Tracks]]:
+    """The tracks of a video from its first masks, in float32 and under bf16 autocast."""
+    frames, labels = frames_of(video), torch.from_numpy(video.read_labels(video.frames[0]).astype(np.int64))
+
+    def prompt_of(name: str, frame: Tensor) -> Prompt | None:
+        return Prompt(labels.clone()) if name == video.frames[0] else None
+
+    both = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            both.append([tracks for _, _, tracks, _ in track_video(tracker, "video", frames, prompt_of)])
+    return both[0], both[1]
+
+
+def assert_alike(exact: list[Tracks], mixed: list[Tracks]) -> None:
+    assert any(len(tracks.ids) and tracks.labels.any() for tracks in exact)
+    assert [tracks.ids.tolist() for tracks in mixed] == [tracks.ids.tolist() for tracks in exact]
+    for one, other in zip(exact, mixed, strict=True):
+        assert (one.labels == other.labels).float().mean() >= LEAST_AGREEMENT
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_network_that_knows_its_video_tracks_alike_in_bf16(name, small_data):
+    plan = SYSTEMS[name].plan(main.parse_args(["--system", name, *SMALL.get(name, TINY)])[0])
+    torch.manual_seed(0)
+    objective = main.Objective(plan.make_network(), SYSTEMS[name].criterion(plan.configs["criterion"]))
+    folder = VOSFolder(small_data / "train")
+    clips = SYSTEMS[name].dataset(folder, plan.configs["data"], training=True)
+    batch = next(iter(make_loader(clips, [[(0, 0), (0, 1)]], num_workers=0, pin_memory=False)))
+    clip, optimizer = upload(batch, "cpu"), torch.optim.Adam(objective.parameters(), 3e-3)
+    for _ in range(STEPS[name]):
+        loss = sum(objective.train()(clip).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    tracker = SYSTEMS[name].tracker(objective.network.eval(), plan.configs["tracker"])
+    assert_alike(*track_both(tracker, folder.videos[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHORT)
+def test_a_network_that_is_trained_on_shapes_tracks_alike_in_bf16(name, tmp_path):
+    flags = [f"@presets/{name}_narrow.txt", *SHORT[name].split(), "--run_dir", tmp_path / "runs"]
+    outcome = run_here(main.main, *flags)
+    assert outcome.status == 0, outcome.err
+    folder = VOSFolder(Path(outcome.run) / "data" / "valid")
+    assert_alike(*track_both(load_tracker(Path(outcome.run) / "last.pth", device="cpu"), folder.videos[0]))
