@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common import checkpoint
+from common.backbone import for_inference
 from common.config import Parser, add_config_flags, checked, config_from_args, config_from_dict, option
 from common.device import pick_device
 from common.errors import UserError, available, run_command
@@ -312,7 +313,7 @@ def load_tracker(path: str | Path, *, device: str = "auto", **options: Any) -> T
     network, config = load_network(path)
     tracker = SYSTEMS[config["system"]].tracker
     chosen = config_from_dict(tracker.Config, {**config["tracker"], **options}, str(path))
-    return tracker(network.to(pick_device(device)), checked(chosen))
+    return tracker(for_inference(network).to(pick_device(device)), checked(chosen))
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -341,7 +342,8 @@ def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, li
     parser.set_defaults(**asdict(config_from_dict(tracker.Config, config["tracker"], str(known.checkpoint))))
     args = parser.parse_args(argv)
     config_from_args(RunConfig, args)  # the ranges of its numbers
-    built = tracker(network.to(pick_device(args.device)), config_from_args(tracker.Config, args))
+    network = for_inference(network).to(pick_device(args.device))
+    built = tracker(network, config_from_args(tracker.Config, args))
     return discovering(built, args) if args.discover else built, args, config.get("categories", [])
 
 

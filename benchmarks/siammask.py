@@ -1,14 +1,14 @@
-"""SiamMask: a frame against its bare backbone, folded and not, and several objects against one.
+"""SiamMask: a frame against its bare backbone, in both forms of the network, and several objects against one.
 
 python -m benchmarks.siammask
 python -m benchmarks.siammask --device cuda --objects 1 5 20
 
-A network with random weights follows boxes through a video. First, one object, with batch norms folded into
-the convolutions and with channels last in memory, each on and off; every row has its own bare backbone, which
-takes turns with the frame: the backbone of the same form on one search crop. What a frame costs beside it is
-cropping, adjust layer, branches, the choice, one refined mask, pasting and the rotated box. Then numbers of
-objects, whose crops go through the network in one batch. Medians over the frames; the program ends with exit
-status 1 where the aim is missed.
+A network with random weights follows boxes through a video. First, one object, by the network as it is
+trained and in its form for inference (batch norms folded into the convolutions, channels last in memory);
+every row has its own bare backbone, which takes turns with the frame: the backbone of the same form on one
+search crop. What a frame costs beside it is cropping, adjust layer, branches, the choice, one refined mask,
+pasting and the rotated box. Then numbers of objects, whose crops go through the network in one batch. Medians
+over the frames; the program ends with exit status 1 where the aim is missed.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.measuring import Aim, Phases, add_machine_flags, counted, judge, peak_memory, set_up
 from benchmarks.vos import draw_frames
+from common.backbone import for_inference
 from common.config import Parser, add_config_flags, config_from_args
 from common.device import AMP, autocast
 from common.errors import UserError, run_command
@@ -27,7 +28,7 @@ from systems.siammask.tracker import SiamMaskTracker
 
 BARE, WHOLE = "bare backbone", "frame"
 RATIO_AIM = 1.3
-FORMS = [(False, False), (True, False), (False, True), (True, True)]  # fold_batchnorm, channels_last
+FORMS = ("training", "inference")
 
 
 def boxes(size: tuple[int, int], objects: int) -> Prompt:
@@ -38,18 +39,16 @@ def boxes(size: tuple[int, int], objects: int) -> Prompt:
 
 
 def measure(
-    network: SiamMask, args: argparse.Namespace, objects: int, device: torch.device, *, fold: bool, last: bool
+    network: SiamMask, args: argparse.Namespace, objects: int, device: torch.device
 ) -> dict[str, float]:
     """Milliseconds of both parts of a frame, of the time that counts, and frames a second by the clock."""
-    config = SiamMaskTracker.Config(fold_batchnorm=fold, channels_last=last)
-    tracker, phases = SiamMaskTracker(network, config), Phases(device)
-    crop = torch.rand(1, 3, SEARCH, SEARCH, device=device) * 255
-    crop = crop.to(memory_format=torch.channels_last) if last else crop
+    tracker, phases = SiamMaskTracker(network, SiamMaskTracker.Config()), Phases(device)
+    crop = torch.rand(1, SEARCH, SEARCH, 3, device=device).permute(0, 3, 1, 2) * 255
     for t, frame in enumerate(draw_frames(tuple(args.size), args.frames + 2)):
         phases.begin()
         with torch.inference_mode(), autocast(device, args.amp):
             with phases.part(BARE):
-                tracker.fast.features.features(crop)
+                network.features.features(crop)
             with phases.part(WHOLE):
                 tracker.step(frame, None if t else boxes(tuple(args.size), objects))
     del phases.rounds[:2]  # the templates, and the first search
@@ -82,20 +81,21 @@ def main() -> None:
     device = set_up(args.device, args.threads)
     network = SiamMask(config_from_args(SiamMask.Config, args)).to(device).eval()
     print(f"\n{args.size[1]}x{args.size[0]}, one object, amp {args.amp}, {args.frames} frames")
-    print("folded  channels last  bare backbone ms  frame ms    ratio  against neither  frames/s")
+    print("form of       bare backbone ms  frame ms    ratio  against training  frames/s")
     frames: list[float] = []
-    for fold, last in FORMS:
-        times = measure(network, args, 1, device, fold=fold, last=last)
+    for form in FORMS:
+        network = for_inference(network) if form == "inference" else network
+        times = measure(network, args, 1, device)
         frames.append(times[WHOLE])
-        ratio, words = times[WHOLE] / times[BARE], ("yes" if fold else "no", "yes" if last else "no")
+        ratio = times[WHOLE] / times[BARE]
         print(
-            f"{words[0]:>6}{words[1]:>15}{times[BARE]:18.1f}{times[WHOLE]:10.1f}{ratio:9.2f}"
-            f"{times[WHOLE] / frames[0]:17.2f}{times['fps']:10.1f}"
+            f"{form:<12}{times[BARE]:18.1f}{times[WHOLE]:10.1f}{ratio:9.2f}"
+            f"{times[WHOLE] / frames[0]:18.2f}{times['fps']:10.1f}"
         )
-    print("\nboth, several objects\nobjects  frame ms  against one  ms an object  frames/s    peak MiB")
+    print("\nseveral objects\nobjects  frame ms  against one  ms an object  frames/s    peak MiB")
     first = None
     for objects in args.objects:
-        times = measure(network, args, objects, device, fold=True, last=True)
+        times = measure(network, args, objects, device)
         first = first or times[WHOLE]
         each = times[WHOLE] / objects
         print(

@@ -6,6 +6,7 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet50_Weights, WeightsEnum, resnet50
 from torchvision.models.resnet import BasicBlock
 
@@ -21,15 +22,40 @@ class FrozenBatchNorm2d(nn.Module):
     torchvision's promotes to float32 under autocast, which doubles the memory of the activations.
     """
 
+    eps = 1e-5
+
     def __init__(self, num_features: int):
         super().__init__()
         for name, value in {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}.items():
             self.register_buffer(name, torch.full((num_features,), value))
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.weight * (self.running_var + 1e-5).rsqrt()
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
         return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """Put every batch norm into the convolution that stands before it, in place."""
+    previous = ""
+    for name, part in list(module.named_children()):
+        before = getattr(module, previous, None)
+        if isinstance(part, nn.BatchNorm2d | FrozenBatchNorm2d) and isinstance(before, nn.Conv2d):
+            setattr(module, previous, fuse_conv_bn_eval(before, part))
+            setattr(module, name, nn.Identity())
+        else:
+            _fold_batch_norms(part)
+        previous = name
+
+
+def for_inference(network: nn.Module) -> nn.Module:
+    """The network itself, made faster in place: the same up to rounding, but it can no longer train.
+
+    Batch norms are folded into the convolutions, and 4-d weights have their channels last in memory.
+    """
+    network.eval().requires_grad_(False)
+    _fold_batch_norms(network)
+    return network.to(memory_format=torch.channels_last)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

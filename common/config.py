@@ -133,8 +133,12 @@ def config_from_args(config: type[ConfigType], args: argparse.Namespace) -> Conf
 
 
 def config_from_dict(config: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:
-    """Build the dataclass from a checkpoint's plain values; UserError where the fields are not the same."""
+    """Build the dataclass from a checkpoint's plain values; UserError where the fields are not the same.
+
+    Fields in `RETIRED` of the dataclass, if it has any, are passed over: older checkpoints hold them.
+    """
     known = {item.name for item in fields(config)}
+    values = {name: value for name, value in values.items() if name not in getattr(config, "RETIRED", ())}
     if known != set(values):
         difference = ", ".join(sorted(known ^ set(values)))
         raise UserError(

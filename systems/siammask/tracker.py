@@ -1,21 +1,20 @@
 """SiamMaskTracker: follows boxes or masks through a video, every object by a template of its own."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from common.config import option
-from common.device import empty
+from common.device import empty, in_float32
 from common.errors import require
 from common.progress import every
 from common.types import Prompt, Tracks
 from systems.siammask import crops
 from systems.siammask.anchors import STRIDE
 from systems.siammask.crops import SEARCH, TEMPLATE, Window
-from systems.siammask.folding import inference_copy
 from systems.siammask.modules import Kernels, SiamMask
 from systems.siammask.prompts import PromptedObject, read_prompt
 from systems.siammask.selection import choose
@@ -117,6 +116,7 @@ class SiamMaskTracker:
 
     @dataclass(kw_only=True)
     class Config:
+        RETIRED: ClassVar = ("fold_batchnorm", "channels_last")
         penalty_k: float = option(0.09, "strength of the penalty for a change of size or ratio", least=0)
         window_influence: float = option(
             0.39, "weight of the window that favours the last place", least=0, most=1
@@ -128,10 +128,6 @@ class SiamMaskTracker:
             "masks of 127x127 where the network refines, else of 63x63; of 63x63; or filled boxes",
             ("best", "coarse", "box"),
         )
-        fold_batchnorm: bool = option(
-            True, "put batch norms into the convolutions, which changes rounding only"
-        )
-        channels_last: bool = option(True, "keep channels last in memory, which changes rounding only")
         update_template: bool = option(
             False, "renew the templates of objects that are sure and still look like the first one"
         )
@@ -150,20 +146,23 @@ class SiamMaskTracker:
         require("cv2", "SiamMask")  # before anything is written
         self.network, self.config = network, config
         self.mask_threshold = config.seg_thr
+        self.refined = config.mask_form == "best" and network.config.refine
         self.reset()
 
     def reset(self) -> None:
-        """Forget the video; the weights are read anew, because they may have been trained in the meantime."""
-        config = self.config
+        """Forget the video."""
         self.targets: list[Target] = []
-        self.fast = inference_copy(
-            self.network, fold=config.fold_batchnorm, channels_last=config.channels_last
-        )
-        self.refined = config.mask_form == "best" and self.network.config.refine
 
     @torch.inference_mode()
     def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
-        """Frame uint8 RGB (3, H, W) of any size, on any device; the tracks are on the CPU."""
+        """Frame uint8 RGB (3, H, W) of any size, on any device; the tracks are on the CPU.
+
+        It is computed in float32: a search begins where the last one ended, so that roundings add up.
+        """
+        with in_float32(next(self.network.parameters()).device):
+            return self._step(frame, prompt)
+
+    def _step(self, frame: Tensor, prompt: Prompt | None) -> Tracks:
         size = tuple(frame.shape[-2:])
         prompted = read_prompt(prompt, size)
         if not self.targets and not prompted:
@@ -186,9 +185,8 @@ class SiamMaskTracker:
 
     def _to_network(self, images: list[np.ndarray]) -> Tensor:
         """Crops (S, S, 3) as one batch (K, 3, S, S) of raw pixels where the network is."""
-        batch = torch.from_numpy(np.stack(images)).to(next(self.fast.parameters()).device)
-        batch = batch.permute(0, 3, 1, 2).float()  # this is channels last in memory
-        return batch if self.config.channels_last else batch.contiguous()
+        batch = torch.from_numpy(np.stack(images)).to(next(self.network.parameters()).device)
+        return batch.permute(0, 3, 1, 2).float()  # this is channels last in memory
 
     def _templates(
         self, image: np.ndarray, objects: list[Target] | list[PromptedObject], colours: list[np.ndarray]
@@ -198,7 +196,7 @@ class SiamMaskTracker:
             crops.crop(image, one.centre, TEMPLATE, max(1, round(crops.context_side(*one.size))), colour)
             for one, colour in zip(objects, colours, strict=True)
         ]
-        kernels, features = self.fast.encode_template(self._to_network(templates))
+        kernels, features = self.network.encode_template(self._to_network(templates))
         return [Kernels(*each) for each in zip(*(part.split(1) for part in kernels), strict=True)], features
 
     def _start(self, image: np.ndarray, prompted: list[PromptedObject]) -> None:
@@ -230,7 +228,7 @@ class SiamMaskTracker:
         """What the network says of the search crop of each target, fetched from the device at once."""
         kernels = Kernels(*(torch.cat(part) for part in zip(*(x.kernels for x in targets), strict=True)))
         searches = [crops.crop(image, x.centre, SEARCH, x.search_side, x.colour) for x in targets]
-        response = self.fast.search(kernels, self._to_network(searches))
+        response = self.network.search(kernels, self._to_network(searches))
         sizes = [[length * (TEMPLATE / x.template_side) for length in x.size] for x in targets]
         sizes = torch.tensor(sizes, dtype=torch.float64, device=response.cls.device)
         penalties = {name: getattr(self.config, name) for name in ("penalty_k", "window_influence")}
@@ -238,7 +236,7 @@ class SiamMaskTracker:
         if self.config.mask_form == "box":
             masks = numbers.new_zeros(len(targets), 0, 0)
         else:
-            masks = self.fast.masks_at(response, place[:, 1:], refined=self.refined).float().sigmoid()
+            masks = self.network.masks_at(response, place[:, 1:], refined=self.refined).float().sigmoid()
         fetched = torch.cat([place[:, 1:].double(), numbers, masks.flatten(1).double()], 1).cpu()
         masks = fetched[:, 8:].float().unflatten(1, masks.shape[1:]).numpy()
         return [

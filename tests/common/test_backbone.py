@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models import resnet18, resnet50
 from torchvision.ops import FrozenBatchNorm2d as TorchvisionFrozenBatchNorm2d
 
-from common.backbone import Backbone, FrozenBatchNorm2d, imagenet_weights
+from common.backbone import Backbone, FrozenBatchNorm2d, for_inference, imagenet_weights
 from common.errors import UserError
 
 
@@ -163,3 +163,15 @@ def test_frozen_batch_norm_is_torchvisions_and_keeps_bf16():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert nn.Sequential(nn.Conv2d(4, 4, 1), ours)(x).dtype == torch.bfloat16
     assert not list(ours.parameters())
+
+
+def test_for_inference_every_batch_norm_is_folded_which_changes_rounding_only(weights_file):
+    frames = torch.randn(1, 3, 64, 96)
+    plain = loaded_backbone(str(weights_file))
+    fast = for_inference(loaded_backbone(str(weights_file)))
+    assert not any(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in fast.modules())
+    assert not any(p.requires_grad for p in fast.parameters())
+    folded = fast(frames)
+    for stride, features in plain(frames).items():
+        tolerance = 1e-5 * features.abs().max().item()
+        torch.testing.assert_close(folded[stride], features, rtol=0, atol=tolerance)

@@ -109,6 +109,11 @@ def test_values_of_other_fields_are_refused_with_source_and_names(change):
         config_from_dict(Part, values, "last.pth")
 
 
+def test_a_retired_field_of_an_older_checkpoint_is_passed_over(monkeypatch):
+    monkeypatch.setattr(Part, "RETIRED", ("old",), raising=False)
+    assert config_from_dict(Part, {**asdict(parse()), "old": 1}, "last.pth") == parse()
+
+
 def test_a_field_that_cannot_be_a_flag_is_the_programmers_mistake():
     @dataclass
     class Wrong:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import inference
 import main
+from common.backbone import for_inference
 from common.checkpoint import save_checkpoint
 from common.errors import UserError
 from common.types import Clip, ClipDataset, Criterion, Network, Prompt, Tracker, Tracks
@@ -313,6 +314,17 @@ def test_a_step_leaves_the_network_as_it_was(system):
     after = system.network.state_dict()
     assert before.keys() == after.keys()
     assert all(value.equal(after[name]) for name, value in before.items())
+
+
+def test_a_network_made_fast_for_inference_gives_the_same_tracks_up_to_rounding(system):
+    video, prompt = make_video(64, 96), first_frame((64, 96))
+    fast = SYSTEMS[system.name].tracker(
+        for_inference(copy.deepcopy(system.network)), system.configs["tracker"]
+    )
+    for plain, folded in zip(run(system.tracker, video, prompt), run(fast, video, prompt), strict=True):
+        assert folded.ids.tolist() == plain.ids.tolist()
+        torch.testing.assert_close(folded.scores, plain.scores, rtol=0, atol=1e-4)
+        assert (folded.labels == plain.labels).float().mean() >= 0.999
 
 
 def test_a_tracker_goes_on_from_a_stored_state(system):

@@ -1,14 +1,16 @@
 """SiamMask on a video: boxes and masks, several objects, edges of the picture, renewed templates."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from common.backbone import for_inference
 from common.errors import UserError
 from common.types import Prompt, Tracks
 from systems.siammask import crops
-from systems.siammask.folding import inference_copy
 from systems.siammask.tracker import SiamMaskTracker
 from tests.support.siammask_networks import RedFinder, small_network, small_tracker
 from tests.support.vos_videos import play
@@ -127,7 +129,7 @@ def test_every_form_of_masks_works_with_refinement_and_without(form):
             assert set(tracks.masks.unique().tolist()) <= {0.0, 1.0}
 
 
-def test_folded_batch_norms_and_channels_last_change_rounding_only():
+def test_a_network_made_fast_for_inference_differs_by_rounding_only():
     torch.manual_seed(1)
     network = small_network(refine=True)
     for name, value in network.state_dict().items():
@@ -137,14 +139,13 @@ def test_folded_batch_norms_and_channels_last_change_rounding_only():
     with torch.no_grad():
         kernels, _ = network.encode_template(image[..., 64:191, 64:191])
         plain = network.search(kernels, image)
-        fast = inference_copy(network, fold=True, channels_last=True)
+        fast = for_inference(copy.deepcopy(network))
         assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in fast.modules())
         kernels, _ = fast.encode_template(image[..., 64:191, 64:191])
         folded = fast.search(kernels, image)
     for name in ("cls", "loc", "row"):
         mine, its = getattr(plain, name), getattr(folded, name)
         torch.testing.assert_close(mine, its, atol=float(1e-4 * mine.abs().max()), rtol=0)
-    assert inference_copy(network, fold=False, channels_last=False) is network
 
 
 def test_a_network_that_was_trained_further_is_used_from_the_next_video_on():
