@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from common import checkpoint
 from common.backbone import for_inference
-from common.config import Parser, add_config_flags, checked, config_from_args, config_from_dict, option
+from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.device import pick_device
 from common.errors import UserError, available, run_command
 from common.files import write_json
@@ -313,7 +313,7 @@ def load_tracker(path: str | Path, *, device: str = "auto", **options: Any) -> T
     network, config = load_network(path)
     tracker = SYSTEMS[config["system"]].tracker
     chosen = config_from_dict(tracker.Config, {**config["tracker"], **options}, str(path))
-    return tracker(for_inference(network).to(pick_device(device)), checked(chosen))
+    return tracker(for_inference(network).to(pick_device(device)), chosen)
 
 
 # ------------------------------------------------------------------------------------------------ the command

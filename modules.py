@@ -165,7 +165,7 @@ class VITA_TCOVIS(nn.Module):
         num_classes: int = option(
             1, "classes of objects in meta.json; 1 tells objects from background only", least=1
         )
-        decoder_layers: int = option(6, "layers of the transformer decoder", least=1)
+        decoder_layers: int = option(6, "layers of the transformer decoder", least=1, most=200)
         num_heads: int = option(8, "attention heads", least=1)
         feedforward_dim: int = option(1024, "width of the decoder's feed-forward layers", least=1)
         mask_stride: int = option(4, "stride of the mask features; 32 is without laterals", (4, 8, 16, 32))

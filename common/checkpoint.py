@@ -8,7 +8,6 @@ to and with which options the network was built, so that `load_network` needs no
 import os
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.config import config_from_dict
 from common.errors import UserError
 from common.progress import say
 from common.types import Network
 
 FORMAT = 1
-NEEDED = ("format", "system", "config", "model")  # without these a file is not one of our checkpoints
+MAX_DEPTH = 8  # of dictionaries and lists in each other among the options and flags in a checkpoint
+NEEDED = {"format": int, "system": str, "config": dict, "model": dict}  # what every checkpoint of ours has
+OPTIONAL = {"ema": dict | None, "best": dict | None, "args": dict, "epoch": int, "step": int}  # of a run
 
 # NumPy's numbers, such as the best accuracy that a published training checkpoint noted, under their names of
 # NumPy 1 and 2.
@@ -51,6 +53,14 @@ class Published(NamedTuple):
 Recognise = Callable[[Any], Published | None]  # what a file holds, to what it is; None where it is another
 
 
+def _are_weights(content: Any) -> bool:
+    """Whether this is {name: Tensor}, each tensor an ordinary one in memory."""
+    return isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(x, Tensor) and x.layout is torch.strided and not x.is_meta
+        for name, x in content.items()
+    )
+
+
 def state_dict_of(content: Any, wrapper: str = "") -> dict[str, Tensor]:
     """The weights in a published file that is a state dict, or holds one under the key `wrapper`, if any.
 
@@ -58,9 +68,7 @@ def state_dict_of(content: Any, wrapper: str = "") -> dict[str, Tensor]:
     """
     wrapped = isinstance(content, dict) and isinstance(content.get(wrapper), dict)
     weights = content[wrapper] if wrapped else content
-    if not isinstance(weights, dict) or not all(isinstance(x, Tensor) for x in weights.values()):
-        return {}
-    return weights
+    return weights if _are_weights(weights) else {}
 
 
 class Loadable(NamedTuple):
@@ -153,24 +161,60 @@ def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") 
     return _check_ours(Path(path), _read_file(Path(path), map_location))
 
 
+def _are_settings(value: Any, depth: int = MAX_DEPTH) -> bool:
+    """Whether this is text, a number, a truth value, None, or lists and dictionaries of such, a few deep."""
+    if isinstance(value, dict):
+        return bool(depth) and all(
+            isinstance(k, str) and _are_settings(x, depth - 1) for k, x in value.items()
+        )
+    if isinstance(value, list | tuple):
+        return bool(depth) and all(_are_settings(item, depth - 1) for item in value)
+    return isinstance(value, str | int | float | None)
+
+
+def _is_part(role: str, part: Any) -> bool:
+    """Whether this may stand in a config: the options of a part, or the names of categories."""
+    if role == "categories":
+        return isinstance(part, list) and all(isinstance(name, str) for name in part)
+    return isinstance(part, dict)
+
+
 def _check_ours(path: Path, checkpoint: Any) -> dict[str, Any]:
+    """The same checkpoint; UserError where it lacks an entry, or has one of another type than ours."""
     absent = [key for key in NEEDED if not isinstance(checkpoint, dict) or key not in checkpoint]
     if absent:
         raise UserError(f"{path} is not a checkpoint of this project: it has no {', '.join(absent)}")
-    if checkpoint["format"] != FORMAT:
+    if isinstance(checkpoint["format"], int) and checkpoint["format"] != FORMAT:
         version = f"{path} has checkpoint format {checkpoint['format']}"
         raise UserError(f"{version}, this version reads {FORMAT}; update the project")
+    kinds = {key: kind for key, kind in (NEEDED | OPTIONAL).items() if key in checkpoint}
+    odd = [key for key, kind in kinds.items() if not isinstance(checkpoint[key], kind)]
+    odd += [key for key in ("config", "args", "best") if not _are_settings(checkpoint.get(key))]
+    weights = [key for key in ("model", "ema") if checkpoint.get(key) is not None]
+    odd += [key for key in weights if not _are_weights(checkpoint[key])]
+    odd = odd or [
+        f"config of {role}" for role, part in checkpoint["config"].items() if not _is_part(role, part)
+    ]
+    if odd:
+        raise UserError(f"{path} is not a checkpoint of this project: its {odd[0]:.40} is odd; pass another")
     return checkpoint
 
 
-def _build(path: Path, system: str, network: type[Network], options: dict[str, Any]) -> nn.Module:
-    """Build a system's network from the options of a checkpoint; no weights are fetched."""
-    known = {field.name for field in fields(network.Config)}
-    if known != set(options):
-        parts = {"unknown": sorted(set(options) - known), "missing": sorted(known - set(options))}
-        difference = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in parts.items() if names)
-        raise UserError(f"{path} was written with other options of the {system} network ({difference})")
-    return network(network.Config(**options))
+def _build(path: Path, network: type[Network], options: Any, weights: dict[str, Tensor]) -> nn.Module:
+    """Build a network from the options of a checkpoint and load its weights; none are fetched.
+
+    It is built without memory first, because options that are not those of the weights may ask for any.
+    """
+    config = config_from_dict(network.Config, options, str(path))
+    try:
+        with torch.device("meta"):
+            expected = network(config).state_dict()
+    except RuntimeError as error:  # a size that is too large even to be written down
+        raise UserError(f"{path}: no network has its options ({error!s:.60}); pass another") from error
+    _check_weights(path, expected, weights)
+    built = network(config)
+    built.load_state_dict(weights)
+    return built.eval()
 
 
 def _check_weights(path: Path, expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
@@ -180,8 +224,9 @@ def _check_weights(path: Path, expected: dict[str, Tensor], weights: dict[str, T
         "missing": sorted(expected.keys() - common),
         "unexpected": sorted(weights.keys() - common),
         "of another shape": sorted(key for key in common if expected[key].shape != weights[key].shape),
-        "not finite": sorted(key for key in common if not weights[key].isfinite().all()),
     }
+    fitting = common - set(parts["of another shape"])
+    parts["not finite"] = sorted(key for key in fitting if not weights[key].isfinite().all())
     troubles = [
         f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
         for kind, keys in parts.items()
@@ -223,7 +268,7 @@ def load_network(
     of each part as plain types, {"system": str, "network": {...}, "criterion": {...}, "tracker": {...},
     "data": {...}}.
     Raises UserError for what `read_checkpoint` refuses, a system other than `system`, an unknown one, options
-    that differ in name from the network's own, and weights that do not fit exactly or are not finite.
+    that `config_from_dict` refuses, and weights that do not fit exactly or are not finite.
     """
     path = Path(path)
     content = _read_file(path, "cpu")
@@ -234,8 +279,6 @@ def load_network(
         raise UserError(f"{path} is a checkpoint of the system {name}, not of {system}; leave --system out")
     if name not in systems:
         raise UserError(f"{path} is of the unknown system {name}; known are: {', '.join(systems)}")
-    network = _build(path, name, systems[name].network, checkpoint["config"].get("network", {}))
     weights = checkpoint.get("ema") or checkpoint["model"]
-    _check_weights(path, network.state_dict(), weights)
-    network.load_state_dict(weights)
-    return network.eval(), {"system": name, **checkpoint["config"]}
+    network = _build(path, systems[name].network, checkpoint["config"].get("network"), weights)
+    return network, {"tracker": {}, **checkpoint["config"], "system": name}

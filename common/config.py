@@ -6,15 +6,20 @@ takes that part's value.
 """
 
 import argparse
+import math
 import shlex
+import sys
 import types
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
 
 from common.errors import UserError
+from common.files import read_text
 
 ConfigType = TypeVar("ConfigType")
+MAX_PRESETS = 100  # that a command line may name, directly or in presets
 
 
 def option(
@@ -46,15 +51,64 @@ def boolean(text: str) -> bool:
     return values[text.lower()]
 
 
+def finite_number(text: str) -> float:
+    """The value of a flag with a fraction; nan and inf are out of any range."""
+    if not math.isfinite(float(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return float(text)
+
+
+def whole_number(text: str) -> int:
+    """The value of a flag without a fraction, of at most 64 bits."""
+    if abs(int(text)) >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r}... is too long a number")
+    return int(text)
+
+
+def preset_args(path: Path) -> list[str]:
+    """The arguments in a preset: flags with their values, and # comments. UserError where it is none."""
+    args = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        try:
+            args += shlex.split(line, comments=True)
+        except ValueError as error:
+            raise UserError(f"preset {path}, line {number}: {error}: mend the line") from error
+    return args
+
+
+def expand_presets(argv: Sequence[str]) -> list[str]:
+    """The arguments, with those of a preset in place of each @file, also within a preset.
+
+    Raises UserError where a preset cannot be read, or there are too many, as where one names itself.
+    """
+    args, waiting, num_presets = [], list(argv), 0
+    while waiting:
+        arg = waiting.pop(0)
+        if not arg.startswith("@"):
+            args.append(arg)
+            continue
+        num_presets += 1
+        if num_presets > MAX_PRESETS:
+            raise UserError(f"{arg} is one of more than {MAX_PRESETS} presets: does it name itself?")
+        waiting[:0] = preset_args(Path(arg[1:]))
+    return args
+
+
 class Parser(argparse.ArgumentParser):
     """Flags in full, presets as @files (one flag with its values a line, # comments), one-line errors."""
 
     def __init__(self, **kwargs: Any):
         kwargs.setdefault("formatter_class", _HelpFormatter)
-        super().__init__(allow_abbrev=False, fromfile_prefix_chars="@", **kwargs)
+        super().__init__(allow_abbrev=False, **kwargs)
+        self.register("type", float, finite_number)
+        self.register("type", int, whole_number)
 
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        return shlex.split(arg_line, comments=True)
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        try:
+            args = expand_presets(sys.argv[1:] if args is None else args)
+        except (UserError, OSError) as error:
+            self.error(str(error))
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         if message.endswith("expected one argument"):
@@ -116,14 +170,27 @@ def add_config_flags(parser: argparse.ArgumentParser, config: type, title: str) 
 
 
 def checked(config: ConfigType) -> ConfigType:
-    """The same config; UserError where a number is out of the range of its option."""
+    """The same config; UserError where a number is not finite, or out of the range of its option."""
     for item in fields(config):
         value, least, most = getattr(config, item.name), item.metadata.get("least"), item.metadata.get("most")
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise UserError(f"--{item.name} {value} is not a finite number")
         if least is not None and value < least:
             raise UserError(f"--{item.name} {value} is too small: at least {least}")
         if most is not None and value > most:
             raise UserError(f"--{item.name} {value} is too large: at most {most}")
     return config
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the type of a field; a whole number is also a float, but no bool is a number."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
+    return type(value) in ((int, float) if kind is float else (kind,))
 
 
 def config_from_args(config: type[ConfigType], args: argparse.Namespace) -> ConfigType:
@@ -132,16 +199,29 @@ def config_from_args(config: type[ConfigType], args: argparse.Namespace) -> Conf
     return checked(config(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}))
 
 
-def config_from_dict(config: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:
-    """Build the dataclass from a checkpoint's plain values; UserError where the fields are not the same.
+def config_from_dict(config: type[ConfigType], values: Any, source: str) -> ConfigType:
+    """Build the dataclass from a checkpoint's plain values, {field: value}.
 
-    Fields in `RETIRED` of the dataclass, if it has any, are passed over: older checkpoints hold them.
+    Raises UserError, which begins with the source, where the fields are not the same, or a value is of
+    another type than its field, no legal choice, or out of range. Fields in `RETIRED` of the dataclass, if it
+    has any, are passed over: older checkpoints hold them.
     """
-    known = {item.name for item in fields(config)}
-    values = {name: value for name, value in values.items() if name not in getattr(config, "RETIRED", ())}
-    if known != set(values):
-        difference = ", ".join(sorted(known ^ set(values)))
+    retired = getattr(config, "RETIRED", ())
+    values = {name: x for name, x in values.items() if name not in retired} if isinstance(values, dict) else {}
+    values = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+    items = {item.name: item for item in fields(config)}
+    if items.keys() != values.keys():
+        difference = ", ".join(sorted(map(str, items.keys() ^ values.keys())))
         raise UserError(
             f"{source}: its {config.__qualname__} has other fields ({difference}): another version made it"
         )
-    return config(**{name: tuple(x) if isinstance(x, list) else x for name, x in values.items()})
+    for name, value in values.items():
+        choices = items[name].metadata.get("choices")
+        if not _fits(value, items[name].type) or (choices and value not in choices):
+            raise UserError(
+                f"{source}: its {config.__qualname__} has {name} {value!r:.40}: pass another file"
+            )
+    try:
+        return checked(config(**values))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error

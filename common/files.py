@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and JSON files."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -51,11 +52,45 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; UserError where it is none."""
+def check_file(path: Path) -> None:
+    """Raise UserError where a path is a pipe, a device or a socket, whose reading may never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path} is a pipe, a device or a socket: give a file")
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file; UserError where it is none."""
+    check_file(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text in UTF-8 ({error.reason}): save it as such") from error
+
+
+def _finite_number(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"the number {text[:20]} is not finite")
+    return float(text)
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > 18:
+        raise ValueError(f"the number {text[:20]}... is too long")
+    return int(text)
+
+
+# Of all JSON that is read: numbers are finite, and whole ones fit 64 bits.
+DECODER = json.JSONDecoder(parse_float=_finite_number, parse_int=_whole_number, parse_constant=_finite_number)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; UserError where it is none, or holds a number that no reader can take."""
+    text = read_text(path)
+    try:
+        return DECODER.decode(text)
+    except RecursionError as error:
+        raise UserError(f"{path} is not a JSON file (it is nested too deeply): write it anew") from error
+    except ValueError as error:
         raise UserError(f"{path} is not a JSON file ({error}): write it anew") from error
 
 

@@ -19,7 +19,7 @@ class TrainConfig:
     epochs: int = option(20, "passes over the training videos", least=1)
     batch_size: int = option(8, "clips in a batch, in each process", least=1)
     accumulate: int = option(1, "batches in an optimiser step", least=1)
-    num_workers: int = option(2, "processes that load data", least=0)
+    num_workers: int = option(2, "processes that load data", least=0, most=256)
     lr_head: float = option(1e-4, "learning rate of everything but the backbone", least=0)
     lr_backbone: float = option(1e-5, "learning rate of the backbone", least=0)
     optimizer: str = option(
@@ -51,7 +51,7 @@ class TrainConfig:
     amp: str = option("auto", "mixed precision; auto: bf16 or fp16 on a GPU, off on a CPU", AMP_CHOICES)
     seed: int = option(0, "seed of everything random", least=0)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    threads: int = option(0, "CPU threads of the network; 0: as many as torch likes", least=0)
+    threads: int = option(0, "CPU threads of the network; 0: as many as torch likes", least=0, most=1024)
     skip_bad: bool = option(False, "leave bad files out, and list them, rather than stop")
     holdout: int = option(20, "without valid/, every so many-th training video is held out", least=2)
     eval_every: int = option(1, "epochs between evaluations on held-out videos; 0: only the last", least=0)

@@ -66,7 +66,7 @@ def contents(network) -> dict:
         "scaler": None,
         "epoch": 2,
         "step": 3,
-        "best": 0.5,
+        "best": {"J&F": 50.0, "epoch": 1},
         "args": {"lr": 1e-4, "milestones": [3, 4], "amp": "off"},
     }
 
@@ -81,7 +81,7 @@ def test_what_is_saved_is_read_back(tmp_path, contents):
     save_checkpoint(tmp_path / "last.pth", contents)
     found = read_checkpoint(tmp_path / "last.pth")
     assert found.keys() == contents.keys()
-    assert found["args"] == contents["args"] and found["best"] == 0.5
+    assert found["args"] == contents["args"] and found["best"] == contents["best"]
     assert all(found["model"][key].equal(value) for key, value in contents["model"].items())
     moments = found["optimizer"]["state"][0]["exp_avg"], contents["optimizer"]["state"][0]["exp_avg"]
     assert moments[0].equal(moments[1])
@@ -193,17 +193,17 @@ def test_a_damaged_checkpoint_never_gives_a_traceback(tmp_path, contents):
 @pytest.mark.parametrize("number", [np.float64(0.25), np.float32(0.25), np.int64(3)])
 def test_numbers_of_numpy_in_a_file_are_read(tmp_path, contents, number, zipped):
     path = tmp_path / "numbers.pth"
-    torch.save({**contents, "best": number}, path, _use_new_zipfile_serialization=zipped)
-    assert read_checkpoint(path)["best"] == number
+    torch.save({**contents, "accuracy": number}, path, _use_new_zipfile_serialization=zipped)
+    assert read_checkpoint(path)["accuracy"] == number
 
 
 def test_the_name_of_numbers_in_older_files_of_numpy_is_known(tmp_path, contents):
     path = tmp_path / "old.pth"
-    torch.save({**contents, "best": np.float64(0.25)}, path, _use_new_zipfile_serialization=False)
+    torch.save({**contents, "accuracy": np.float64(0.25)}, path, _use_new_zipfile_serialization=False)
     written = path.read_bytes()
     other = written.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     path.write_bytes(other if other != written else written.replace(b"numpy.core", b"numpy._core"))
-    assert read_checkpoint(path)["best"] == 0.25
+    assert read_checkpoint(path)["accuracy"] == 0.25
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -272,12 +272,41 @@ def test_another_system_and_an_unknown_one_are_named(tmp_path, contents):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"width": 4}, "missing: bias"),
-        ({"width": 4, "bias": True, "depth": 2}, "unknown: depth"),
+        ({"width": 4}, "(bias)"),
+        ({"width": 4, "bias": True, "depth": 2}, "(depth)"),
     ],
 )
 def test_options_that_the_network_lacks_or_has_more_are_named(tmp_path, contents, options, told):
     save_checkpoint(tmp_path / "last.pth", {**contents, "config": {"network": options}})
+    with pytest.raises(UserError) as error:
+        load_network(tmp_path / "last.pth", SYSTEMS)
+    assert_one_line(error, tmp_path / "last.pth", told)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"args": [3]}, "its args is odd"),
+        ({"args": {"seed": torch.zeros(2)}}, "its args is odd"),
+        ({"args": {"seed": [[[[[[[[[1]]]]]]]]]}}, "its args is odd"),
+        ({"best": 3.0}, "its best is odd"),
+        ({"epoch": "two"}, "its epoch is odd"),
+        ({"format": torch.zeros(2)}, "its format is odd"),
+        ({"system": ["fake"]}, "its system is odd"),
+        ({"model": {"layer.weight": 3}}, "its model is odd"),
+        ({"model": {"layer.weight": torch.zeros(4, 2, device="meta")}}, "its model is odd"),
+        ({"ema": torch.zeros(2)}, "its ema is odd"),
+        ({"config": {3: 4}}, "its config is odd"),
+        ({"config": {"network": [3]}}, "its config of network is odd"),
+        ({"config": {"network": {}, "categories": 3}}, "its config of categories is odd"),
+        ({"config": {"network": {"width": "4", "bias": True}}}, "has width '4'"),
+        ({"config": {"network": {"width": 4, "bias": 1}}}, "has bias 1"),
+        ({"config": {"network": {"width": 10**9, "bias": True}}}, "of another shape (layer.bias"),
+        ({"config": {"network": {"width": 2**62, "bias": True}}}, "no network has its options"),
+    ],
+)
+def test_parts_of_another_type_or_absurd_options_are_refused_in_a_line(tmp_path, contents, change, told):
+    torch.save({**contents, **change}, tmp_path / "last.pth")
     with pytest.raises(UserError) as error:
         load_network(tmp_path / "last.pth", SYSTEMS)
     assert_one_line(error, tmp_path / "last.pth", told)

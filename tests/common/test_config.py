@@ -1,10 +1,20 @@
 """Fields become flags and flags become fields; mistakes end in one line and exit status 2."""
 
+import math
+import os
 from dataclasses import asdict, dataclass
 
 import pytest
 
-from common.config import Parser, add_config_flags, boolean, config_from_args, config_from_dict, option
+from common.config import (
+    Parser,
+    add_config_flags,
+    boolean,
+    checked,
+    config_from_args,
+    config_from_dict,
+    option,
+)
 from common.errors import UserError
 
 
@@ -62,6 +72,11 @@ def test_a_switch_reads_words_too(text, value):
         ["--fast", "perhaps"],
         ["--size", "6"],
         ["@absent.txt"],
+        ["--rate", "nan"],
+        ["--rate", "-inf"],
+        ["--rate", "1e999"],
+        ["--num_tokens", "9" * 30],
+        ["--num_tokens", "9" * 5000],
     ],
 )
 def test_a_foreign_abbreviated_or_illegal_flag_is_one_line_and_status_2(capsys, argv):
@@ -88,6 +103,45 @@ def test_a_preset_is_a_file_of_flags_and_what_follows_it_wins(tmp_path):
     assert parse(f"@{preset}", "--num_tokens", "7").num_tokens == 7
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"--name caf\xe9\n", "UTF-8"),
+        (b"--num_tokens 3\n--name \\", "line 2"),
+        (b"--name 'open", "line 1"),
+        (b"--num_tokens 3 @PRESET", "does it name itself"),
+        (b"@PRESET @PRESET @PRESET", "does it name itself"),
+    ],
+)
+def test_a_preset_that_cannot_be_read_is_one_line(tmp_path, capsys, content, told):
+    preset = tmp_path / "bad.txt"
+    preset.write_bytes(content.replace(b"PRESET", str(preset).encode()))
+    with pytest.raises(SystemExit) as caught:
+        parse(f"@{preset}")
+    written = capsys.readouterr().err
+    assert caught.value.code == 2 and written.count("\n") == 1
+    assert "bad.txt" in written and told in written
+
+
+def test_a_pipe_is_no_preset(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SystemExit):
+        parse(f"@{tmp_path / 'pipe'}")
+    assert f"{tmp_path / 'pipe'} is a pipe" in capsys.readouterr().err
+
+
+def test_a_preset_may_name_another(tmp_path):
+    (tmp_path / "inner.txt").write_text("--num_tokens 5 --fast")
+    (tmp_path / "outer.txt").write_text(f"--name fancy @{tmp_path / 'inner.txt'}\n--num_tokens 6")
+    assert parse(f"@{tmp_path / 'outer.txt'}") == Part(num_tokens=6, fast=True, name="fancy")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_option_is_nan_or_infinite(value):
+    with pytest.raises(UserError, match="is not a finite number"):
+        checked(Part(num_tokens=3, rate=value))
+
+
 def test_the_help_shows_text_and_defaults():
     text = make_parser().format_help()
     assert "a rate of 50 % (default: 0.5)" in text
@@ -112,6 +166,26 @@ def test_values_of_other_fields_are_refused_with_source_and_names(change):
 def test_a_retired_field_of_an_older_checkpoint_is_passed_over(monkeypatch):
     monkeypatch.setattr(Part, "RETIRED", ("old",), raising=False)
     assert config_from_dict(Part, {**asdict(parse()), "old": 1}, "last.pth") == parse()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_tokens", 3.0),
+        ("num_tokens", True),
+        ("rate", "0.5"),
+        ("rate", math.nan),
+        ("name", "other"),
+        ("path", 3),
+        ("fast", 1),
+        ("size", [1]),
+        ("size", [1, "2"]),
+        ("stride", None),
+    ],
+)
+def test_values_of_another_type_are_refused_with_source_and_name(name, value):
+    with pytest.raises(UserError, match=rf"^last\.pth: .*{name}"):
+        config_from_dict(Part, {**asdict(parse()), name: value}, "last.pth")
 
 
 def test_a_field_that_cannot_be_a_flag_is_the_programmers_mistake():
