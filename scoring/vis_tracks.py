@@ -9,13 +9,14 @@ import numpy as np
 
 from common.errors import UserError, require
 from common.parallel import process_map
-from video.masks import RLE, checked_rle
+from common.types import MAX_FRAMES
+from video.masks import RLE, check_mask_size, checked_rle
 
 MANY = 1000  # annotations or results, from which on further processes are worth their start
 PURPOSE = "YouTube-VIS average precision"
 ANY_CATEGORY = -1
 RESULT_FORM = {"video_id": int, "category_id": int, "score": int | float, "segmentations": list}
-ANNOTATION_FORM = {"video_id": int, "category_id": int, "segmentations": list, "areas": list}
+ANNOTATION_FORM = {"video_id": int, "category_id": int, "segmentations": list}
 VIDEO_FORM = {"id": int, "width": int, "height": int, "length": int}
 
 Track = dict[str, Any]
@@ -33,16 +34,16 @@ def _track(entry: dict, video: dict, where: str) -> dict:
         )
     segmentations: list[RLE | None] = [None] * length
     for t, rle in enumerate(rles):
-        if rle is not None:
-            rle = checked_rle(rle, size, f"{where}, frame {t},")
-            segmentations[t] = coder.merge([rle, scored[t]], intersect=True) if scored[t] else rle
+        rle = checked_rle(rle, size, f"{where}, frame {t},")
+        counted = checked_rle(scored[t], size, f"{where}, scored pixels of frame {t},")
+        segmentations[t] = coder.merge([rle, counted], intersect=True) if rle and counted else rle
     pixels = np.array([0 if rle is None else coder.area(rle) for rle in segmentations], dtype=np.int64)
-    areas = np.array([area or 0 for area in entry.get("areas", pixels)], dtype=np.float64)
+    areas = np.array([area or 0 for area in entry.get("areas") or pixels], dtype=np.float64)
     return {
         "category_id": entry["category_id"],
         "segmentations": segmentations,
         "pixels": int(pixels.sum()),
-        "area": float(areas[areas > 0].mean()) if areas.any() else 0.0,
+        "area": float(areas[areas > 0].mean()) if (areas > 0).any() else 0.0,
     }
 
 
@@ -84,6 +85,26 @@ def check_results(results: Any, name: str) -> None:
             raise UserError(f"{name}: result {i} has the score {result['score']}: give a finite number")
 
 
+def _make_sizes_whole(videos: Any) -> None:
+    """Make sizes and lengths such as 720.0, which some programs write, the whole numbers that they are."""
+    for video in videos if isinstance(videos, list) else []:
+        for key in ("height", "width", "length") if isinstance(video, dict) else ():
+            if isinstance(video.get(key), float) and video[key].is_integer():
+                video[key] = int(video[key])
+
+
+def _check_video(video: dict, where: str) -> None:
+    """Raise UserError where a video has absurd sizes, or lists of another form than the official ones."""
+    check_mask_size((video["height"], video["width"]), where)
+    if not 0 <= video["length"] <= MAX_FRAMES:
+        raise UserError(f"{where} has the length {video['length']}: a video has at most {MAX_FRAMES} frames")
+    names, scored = video.get("file_names") or [], video.get("scored") or [None] * video["length"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{where} must have file_names that are a list of texts")
+    if not isinstance(scored, list) or len(scored) != video["length"]:
+        raise UserError(f"{where} must have a mask of scored pixels, or null, for each of its frames")
+
+
 def check_truth(truth: Any, name: str) -> None:
     """Raise UserError unless this is an annotation file in the YouTube-VIS form; `name` is its file."""
     forms = {"videos": VIDEO_FORM, "categories": {"id": int}, "annotations": ANNOTATION_FORM}
@@ -91,11 +112,17 @@ def check_truth(truth: Any, name: str) -> None:
         raise UserError(f"{name} is not a YouTube-VIS annotation file: it needs {', '.join(forms)}")
     if truth["annotations"] is None:
         raise UserError(f"{name} holds no true masks, which the server keeps: give a file with annotations")
+    _make_sizes_whole(truth["videos"])
     for key, form in forms.items():
         _check_form(truth[key], form, f"{name}: entry of {key}")
+    for video in truth["videos"]:
+        _check_video(video, f"{name}: video {video['id']}")
+    if not all(isinstance(category.get("name"), str | int | None) for category in truth["categories"]):
+        raise UserError(f"{name}: the name of a category must be a text")
     for i, entry in enumerate(truth["annotations"]):
-        areas = (0 if area is None else area for area in entry["areas"])
-        if entry.get("iscrowd", 0) not in (0, 1) or not all(isinstance(a, int | float) for a in areas):
+        areas = entry.get("areas") or []
+        fine = isinstance(areas, list) and all(isinstance(area, int | float | None) for area in areas)
+        if not fine or entry.get("iscrowd", 0) not in (0, 1):
             raise UserError(f"{name}: annotation {i} needs areas that are numbers, and iscrowd 0 or 1")
 
 

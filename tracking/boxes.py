@@ -1,6 +1,5 @@
 """Boxes that a person gave on the first frames of videos: by a flag, or for many videos in a JSON file."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from common.errors import UserError
+from common.files import read_json
 from common.progress import say
 from common.types import IGNORE, BoxXYWH, Prompt
 from video.images import MAX_LABEL
@@ -53,7 +53,7 @@ def check_box(track: int, box: BoxXYWH, frame_size: tuple[int, int]) -> None:
 
 def read_box(numbers: Any, source: str) -> BoxXYWH:
     """A box from 4 or 8 numbers; UserError, which names the source, where it is anything else."""
-    fine = isinstance(numbers, list) and all(type(x) is float for x in numbers)
+    fine = isinstance(numbers, list) and all(type(x) in (int, float) for x in numbers)
     if not fine or len(numbers) not in (4, 8):
         raise UserError(
             f"{source}: {str(numbers)[:60]} is no box: give x,y,width,height, or 8 numbers of a rotated box"
@@ -74,10 +74,7 @@ def read_boxes(path: Path) -> dict[str, dict[int, BoxXYWH]]:
     """The boxes in a JSON file, {video: {id: box}}; UserError where it has another form."""
     if not path.is_file():
         raise UserError(f"--boxes {path}: no such file; it holds {FORM}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_int=float)  # of any length
-    except ValueError as error:
-        raise UserError(f"--boxes {path} is no JSON ({error}); it holds {FORM}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(boxes, dict) for boxes in content.values()):
         raise UserError(f"--boxes {path} has another form than {FORM}")
     for video, boxes in content.items():

@@ -1,14 +1,15 @@
 """An annotated VOS folder on disk: videos, frames, palette masks, who is what."""
 
-import json
 from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from common.errors import UserError
+from common.files import read_json
 from common.progress import progress
 from video.images import (
     FRAME_SUFFIXES,
@@ -120,19 +121,48 @@ def list_video(name: str, frame_folder: Path, mask_folder: Path) -> AnnotatedVid
     return AnnotatedVideo(name, frame_folder, mask_folder, suffixes[0], *stems)
 
 
-def read_categories(path: Path) -> dict[str, dict[int, str]]:
-    """{video: {id: category}} of a meta.json in the YouTube-VOS form; empty where there is no such file."""
+def read_objects(path: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """{video: {id: what is said of the object}} of a meta.json in the YouTube-VOS form.
+
+    Empty where there is no such file. Raises UserError where it has another form, or a category is no text.
+    """
     if not path.is_file():
         return {}
+    content = read_json(path)
     try:
-        videos = json.loads(path.read_text(encoding="utf-8"))["videos"]
-        return {
-            video: {int(i): o["category"] for i, o in entry["objects"].items() if "category" in o}
-            for video, entry in videos.items()
+        videos = {
+            video: {int(i): about for i, about in entry["objects"].items()}
+            for video, entry in content["videos"].items()
         }
+        categories = [about.get("category", "") for objects in videos.values() for about in objects.values()]
+        if not all(isinstance(category, str) for category in categories):
+            raise TypeError("a category is no text")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         form = '{"videos": {video: {"objects": {id: {"category": ...}}}}}'
-        raise UserError(f"{path} has not the form {form} ({error!r}): mend it, or remove it") from error
+        raise UserError(f"{path} has not the form {form} ({error!r:.80}): mend it, or remove it") from error
+    return videos
+
+
+def read_categories(path: Path) -> dict[str, dict[int, str]]:
+    """{video: {id: category}} of a meta.json, as `read_objects` takes it."""
+    return {
+        video: {i: about["category"] for i, about in objects.items() if "category" in about}
+        for video, objects in read_objects(path).items()
+    }
+
+
+def read_category_names(path: Path) -> dict[int, str]:
+    """{number: category} of the categories.json of inference.py; empty where there is no such file."""
+    content = read_json(path) if path.is_file() else {}
+    try:
+        names = {int(number): name for number, name in content.items()}
+        if not all(isinstance(name, str) for name in names.values()):
+            raise TypeError("a name is no text")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f'{path} has not the form {{"1": "cat", ...}} ({error!s:.80}): write it anew'
+        ) from error
+    return names
 
 
 class VOSFolder:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from common.device import empty, in_float32
 from common.errors import UserError, require
-from common.types import BoxXYWH, Prompt
+from common.types import MAX_PIXELS, BoxXYWH, Prompt
 
 
 def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
@@ -218,6 +218,8 @@ def ids_in(labels: np.ndarray) -> list[int]:
     return [i for i in np.unique(np.append(flat[:1], flat[1:][begins])).tolist() if i]
 
 
+MOST_CHARACTERS = 7  # of a run in the text of an RLE, which are 35 bits
+
 RLE = dict[str, Any]  # {"size": [H, W], "counts": str}, the compressed encoding of COCO and YouTube-VIS
 
 
@@ -259,6 +261,8 @@ def rle_runs(counts: str) -> np.ndarray:
     if not len(ends) or ends[-1] != len(code) - 1 or code.min() < 0 or code.max() > 63:
         raise ValueError("the text is cut short")
     starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts).max() >= MOST_CHARACTERS:
+        raise ValueError("a run is too long")
     place = np.arange(len(code)) - np.repeat(starts, ends - starts + 1)
     runs = np.add.reduceat((code & 31) << (5 * place), starts)
     runs -= np.where(code[ends] & 16, 1 << (5 * (place[ends] + 1)), 0)  # the last character bears the sign
@@ -267,22 +271,68 @@ def rle_runs(counts: str) -> np.ndarray:
     return runs
 
 
-def checked_rle(rle: Any, size: tuple[int, int], where: str) -> RLE:
-    """A compressed RLE whose runs fill a picture of (H, W) `size`; anything else is a UserError."""
+def check_mask_size(size: Any, where: str) -> None:
+    """Raise UserError unless this is a pair (H, W) of a picture that fits into memory."""
+    if any(type(side) is not int or side < 1 for side in size) or math.prod(size) > MAX_PIXELS:
+        raise UserError(f"{where} has the size {size!s:.60}: a picture has 1 to {MAX_PIXELS} pixels")
+
+
+def _runs(counts: Any, num_pixels: int) -> np.ndarray:
+    """The runs of an RLE, background first; ValueError or TypeError where they are none, or too many."""
+    is_list = isinstance(counts, list)
+    if len(counts) > (num_pixels + 1) * (1 if is_list else MOST_CHARACTERS):
+        raise ValueError("there are more runs than pixels")
+    if is_list and not all(type(run) is int for run in counts):
+        raise TypeError("they are not whole numbers")
+    return np.asarray(counts, dtype=np.int64) if is_list else rle_runs(counts)
+
+
+def rle_of_polygons(polygons: list[Any], size: tuple[int, int], where: str) -> RLE:
+    """The area of polygons [[x, y, x, y, ...], ...] in a picture of (H, W) `size`, as COCO draws them.
+
+    Raises UserError where one is none, or so large or winding that drawing it takes for ever.
+    """
+    coder = require("pycocotools.mask", "drawing polygons")
+    H, W = size
+    outline = 0.0
+    for polygon in polygons:
+        fine = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+        if not fine or not all(type(number) in (int, float) for number in polygon):
+            raise UserError(f"{where} is not an RLE, and {polygon!r:.40} no polygon of 3 or more x, y")
+        corners = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+        outline += np.abs(corners - np.roll(corners, 1, 0)).max(1).sum()
+        if np.abs(corners).max() > 4 * max(H, W) or outline > 4 * (H + 1) * (W + 1):
+            raise UserError(f"{where} has a polygon that does not fit {list(size)}: give x, y in its pixels")
+    rle = coder.merge(coder.frPyObjects(polygons, H, W))
+    return {"size": [H, W], "counts": rle["counts"].decode("ascii")}
+
+
+def checked_rle(rle: Any, size: tuple[int, int], where: str) -> RLE | None:
+    """The compressed RLE of a mask in a JSON file for a picture of (H, W) `size`; UserError where it is none.
+
+    A mask is a compressed RLE, one of counts, or a list of polygons; None or [] is an absent one.
+    """
+    if rle is None or rle == []:
+        return None
+    if isinstance(rle, list):
+        return rle_of_polygons(rle, size, where)
     if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
         raise UserError(f'{where} is not an RLE: give {{"size": [height, width], "counts": ...}} or null')
     if rle["size"] != list(size):
         raise UserError(
-            f"{where} has the size {rle['size']}, but the video has {list(size)}: resize the mask"
+            f"{where} has the size {rle['size']!s:.60}, but the video has {list(size)}: resize the mask"
         )
     counts = rle["counts"]
     try:
-        runs = np.asarray(counts, dtype=np.int64) if isinstance(counts, list) else rle_runs(counts)
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(f"{where} has counts that are no RLE ({error}): encode the mask anew") from error
+        runs = _runs(counts, math.prod(size))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{where} has counts that are no RLE ({error!s:.60}): encode the mask anew"
+        ) from error
     # pycocotools would hang on runs of another total
-    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != math.prod(size):
+    if (runs < 0).any() or runs.max(initial=0) > math.prod(size) or runs.sum() != math.prod(size):
         raise UserError(f"{where} has runs that do not fill {list(size)}: encode the mask anew")
+    rle = {"size": list(size), "counts": counts}  # whole numbers, where the file has 24.0
     if isinstance(counts, list):
         return require("pycocotools.mask", "run-length encoding of masks").frPyObjects(rle, *size)
     return rle

@@ -9,7 +9,7 @@ from common.types import IGNORE
 from scoring.label_folders import VideoPair, mask_root, read_pair, score_folders, true_masks, video_pairs
 from scoring.report import Report, Scores, make_report, name_ids
 from scoring.tracker_scores import AP_NAMES, VideoScore, VideoScorer, summarise
-from video.annotated import read_categories
+from video.annotated import read_categories, read_category_names
 from video.images import list_files, list_folders
 from video.masks import ids_in
 
@@ -40,12 +40,7 @@ def _category_ids(results: Path, annotations: Path, names: list[str]) -> list[di
     The ids are those of categories.json beside the results, {id: name}; a category that it lacks gets an id
     of its own, which no result has.
     """
-    path = results / "categories.json"
-    content = read_json(path) if path.is_file() else {}
-    try:
-        ids = {name: int(number) for number, name in content.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f'{path} has not the form {{"1": "cat", ...}} ({error}): write it anew') from error
+    ids = {name: number for number, name in read_category_names(results / "categories.json").items()}
     videos = read_categories(annotations / "meta.json")
     for category in sorted({category for objects in videos.values() for category in objects.values()}):
         ids.setdefault(category, len(ids) + 1)

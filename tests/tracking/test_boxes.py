@@ -57,7 +57,7 @@ def test_a_file_has_boxes_for_each_video(videos, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not a JSON file"),
         ([1], "another form"),
         ({"one": [1, 2, 3, 4]}, "another form"),
         ({"one": {"a": [1, 2, 3, 4]}}, "id 'a'"),
@@ -79,10 +79,10 @@ def test_a_file_of_another_form_is_refused(content, words, tmp_path):
     assert str(path) in str(refused.value)
 
 
-def test_numbers_of_any_length_are_refused_as_what_they_are(videos, tmp_path):
+def test_a_number_of_400_digits_is_refused_as_what_it_is(tmp_path):
     path = write(tmp_path / "b.json", '{"one": {"1": [1, 2, 3, 1' + 400 * "0" + "]}}")
-    with pytest.raises(UserError, match="no area"):
-        boxes_for(videos, None, str(path)).check(videos[0], needed=True)
+    with pytest.raises(UserError, match="too long"):
+        read_boxes(path)
 
 
 def test_boxes_of_videos_that_are_not_there_are_told(videos, tmp_path, capsys):

@@ -56,7 +56,7 @@ def test_categories_come_from_meta_json(tmp_path):
 def test_a_meta_json_of_another_form_is_told_with_its_path(tmp_path, text):
     write_video(tmp_path, "a")
     (tmp_path / "meta.json").write_text(text)
-    with pytest.raises(UserError, match=r"meta\.json has not the form"):
+    with pytest.raises(UserError, match=r"meta\.json (has not the form|is not a JSON)"):
         VOSFolder(tmp_path)
 
 

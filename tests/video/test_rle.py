@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from video.masks import decode_rle, encode_rle
+from common.errors import UserError
+from video.masks import checked_rle, decode_rle, encode_rle
+
+coder = pytest.importorskip("pycocotools.mask")
 
 
 def test_run_length_encodings_come_back_and_follow_the_columns():
-    pytest.importorskip("pycocotools")
     mask = np.random.default_rng(0).random((6, 9)) > 0.5
     rle = encode_rle(mask)
     assert rle["size"] == [6, 9] and isinstance(rle["counts"], str)
@@ -25,3 +27,44 @@ def test_run_length_encodings_are_those_of_pycocotools(share):
     for mask in masks:
         expected = coder.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
         assert encode_rle(mask)["counts"] == expected
+
+
+SIZE = (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("rle", "told"),
+    [
+        ({"size": [2, 3], "counts": [0] * 20_000_000}, "more runs than pixels"),
+        ({"size": [2, 3], "counts": "0" * 100}, "more runs than pixels"),
+        ({"size": [2, 3], "counts": [2**62, 2**62, 2**62, 2**62, 6]}, "do not fill"),
+        ({"size": [2, 3], "counts": [5.5, 0.5]}, "not whole numbers"),
+        ({"size": [2, 3], "counts": [True, 5]}, "not whole numbers"),
+        ({"size": [2, 3], "counts": "oooooooo1"}, "too long"),
+        ({"size": [2, 3], "counts": 3}, "no RLE"),
+        ({"size": [2, 4], "counts": [6]}, "has the size"),
+        ([[0, 0, 1, 1]], "no polygon"),
+        ([[0, 0, 1, 1, 2]], "no polygon"),
+        ([[0, 0, 1, 1, "2", 0]], "no polygon"),
+        ([[0, 0, 1e9, 0, 0, 1e9]], "does not fit"),
+        ([[0, 0, 3, 2] * 100], "does not fit"),
+    ],
+)
+def test_a_mask_that_is_none_or_absurd_is_refused_in_a_line(rle, told):
+    with pytest.raises(UserError, match=f"^the mask .*{told}"):
+        checked_rle(rle, SIZE, "the mask")
+
+
+def test_polygons_are_the_area_that_pycocotools_draws():
+    polygons = [[0, 0, 4, 0, 4, 3, 0, 3], [6.0, 1.0, 8.0, 1.0, 8.0, 4.0]]
+    rle = checked_rle(polygons, (5, 9), "the mask")
+    drawn = [coder.decode(one).astype(bool) for one in coder.frPyObjects(polygons, 5, 9)]
+    assert np.array_equal(decode_rle(rle), drawn[0] | drawn[1]) and drawn[0].sum() == 12
+
+
+def test_absent_masks_and_sizes_with_a_fraction_of_zero_are_read():
+    assert checked_rle([], SIZE, "the mask") is None and checked_rle(None, SIZE, "the mask") is None
+    rle = checked_rle({"size": [2.0, 3.0], "counts": [1, 2, 3]}, SIZE, "the mask")
+    assert decode_rle(rle).sum() == 2
+    compressed = {"size": [2.0, 3.0], "counts": encode_rle(np.ones(SIZE, bool))["counts"]}
+    assert decode_rle(checked_rle(compressed, SIZE, "the mask")).all()

@@ -1,12 +1,14 @@
 """Reads JSON files that are larger than memory, part by part."""
 
-import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any, TextIO
 
 from common.errors import UserError
+from common.files import DECODER, check_file
 
 WHITESPACE = re.compile(r"[ \t\n\r]*")
 CHUNK = 1 << 20  # characters
@@ -22,7 +24,6 @@ class JsonStream:
     def __init__(self, file: TextIO):
         self._file = file
         self._text, self._place = "", 0
-        self._decoder = json.JSONDecoder()
 
     def peek(self) -> str:
         """The first character of what comes next; empty at the end of the text."""
@@ -36,7 +37,7 @@ class JsonStream:
         self.peek()
         while True:
             try:
-                value, end = self._decoder.raw_decode(self._text, self._place)
+                value, end = DECODER.raw_decode(self._text, self._place)
             except RecursionError as error:
                 raise self._bad("it is nested too deeply") from error
             except ValueError as error:
@@ -90,3 +91,11 @@ class JsonStream:
 
     def _bad(self, what: str) -> UserError:
         return UserError(f"{self._file.name} is not a JSON file of the expected form ({what}): write it anew")
+
+
+@contextmanager
+def open_json(path: Path) -> Iterator[JsonStream]:
+    """Open a JSON file to walk through it; UserError where it is no file."""
+    check_file(path)
+    with open(path, encoding="utf-8") as file:
+        yield JsonStream(file)

@@ -12,7 +12,7 @@ from common.errors import UserError, require
 from common.files import atomic_folder
 from common.progress import progress
 from common.types import IGNORE
-from tools.convert.json_stream import JsonStream
+from tools.convert.json_stream import open_json
 from tools.convert.vis_files import (
     MaskTable,
     VideoListing,
@@ -26,7 +26,7 @@ from tools.convert.vis_files import (
 )
 from tracking.spool import joined
 from video.images import write_label_map
-from video.masks import checked_rle, decode_rle
+from video.masks import check_mask_size, checked_rle, decode_rle
 
 
 class DrawnObject(NamedTuple):
@@ -119,9 +119,11 @@ def listing_of_tracks(
         raise UserError(f"{where} does not name every frame of {name}: give an annotation file by --videos")
     rle = table.get(number_at[places[0]], places[0])
     size = rle.get("size") if isinstance(rle, dict) else None
-    if not isinstance(size, list) or [type(side) for side in size] != [int, int]:
+    if not isinstance(size, list) or len(size) != 2:
         raise UserError(f"the results of video {name} have masks without a size [height, width]: add it")
-    return VideoListing(tracks.id, name, (size[0], size[1]), frames)
+    size = tuple(int(side) if side == round(side) else side for side in size)
+    check_mask_size(size, f"a result of video {name}")
+    return VideoListing(tracks.id, name, size, frames)
 
 
 def videos_of_tracks(
@@ -146,8 +148,8 @@ def videos_of_tracks(
 
 def read_source(source: Path, annotations: Path | None, min_score: float, table: MaskTable) -> Source:
     """Read a file of annotations, or of results, whose videos `annotations` or a tracks.json lists."""
-    with open(source, encoding="utf-8") as file:
-        is_results = JsonStream(file).peek() == "["
+    with open_json(source) as stream:
+        is_results = stream.peek() == "["
     if is_results:
         entries, where = read_results(source, table), f"{source}: result"
         if annotations:
@@ -178,9 +180,8 @@ def draw(
     coder = require("pycocotools.mask", "converting masks")
     masks = []
     for one in reversed(objects):
-        rle = table.get(one.number, place)
-        if rle is not None:
-            rle = checked_rle(rle, video.size, f"{where} {one.number}, frame {place},")
+        rle = checked_rle(table.get(one.number, place), video.size, f"{where} {one.number}, frame {place},")
+        if rle:
             masks.append((-int(coder.area(rle)) if one.score is None else one.score, one.label, rle))
     labels = np.zeros(video.size, dtype=np.int32)
     for _, label, rle in sorted(masks, key=lambda mask: mask[0]):

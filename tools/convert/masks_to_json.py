@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError, require
-from common.files import atomic_write, read_json
+from common.files import atomic_write
 from common.progress import progress, say
 from common.types import IGNORE
 from scoring.label_folders import mask_root, true_masks
@@ -22,16 +22,19 @@ from tools.convert.vis_files import (
     say_how_many,
 )
 from tracking.spool import joined
-from video.annotated import read_categories
+from video.annotated import read_categories, read_category_names, read_objects
 from video.images import list_files, list_folders, read_header, read_label_map
 from video.masks import encode_rle, ids_in
 
 
 def crowds_in(path: Path) -> set[tuple[str, int]]:
-    """The (video, object) that a meta.json, of the form of `read_categories`, calls a crowd."""
-    videos = read_json(path)["videos"] if path.is_file() else {}
-    objects = ((name, i, one) for name, entry in videos.items() for i, one in entry["objects"].items())
-    return {(name, int(i)) for name, i, one in objects if one.get("iscrowd")}
+    """The (video, object) that a meta.json calls a crowd."""
+    return {
+        (video, i)
+        for video, objects in read_objects(path).items()
+        for i, about in objects.items()
+        if about.get("iscrowd")
+    }
 
 
 class ObjectFacts:
@@ -46,11 +49,11 @@ class ObjectFacts:
         self.root = source.parent if source.name == "Annotations" else source
         self.meta = read_categories(self.root / "meta.json")
         self.crowds = crowds_in(self.root / "meta.json")
-        tracks, categories = self.root / "tracks.json", self.root / "categories.json"
+        tracks = self.root / "tracks.json"
         self.tracks = read_tracks_json(tracks) if tracks.is_file() else {}
-        self.names = read_json(categories) if categories.is_file() else {}  # {number as text: name}
+        self.names = read_category_names(self.root / "categories.json")
         self.official = official
-        self.ids = {name: int(number) for number, name in self.names.items()}
+        self.ids = {name: number for number, name in self.names.items()}
         for name in sorted({name for objects in self.meta.values() for name in objects.values()}):
             self.ids.setdefault(name, max(self.ids.values(), default=0) + 1)
         if official is not None:
@@ -68,7 +71,7 @@ class ObjectFacts:
         number, names = self.track(video, object_id).category, self.meta.get(video)
         if names and object_id not in names:
             raise UserError(f"{self.root / 'meta.json'} lacks object {object_id} of video {video}: add it")
-        name = names[object_id] if names else self.names.get(str(number))
+        name = names[object_id] if names else self.names.get(number)
         number = number if name is None else self.ids.get(name)
         if number is None or (self.official and number not in self.ids.values()):
             what = f"object {object_id} of video {video} is of the category {name or number}"

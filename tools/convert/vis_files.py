@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from common.errors import UserError
 from common.progress import progress, say
+from common.types import MAX_FRAMES
 from scoring.vis_tracks import check_results, check_truth
-from tools.convert.json_stream import JsonStream
+from tools.convert.json_stream import JsonStream, open_json
 from video.images import natural_key
 from video.masks import RLE
 
@@ -39,7 +40,9 @@ class MaskTable:
     def add(self, track: int, frame: int, rle: RLE) -> None:
         """Raises OSError where the disk is full."""
         try:
-            self._database.execute("INSERT INTO masks VALUES (?, ?, ?)", (track, frame, json.dumps(rle)))
+            self._database.execute(
+                "INSERT OR REPLACE INTO masks VALUES (?, ?, ?)", (track, frame, json.dumps(rle))
+            )
         except sqlite3.OperationalError as error:
             raise OSError(f"masks cannot be kept in a temporary file: {error}") from error
 
@@ -88,7 +91,7 @@ def read_entry(stream: JsonStream, number: int, table: MaskTable | None) -> dict
             value = stream.value()
             if key == "segmentations":
                 entry["num_segmentations"] = frame + 1
-                if table and value is not None:
+                if table and value not in (None, []):
                     table.add(number, frame, value)
     return entry
 
@@ -100,8 +103,7 @@ def read_entries(stream: JsonStream, table: MaskTable | None, title: str) -> lis
 
 def read_results(path: Path, table: MaskTable) -> list[dict[str, Any]]:
     """The results of a file in the YouTube-VIS form, as `read_entry` takes them."""
-    with open(path, encoding="utf-8") as file:
-        stream = JsonStream(file)
+    with open_json(path) as stream:
         results = read_entries(stream, table, f"reading {path.name}")
         stream.end()
     check_results(results, str(path))
@@ -114,8 +116,7 @@ def read_annotations(path: Path, table: MaskTable | None = None) -> dict[str, An
     Without a table to take the masks there need be no annotations: official validation files have none.
     """
     content: dict[str, Any] = {}
-    with open(path, encoding="utf-8") as file:
-        stream = JsonStream(file)
+    with open_json(path) as stream:
         for key in stream.members():
             is_list = key == "annotations" and stream.peek() == "["
             content[key] = read_entries(stream, table, f"reading {path.name}") if is_list else stream.value()
@@ -148,6 +149,13 @@ def list_videos(content: dict[str, Any], where: str) -> list[VideoListing]:
     return videos
 
 
+def _number(value: Any, *kinds: type) -> Any:
+    """The value; TypeError where it is not of the kinds of number."""
+    if type(value) not in kinds:
+        raise TypeError(f"{value!r:.40} is not a number")
+    return value
+
+
 class TrackFacts(NamedTuple):
     """What tracks.json says of a track; score is its mean over the frames."""
 
@@ -175,15 +183,19 @@ def read_video_tracks(stream: JsonStream) -> VideoTracks:
             continue
         for track in stream.members():
             entry = stream.value()
-            tracks[int(track)] = TrackFacts(int(entry["category"]), float(entry["score"]))
+            tracks[int(track)] = TrackFacts(
+                _number(entry["category"], int), _number(entry["score"], int, float)
+            )
             frames |= entry["scores"].keys()
-    return VideoTracks(int(about["video_id"]), int(about["frames"]), tracks, sorted(frames, key=natural_key))
+    number, length = _number(about["video_id"], int), _number(about["frames"], int)
+    if not len(frames) <= length <= MAX_FRAMES:
+        raise ValueError(f"{length} frames, of which {len(frames)} have tracks")
+    return VideoTracks(number, length, tracks, sorted(frames, key=natural_key))
 
 
 def read_tracks_json(path: Path) -> dict[str, VideoTracks]:
     """The videos of a tracks.json by name; UserError where it is none."""
-    with open(path, encoding="utf-8") as file:
-        stream = JsonStream(file)
+    with open_json(path) as stream:
         try:
             return {video: read_video_tracks(stream) for video in stream.members()}
         except UserError:
@@ -199,7 +211,7 @@ def name_frames(some: dict[int, str], length: int) -> list[str] | None:
     """
     if len(some) == length:
         return list(some.values())
-    if len(some) < 2 or not all(name.isdecimal() for name in some.values()):
+    if len(some) < 2 or not all(name.isdecimal() and len(name) < 19 for name in some.values()):
         return None
     places, numbers = list(some), [int(name) for name in some.values()]
     digits = len(some[places[0]])

@@ -1,10 +1,12 @@
 """Label maps to the YouTube-VIS form and back: exact both ways, whole or not at all."""
 
+import os
 import sys
 
 import numpy as np
 import pytest
 
+import evaluate
 from scoring.protocols.ytvis import ytvis
 from tests.support.commands import assert_refused, files_in, run_here
 from tests.support.metrics_golden import FOLDER, needs_golden
@@ -138,7 +140,7 @@ def test_a_mistake_is_told_in_one_line_and_nothing_is_left(files, monkeypatch, c
         ("results.json", (0, "segmentations", 0), 5, "result 0, frame 0, is not an RLE"),
         ("results.json", (0, "video_id"), 8, "result 0 is of video 8"),
         ("results.json", (0, "score"), None, "result 0 must have video_id"),
-        ("results.json", (0, "score"), float("nan"), "result 0 has the score nan"),
+        ("results.json", (0, "score"), float("nan"), "the number NaN is not finite"),
         ("results.json", (0, "segmentations"), None, "result 0 must have video_id"),
         ("videos.json", ("videos", 0, "file_names"), ["a/0.jpg"], "video 1 must have file_names"),
         ("videos.json", ("videos", 0, "file_names"), ["a/0.jpg", "b/1.jpg"], "video 1 must have file_names"),
@@ -161,6 +163,87 @@ def test_a_bad_file_is_named_and_no_folder_is_left(files, file, keys, value, mes
     flags = ("--videos", files / "videos.json", "--output", files / "x")
     assert_refused(run_here(convert.main, files / "results.json", *flags), file, message)
     assert files_in(files) == before and not (files / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("videos", 0, "height"), 10**9, "a picture has 1 to"),
+        (("videos", 0, "width"), 0, "a picture has 1 to"),
+        (("videos", 0, "length"), 3_000_000_000, "at most 1000000 frames"),
+        (("videos", 0, "length"), -1, "at most 1000000 frames"),
+        (("videos", 0, "file_names"), [1, 2], "file_names that are a list of texts"),
+        (("videos", 0, "file_names"), True, "file_names that are a list of texts"),
+        (("videos", 0, "scored"), "all", "a mask of scored pixels"),
+        (("categories", 0, "name"), ["cat"], "the name of a category"),
+        (("annotations", 0, "areas"), "many", "areas that are numbers"),
+        (("annotations", 0, "areas"), [10**30], "is too long"),
+        (("annotations", 0, "id"), float("inf"), "is not finite"),
+    ],
+)
+def test_absurd_numbers_and_odd_types_in_annotations_are_told_in_one_line(files, keys, value, message):
+    spoil(files / "truth.json", *keys, value=value)
+    assert_refused(run_here(convert.main, files / "truth.json", "--output", files / "x"), message)
+    flags = (
+        "--results",
+        files / "results.json",
+        "--annotations",
+        files / "truth.json",
+        "--protocol",
+        "ytvis",
+    )
+    assert_refused(run_here(evaluate.main, *flags), message)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"frames": 3e9}, "3000000000.0 is not a number"),
+        ({"frames": 3_000_000_000}, "3000000000 frames"),
+        ({"frames": "2"}, "'2' is not a number"),
+        ({"frames": float("inf")}, "the number Infinity is not finite"),
+        ({"frames": 1}, "1 frames, of which 2 have tracks"),
+        ({"tracks": {"1": "255"}}, "has not the form"),
+        ({"tracks": {"9" * 5000: {}}}, "has not the form"),
+    ],
+)
+def test_absurd_numbers_and_odd_types_in_tracks_are_told_in_one_line(files, about, message):
+    track = {"category": 7, "score": 0.5, "scores": {"0": 0.5, "1": 0.5}}
+    video = {"video_id": 1, "frames": 2, "tracks": {"1": track}}
+    write_json(files / "tracks.json", {"a": video | about})
+    for source, target in (("results.json", "x"), ("maps", "x.json")):
+        write_json(files / "maps" / "tracks.json", {"a": video | about})
+        refused = run_here(convert.main, files / source, "--output", files / target)
+        assert_refused(refused, "tracks.json", message)
+
+
+def test_json_that_is_nested_too_deeply_is_told_in_one_line(files):
+    deep = "[" * 100_000
+    for name in ("truth.json", "maps/meta.json", "maps/tracks.json", "maps/categories.json"):
+        (files / name).write_text(deep)
+        source, target = ("maps", "x.json") if "/" in name else (name, "x")
+        assert_refused(run_here(convert.main, files / source, "--output", files / target), name)
+        (files / name).unlink()
+
+
+def test_a_pipe_is_refused_at_once(files):
+    os.mkfifo(files / "pipe.json")
+    flags = ("--videos", files / "pipe.json", "--output", files / "x")
+    assert_refused(run_here(convert.main, files / "results.json", *flags), "pipe.json is a pipe")
+
+
+def test_polygons_absent_masks_float_sizes_and_missing_areas_are_read(files):
+    square = [[0, 0, 2, 0, 2, 3, 0, 3]]
+    spoil(files / "truth.json", "annotations", 0, "segmentations", value=[square, []])
+    spoil(files / "truth.json", "videos", 0, "height", value=3.0)
+    spoil(files / "truth.json", "annotations", 0, "bboxes", value=None)
+    content = load(files / "truth.json")
+    del content["annotations"][0]["areas"]
+    write_json(files / "truth.json", content)
+    maps = read_maps(run(files / "truth.json", files / "x"))
+    assert_equal_maps(maps, {"a": {"0": 1 * LEFT, "1": 0 * LEFT}})
+    results = write_json(files / "results.json", [result_of(1, 0.5, LEFT, None, category=7)])
+    assert ytvis(results, files / "truth.json")["overall"]["AP"] == pytest.approx(1)
 
 
 def test_an_interrupt_leaves_what_was_there(files, monkeypatch):
