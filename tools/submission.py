@@ -15,7 +15,14 @@ from common.progress import progress
 from scoring.label_folders import mask_root
 from scoring.protocols.servers import Server, VideoRequest
 from scoring.protocols.table import PROTOCOLS
-from video.images import list_files, list_folders, read_header, read_label_map, write_label_map
+from video.images import (
+    list_files,
+    list_folders,
+    read_frame_size,
+    read_header,
+    read_label_map,
+    write_label_map,
+)
 from video.masks import ids_in
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every file in a zip, so that equal files make equal bytes
@@ -43,7 +50,7 @@ def checked_png(path: Path, image: Path, video: VideoRequest) -> bytes:
     """The palette PNG of one frame; UserError where it is missing, of another size, or has an unknown id."""
     if not path.is_file():
         raise UserError(f"{path} is missing: a submission needs a map of every frame of {video.name}")
-    labels, size = read_label_map(path), read_header(image)[1]
+    labels, size = read_label_map(path), read_frame_size(image)
     if labels.shape != size:
         (H, W), (frame_H, frame_W) = labels.shape, size
         raise UserError(f"{path} is {W}x{H}, but {image} is {frame_W}x{frame_H}: write it at that size")

@@ -11,8 +11,8 @@ from common.errors import UserError
 from common.types import IGNORE, Prompt
 from tracking.boxes import BoxPrompts, boxes_for
 from tracking.config import RunConfig
-from video.images import check_label_mode, natural_key, read_header, read_label_map
-from video.reader import Video
+from video.images import check_label_mode, exif_remedy, natural_key, read_header, read_label_map
+from video.reader import ImageSequence, Video
 
 
 def no_prompt(video: str) -> UserError:
@@ -21,10 +21,14 @@ def no_prompt(video: str) -> UserError:
     )
 
 
-def check_size(path: Path, size: tuple[int, int], frame_size: tuple[int, int]) -> None:
+def check_size(
+    path: Path, size: tuple[int, int], frame_size: tuple[int, int], image: Path | None = None
+) -> None:
+    """Raise UserError where a prompt has another size than its frame, whose file, if any, is `image`."""
     if tuple(size) != tuple(frame_size):
         (h, w), (H, W) = size, frame_size
-        raise UserError(f"prompt {path} is {w}x{h} but its frame is {W}x{H}: draw it at the frame's size")
+        remedy = (exif_remedy(image, size) if image else "") or ": draw it at the frame's size"
+        raise UserError(f"prompt {path} is {w}x{h} but its frame is {W}x{H}{remedy}")
 
 
 class PromptFolder:
@@ -55,10 +59,11 @@ class PromptFolder:
         if names is not None:
             paths = [path for path in paths if path.stem in set(names)]
         frame_size = video.size if paths else None
+        image = video.images[0] if isinstance(video, ImageSequence) else None
         for path in paths:
             mode, size = read_header(path)
             check_label_mode(path, mode)
-            check_size(path, size, frame_size)
+            check_size(path, size, frame_size, image)
         if needed and not any(read_label_map(path).any() for path in paths):
             raise no_prompt(video.name)
 

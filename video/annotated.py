@@ -15,9 +15,11 @@ from video.images import (
     FRAME_SUFFIXES,
     check_end,
     check_label_mode,
+    exif_remedy,
     list_files,
     list_folders,
     read_frame,
+    read_frame_size,
     read_header,
     read_label_map,
 )
@@ -52,7 +54,7 @@ class AnnotatedVideo:
     def read_labels(self, frame: str) -> np.ndarray:
         """The (H, W) label map of an annotated frame; UserError where its size is not the frame's."""
         labels = read_label_map(self.mask_path(frame))
-        self._check_mask_size(frame, labels.shape, self.size or read_header(self.frame_path(frame))[1])
+        self._check_mask_size(frame, labels.shape, self.size or read_frame_size(self.frame_path(frame)))
         return labels
 
     def find_bad(self) -> dict[Path, str]:
@@ -86,7 +88,7 @@ class AnnotatedVideo:
 
     def _check_frame(self, frame: str, expected: tuple[int, int] | None) -> tuple[int, int]:
         path = self.frame_path(frame)
-        _, size = read_header(path)
+        size = read_frame_size(path)
         if expected and size != expected:
             sizes = f"{size[1]}x{size[0]} but frames before it are {expected[1]}x{expected[0]}"
             raise UserError(f"frame {path} is {sizes}: all frames of a video have one size")
@@ -102,10 +104,11 @@ class AnnotatedVideo:
         self._check_mask_size(frame, size, frame_size)
         check_end(path)
 
-    def _check_mask_size(self, frame: str, mask_size: tuple[int, ...], frame_size: tuple[int, int]) -> None:
+    def _check_mask_size(self, frame: str, mask_size: tuple[int, int], frame_size: tuple[int, int]) -> None:
         if mask_size != frame_size:
             (H, W), (frame_H, frame_W) = mask_size, frame_size
-            raise UserError(f"mask {self.mask_path(frame)} is {W}x{H} but its frame is {frame_W}x{frame_H}")
+            trouble = f"mask {self.mask_path(frame)} is {W}x{H} but its frame is {frame_W}x{frame_H}"
+            raise UserError(trouble + exif_remedy(self.frame_path(frame), mask_size))
 
 
 def list_video(name: str, frame_folder: Path, mask_folder: Path) -> AnnotatedVideo:

@@ -4,11 +4,13 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from common.errors import UserError
@@ -18,6 +20,17 @@ from video.pictures import PALETTE
 
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
 LABEL_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}  # the Pillow modes whose pixel values are integers
+DEEP_MODES = {"I", "I;16", "I;16B", "I;16L"}  # grey of more than 8 bits
+TURNS = {  # what brings a picture of each EXIF orientation upright; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+QUARTER_TURNS = {5, 6, 7, 8}  # the EXIF orientations that exchange H and W
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit grey to 0..255 by these factors
 END_MARKERS = (b"\xff\xd9", b"IEND")  # of JPEG and PNG; a file that was cut short lacks them
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)  # what Pillow raises
@@ -43,13 +56,83 @@ def check_label_mode(path: Path, mode: str) -> None:
         raise UserError(f"{path} is an {mode} image, not a label map: {remedy}")
 
 
-def read_frame(path: Path) -> np.ndarray:
-    """Read an image file as (H, W, 3) uint8 RGB; UserError where it is corrupt or cut short."""
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; UserError where it is corrupt, cut short, or holds several pictures.
+
+    A photo of a phone may hold a second picture for its own use (MPO), which does not count.
+    """
     try:
         with Image.open(path) as image:
-            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+            if (count := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
+                raise UserError(f"{path} holds {count} pictures: save each as an image file of its own")
+            yield image
+    except UserError:
+        raise
     except BROKEN as error:
         raise bad_file(path, error) from error
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation by which the pixels of an image are still to be turned, 1 where they are upright.
+
+    EXIF data that cannot be read say nothing. Pillow turns a TIFF when it loads the pixels.
+    """
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # asked, Pillow would decode the file to look behind the pixels
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except BROKEN:
+        return 1
+
+
+def check_frame_mode(path: Path, mode: str) -> None:
+    if mode == "F":
+        raise UserError(f"{path} holds floating-point numbers: save frames as 8- or 16-bit images")
+
+
+def grey_values(path: Path, image: Image.Image) -> np.ndarray:
+    """The (H, W) whole numbers of a grey image of more than 8 bits; UserError where one is negative."""
+    values = np.array(image)
+    if values.min(initial=0) < 0:
+        raise UserError(f"{path} has negative pixels or 32-bit ones: save frames as 8- or 16-bit images")
+    return values
+
+
+@cache
+def bit_depth(folder: Path, _changed_at: int) -> int:
+    """The bits of the highest grey value in all images of a folder that have more than 8; 8 at least.
+
+    A video is one folder, so that all its frames are scaled alike. What cannot be read is passed over: it is
+    told where it is read as a frame. `_changed_at`, the folder's time, lets a new state be looked at anew.
+    """
+    highest = 0
+    for path in (path for path in folder.iterdir() if path.is_file()):
+        try:
+            with opened(path) as image:
+                if image.mode in DEEP_MODES:
+                    highest = max(highest, int(grey_values(path, image).max(initial=0)))
+        except (UserError, OSError):
+            continue
+    return max(8, highest.bit_length())
+
+
+def read_frame(path: Path) -> np.ndarray:
+    """Read an image file as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
+
+    Grey of more than 8 bits loses its lowest ones, so that the `bit_depth` of its folder fits 8: of 12-bit
+    data 4095 becomes 255. Colours of 16 bits keep their upper 8. Raises UserError where the file is corrupt,
+    cut short, or holds floating-point numbers or several pictures.
+    """
+    with opened(path) as image:
+        check_frame_mode(path, image.mode)
+        image.load()  # a PNG may have its EXIF data after the pixels
+        turn = TURNS.get(orientation_of(image))
+        if image.mode in DEEP_MODES:
+            depth = bit_depth(path.parent, path.parent.stat().st_mtime_ns)
+            image = Image.fromarray((grey_values(path, image) >> (depth - 8)).astype(np.uint8))
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        return np.array(image if turn is None else image.transpose(turn))
 
 
 def read_label_map(path: Path) -> np.ndarray:
@@ -58,12 +141,9 @@ def read_label_map(path: Path) -> np.ndarray:
     Pixel values are taken as they are, whatever the palette; a bilevel image holds the ids 0 and 1.
     Raises UserError where the file is a colour image, corrupt or cut short.
     """
-    try:
-        with Image.open(path) as image:
-            mode, layout = image.mode, image.tile[0][3] if image.tile else None
-            labels = np.array(image)
-    except BROKEN as error:
-        raise bad_file(path, error) from error
+    with opened(path) as image:
+        mode, layout = image.mode, image.tile[0][3] if image.tile else None
+        labels = np.array(image)
     check_label_mode(path, mode)
     if labels.itemsize > 1:
         return labels.astype(np.uint16)
@@ -73,18 +153,41 @@ def read_label_map(path: Path) -> np.ndarray:
 
 def read_header(path: Path) -> tuple[str, tuple[int, int]]:
     """The Pillow mode and the size (H, W) of an image, not decoded; UserError where it is no image."""
-    try:
-        with Image.open(path) as image:
-            return image.mode, image.size[::-1]
-    except BROKEN as error:
-        raise bad_file(path, error) from error
+    with opened(path) as image:
+        return image.mode, image.size[::-1]
+
+
+def read_frame_size(path: Path) -> tuple[int, int]:
+    """The size (H, W) of the frame that `read_frame` returns, not decoded; raises what that does."""
+    with opened(path) as image:
+        check_frame_mode(path, image.mode)
+        if image.format == "PNG" and b"eXIf" in read_ending(path, 4096):
+            image.load()  # it may have its EXIF data after the pixels
+        tags = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
+        W, H = [image.tag_v2[tag] for tag in tags] if image.format == "TIFF" else image.size
+        return (W, H) if orientation_of(image) in QUARTER_TURNS else (H, W)
+
+
+def exif_remedy(frame: Path, size: tuple[int, int]) -> str:
+    """What is added to the refusal of a mask of (H, W) `size` that fits its frame as stored, not upright."""
+    if size == read_frame_size(frame) or size != read_header(frame)[1]:
+        return ""
+    return (
+        f", which the EXIF orientation of {frame} turns upright: "
+        "draw the mask on the upright picture, or remove that tag from the frames"
+    )
+
+
+def read_ending(path: Path, size: int) -> bytes:
+    """The last bytes of a file, at most `size`."""
+    with open(path, "rb") as file:
+        file.seek(-min(size, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        return file.read()
 
 
 def check_end(path: Path) -> None:
     """Raise UserError where an image is cut short; only one without its end marker is decoded to decide."""
-    with open(path, "rb") as file:
-        file.seek(-min(32, os.fstat(file.fileno()).st_size), os.SEEK_END)
-        ending = file.read()
+    ending = read_ending(path, 32)
     if not any(marker in ending for marker in END_MARKERS):
         read_frame(path)
 

@@ -1,7 +1,7 @@
 """Reads the frames of videos one at a time: from folders of images, image globs and video files.
 
-Still images are read as they are stored, without applying an EXIF orientation, because masks are drawn on the
-stored pixels. The display rotation of a video file (a portrait clip of a phone) is applied, as players do.
+Frames are upright, as viewers and players show them: the EXIF orientation of an image and the display matrix
+of a video file (a portrait clip of a phone) are applied. Masks are drawn on the upright picture.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError, require
-from video.images import natural_key, read_frame, read_header
+from video.images import natural_key, read_frame, read_frame_size
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
@@ -85,11 +85,11 @@ class ImageSequence:
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the first image."""
-        return read_header(self.images[0])[1]
+        return read_frame_size(self.images[0])
 
     def check(self) -> None:
         """Raise UserError where the first image cannot be opened."""
-        read_header(self.images[0])
+        read_frame_size(self.images[0])
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (frame name, uint8 RGB (3, H, W)), one at a time.

@@ -10,7 +10,7 @@ from common.errors import UserError
 from common.types import Clip
 from dataset import collate
 from systems.stcn.augmentation import vary_image
-from video.images import FRAME_SUFFIXES, natural_key, read_frame, read_header, read_label_map
+from video.images import FRAME_SUFFIXES, exif_remedy, natural_key, read_frame, read_header, read_label_map
 
 FIVEFOLD = ("BIG", "HRSOD")  # folders of fine masks, which count five times, as published
 
@@ -89,7 +89,8 @@ class StillClips:
         frame, mask = torch.from_numpy(read_frame(image_path)).permute(2, 0, 1), read_mask(mask_path)
         if frame.shape[1:] != mask.shape[1:]:
             (h, w), (H, W) = mask.shape[1:], frame.shape[1:]
-            raise UserError(f"mask {mask_path} is {w}x{h} but its image is {W}x{H}")
+            trouble = f"mask {mask_path} is {w}x{h} but its image is {W}x{H}"
+            raise UserError(trouble + exif_remedy(image_path, (h, w)))
         frames, masks = vary_image(frame, mask, self.size, self.num_frames)
         is_visible = bool((masks[0] > 0.5).any())
         name = str(image_path.with_suffix(""))

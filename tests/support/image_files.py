@@ -25,3 +25,22 @@ def write_mask(path: Path, labels: np.ndarray | None = None) -> Path:
 def cut(path: Path, size: int = 60) -> Path:
     path.write_bytes(path.read_bytes()[:-size])
     return path
+
+
+def turned(picture: np.ndarray, orientation: int) -> np.ndarray:
+    """The (H, W, ...) pixels that a camera stores of an upright picture under an EXIF orientation, 1 to 8."""
+    stored = picture.swapaxes(0, 1) if orientation > 4 else picture
+    if orientation in (3, 4, 6, 7):  # its first row is at the bottom of the picture, or at the right
+        stored = stored[::-1]
+    return stored[:, ::-1] if orientation in (2, 3, 7, 8) else stored
+
+
+def write_turned(path: Path, picture: np.ndarray, orientation: int) -> Path:
+    """An upright (H, W, 3) picture as an image file that is stored under an EXIF orientation."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if path.suffix == ".webp" else {}
+    stored = Image.fromarray(np.ascontiguousarray(turned(picture, orientation)))
+    stored.save(path, exif=exif, **options)
+    return path

@@ -166,13 +166,6 @@ def test_channels_are_red_green_blue_and_grey_and_palette_images_are_converted(t
     assert frames == [[1, 2, 3], [7, 7, 7], [4, 5, 6]]
 
 
-def test_an_exif_orientation_is_not_applied(tmp_path: Path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "rotate by a quarter turn"
-    Image.new("RGB", (8, 4)).save(tmp_path / "0.jpg", exif=exif)
-    assert next(find_videos(tmp_path)[0].frames())[1].shape == (3, 4, 8)
-
-
 def test_a_truncated_jpeg_is_named_after_the_frames_before_it(tmp_path: Path):
     for number in range(3):
         Image.fromarray(noise(1)[0]).save(tmp_path / f"{number}.jpg")
