@@ -14,8 +14,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from common.errors import UserError
-from common.files import atomic_write
-from common.types import IGNORE
+from common.files import atomic_write, check_file
+from common.types import IGNORE, MAX_PIXELS
 from video.pictures import PALETTE
 
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -33,7 +33,12 @@ TURNS = {  # what brings a picture of each EXIF orientation upright; 1 is uprigh
 QUARTER_TURNS = {5, 6, 7, 8}  # the EXIF orientations that exchange H and W
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit grey to 0..255 by these factors
 END_MARKERS = (b"\xff\xd9", b"IEND")  # of JPEG and PNG; a file that was cut short lacks them
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)  # what Pillow raises
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # that are read, whatever a file is called
+# What Pillow raises at a broken or hostile file.
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
+    *(OverflowError, MemoryError),
+)
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -58,12 +63,16 @@ def check_label_mode(path: Path, mode: str) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; UserError where it is corrupt, cut short, or holds several pictures.
+    """Open an image file; UserError where it is corrupt, cut short, enormous, or holds several pictures.
 
     A photo of a phone may hold a second picture for its own use (MPO), which does not count.
     """
+    check_file(path)
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns in lines of its own; that below takes its place
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            if (W := image.width) * (H := image.height) > MAX_PIXELS:
+                raise UserError(f"{path} is {W}x{H}: a picture has at most {MAX_PIXELS} pixels; shrink it")
             if (count := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
                 raise UserError(f"{path} holds {count} pictures: save each as an image file of its own")
             yield image

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError, require
+from common.files import check_file
+from common.types import MAX_PIXELS
 from video.images import natural_key, read_frame, read_frame_size
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -108,6 +110,7 @@ class ImageSequence:
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a video file as (container, its main video stream); raises UserError where it has none."""
     av = require("av", "reading video files")
+    check_file(path)
     with open(path, "rb"):
         pass  # where the file system refuses, its own complaint is the clearest
     try:
@@ -120,6 +123,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         stream = container.streams.best("video")
         if stream is None or stream.codec_context is None:
             raise UserError(f"{path} has no video stream that can be decoded: choose another file")
+        if stream.width * stream.height > MAX_PIXELS:
+            size = f"{stream.width}x{stream.height}"
+            raise UserError(f"{path} is {size}: a picture has at most {MAX_PIXELS} pixels; shrink it")
         yield container, stream
 
 

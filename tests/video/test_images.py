@@ -1,5 +1,6 @@
 """Image files: label maps at every bit depth, broken files, palettes, natural order."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -11,17 +12,18 @@ from PIL import Image
 
 from common.errors import UserError
 from tests.support.image_files import cut, write_frame, write_mask
-from video.images import natural_key, read_frame, read_label_map, write_label_map
+from video.images import natural_key, read_frame, read_header, read_label_map, write_label_map
 from video.pictures import PALETTE
+from video.reader import find_videos
 
 
-def write_grey_png(path: Path, depth: int, row: bytes) -> Path:
-    """A greyscale PNG 8 pixels wide and 2 high with any bit depth."""
+def write_grey_png(path: Path, depth: int, row: bytes, size: tuple[int, int] = (2, 8)) -> Path:
+    """A greyscale PNG with any bit depth: two rows of pixels, whatever (H, W) `size` its header says."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 8, 2, depth, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", size[1], size[0], depth, 0, 0, 0, 0)
     pixels = chunk(b"IDAT", zlib.compress(2 * (b"\0" + row)))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
     return path
@@ -123,3 +125,34 @@ def test_an_output_that_cannot_be_written_is_an_os_error_with_the_path(tmp_path:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OSError, match="file"):
         write_label_map(tmp_path / "file" / "a.png", np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("size", [(30_000, 30_000), (1 << 13, (1 << 13) + 1), (1, 1 << 27)])
+def test_a_picture_of_too_many_pixels_is_refused_by_its_header(tmp_path, size):
+    path = tmp_path / "bomb.png"
+    write_grey_png(path, 8, bytes(8), size)
+    for read in (read_frame, read_label_map, read_header):
+        with pytest.raises(UserError, match=r"bomb\.png is .* at most 67108864 pixels"):
+            read(path)
+
+
+def test_a_picture_of_the_most_pixels_is_opened(tmp_path):
+    write_grey_png(tmp_path / "large.png", 8, bytes(8), (1 << 13, 1 << 13))
+    assert read_header(tmp_path / "large.png")[1] == (1 << 13, 1 << 13)
+
+
+def test_a_pipe_is_no_picture_and_no_video(tmp_path):
+    for name in ("pipe.png", "pipe.mp4"):
+        os.mkfifo(tmp_path / name)
+    for read in (read_frame, read_label_map, read_header):
+        with pytest.raises(UserError, match=r"pipe\.png is a pipe"):
+            read(tmp_path / "pipe.png")
+    (video,) = find_videos(tmp_path / "pipe.mp4")
+    with pytest.raises(UserError, match=r"pipe\.mp4 is a pipe"):
+        video.check()
+
+
+def test_a_file_of_a_format_that_no_frame_has_is_refused_unread(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(UserError, match="no known image format"):
+        read_frame(tmp_path / "a.png")
