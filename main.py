@@ -34,12 +34,12 @@ from training.config import TrainConfig
 from training.dry_run import dry_run
 from training.experiment import Experiment, open_experiment
 from training.heartbeat import joined
-from training.history import Means, columns_of, with_margin
+from training.history import Means, columns_of, read_rows, with_margin
 from training.interrupt import Interrupted, interruptible
 from training.optim import gradient_norm, parameter_groups
 from training.report import Report
 from training.run_folder import find_checkpoint, new_run_folder
-from training.state import check_finite, make_state, read_resumable
+from training.state import check_finite, is_finished, make_state, read_resumable
 from training.system import Plan
 from video import synthetic
 from video.annotated import VOSFolder
@@ -111,19 +111,23 @@ class Trainer:
 
     def fit(self) -> None:
         """Train until `epochs` are done; whatever ends it early leaves a checkpoint to continue from."""
-        if self.state.step == 0:
+        state = self.state
+        if state.step == 0:
             self.save("last.pth")
         with interruptible() as interrupted:
-            while self.state.epoch < self.options.epochs and not interrupted():
-                self._train_epoch(interrupted)
+            while not interrupted() and (state.history.row or state.epoch < self.options.epochs):
+                if state.history.row is None:
+                    self._train_epoch(interrupted)
+                else:
+                    self._finish_epoch()
             if interrupted():
                 remedy = f"continue with the same flags and --resume {self.report.folder / 'last.pth'}"
-                say(f"interrupted at step {self.state.step}; {remedy}")
+                say(f"interrupted at step {state.step}; {remedy}")
                 raise Interrupted
 
     def _train_epoch(self, interrupted: Callable[[], bool]) -> None:
-        state, options = self.state, self.options
-        begun, means = time.monotonic(), Means()
+        state, history, options = self.state, self.state.history, self.options
+        begun, before = time.monotonic(), history.seconds
         done = state.step - state.epoch * self.steps_per_epoch  # steps of this epoch before an interruption
         self.loaders.sampler.set_epoch(state.epoch, start=done * options.accumulate)
         if self.network.set_epoch(state.epoch, options.epochs):
@@ -132,18 +136,21 @@ class Trainer:
         steps = every(load_batches(self.loaders.train), options.accumulate)
         title = f"epoch {state.epoch + 1}/{options.epochs}"
         for number, clips in enumerate(progress(steps, title, self.steps_per_epoch - done), start=done + 1):
-            means.add(self.optimise(clips))
+            history.means.add(self.optimise(clips))
             state.step += 1
+            seconds = time.monotonic() - begun
+            history.seconds = before + seconds
             if state.step % options.log_steps == 0:
-                speed = (number - done) / (time.monotonic() - begun)
-                self._report_step(f"{title} step {number}/{self.steps_per_epoch}", means, speed)
+                speed = (number - done) / seconds
+                self._report_step(f"{title} step {number}/{self.steps_per_epoch}", speed)
             stops = interrupted()
             if state.step % options.checkpoint_steps == 0 or stops:
+                history.means.share()
                 self.save("last.pth")
             if stops:
                 return
-        state.epoch += 1
-        self._finish_epoch(means.result(), time.monotonic() - begun)
+        state.end_epoch()
+        self.save("last.pth")
 
     def optimise(self, clips: list[Clip]) -> dict[str, Tensor]:
         """One optimiser step over `accumulate` batches; returns losses and statistics on the device."""
@@ -180,34 +187,35 @@ class Trainer:
                 total[name] = total.get(name, 0) + value
         return total
 
-    def _report_step(self, title: str, means: Means, speed: float) -> None:
+    def _report_step(self, title: str, speed: float) -> None:
         """Losses since the start of the epoch, on the screen where there is no bar and in the experiment."""
-        values = means.result()
+        values = self.state.history.means.result()
         if plain_lines():
             left = (self.options.epochs * self.steps_per_epoch - self.state.step) / speed
             rates = f"{speed:.2f} steps/s, {left / 60:.1f} min left"
             say(f"{title}: loss {values['loss/total']:.3f}, {rates}")
         self.report.numbers(columns_of(with_margin(values), "train"), self.state.step)
 
-    def _finish_epoch(self, means: dict[str, float], seconds: float) -> None:
-        """Write the row, the curves and the checkpoints of an epoch; evaluate where it is time."""
+    def _finish_epoch(self) -> None:
+        """Evaluate a trained epoch where it is time, and write its files.
+
+        last.pth comes after the others: until then it says that the epoch is still to be finished, and a run
+        that was killed on the way does all of it again.
+        """
         state, options = self.state, self.options
-        row = {"epoch": state.epoch, "step": state.step, "seconds": seconds}
-        row |= columns_of(with_margin(means), "train")
-        row |= {f"lr/{group['name']}": group["lr"] for group in state.optimizer.param_groups}
-        last = state.epoch == options.epochs
+        scores, last = {}, state.epoch == options.epochs
         if options.eval_every and (last or state.epoch % options.eval_every == 0):
             with state.ema.applied(self.network) if state.ema else nullcontext():
-                row |= columns_of(self.evaluate(options.eval_videos, f"epoch_{state.epoch:03d}"), "val")
-        score = row.get("val/J&F")
+                scores = self.evaluate(options.eval_videos, f"epoch_{state.epoch:03d}")
+        score = state.history.end_evaluation(scores).get("val/J&F")
         if score is not None and (state.best is None or score >= state.best["J&F"]):
             state.best = {"J&F": score, "epoch": state.epoch}
             self.save("best.pth")
-        self.save("last.pth")
         if options.save_every and state.epoch % options.save_every == 0:
             self.save(f"model_epoch_{state.epoch}.pth", weights_only=True)
         if distributed.is_main():
-            self.report.epoch(row, f"epoch {state.epoch}/{options.epochs}")
+            self.report.epoch(state.history.rows, f"epoch {state.epoch}/{options.epochs}")
+        self.save("last.pth")
 
     def evaluate(self, num_videos: int, picture: str) -> dict[str, float]:
         """Losses and cosines on held-out clips; scores and pictures of held-out videos, of all where 0.
@@ -258,7 +266,11 @@ class Trainer:
         self.state.load_state_dict(checkpoint)
         if not (self.report.folder / "best.pth").is_file():
             self.state.best = None
-        self.report.history.resume(self.state.epoch)
+        history, folder = self.state.history, self.report.folder
+        if "history" not in checkpoint:  # of an older version
+            history.rows = read_rows(folder / "results.csv", self.state.epoch)
+        if history.rows and distributed.is_main():
+            self.report.table(history.rows)
 
 
 # ------------------------------------------------------------------------------------------------ a run
@@ -329,6 +341,8 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
     checkpoint = find_checkpoint(options.resume, Path(options.run_dir))
     pick_device(options.device)  # what cannot be used is told before anything is written
     state = read_resumable(checkpoint, plan.name, plan.configs, plan.flags) if checkpoint else None
+    if state and is_finished(checkpoint, state, options.epochs):
+        return
     data = None if options.synthetic else load_videos(options, Path(options.dataset_root))
     torch.manual_seed(mix(options.seed))
     network = plan.make_network()

@@ -1,8 +1,9 @@
 """Checkpoints: written whole or not at all, read without running anything in them, loaded strictly.
 
 A checkpoint is {"format", "system", "config", "model", "ema", "criterion", "optimizer", "scheduler",
-"scaler", "epoch", "step", "best", "args"}, of tensors and plain types alone. It says which system it belongs
-to and with which options the network was built, so that `load_network` needs no other file and no flag.
+"scaler", "epoch", "step", "best", "history", "args"}, of tensors and plain types alone. It says which system
+it belongs to and with which options the network was built, so that `load_network` needs no other file and no
+flag.
 """
 
 import os

@@ -101,8 +101,8 @@ def test_results_csv_has_a_row_for_every_epoch(trained):
 
 def test_checkpoints_hold_what_the_design_says(trained):
     last = read_checkpoint(trained.run / "last.pth")
-    keys = "format system config model ema criterion optimizer scheduler scaler epoch step best args".split()
-    assert list(last) == keys
+    keys = "format system config model ema criterion optimizer scheduler scaler epoch step best history args"
+    assert list(last) == keys.split()
     assert (last["system"], last["epoch"], last["step"]) == ("vita_tcovis", 2, 4)
     assert set(last["config"]) == {"network", "criterion", "tracker", "data", "categories"}
     assert read_checkpoint(trained.run / "model_epoch_1.pth")["optimizer"] is None

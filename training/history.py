@@ -1,7 +1,11 @@
 """The numbers of a run, one row an epoch, in results.csv; and running means of what an epoch reports."""
 
 import csv
+import math
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,33 +43,30 @@ def with_margin(means: dict[str, float]) -> dict[str, float]:
     return means
 
 
-class History:
-    """Rows of {column: number}; `results.csv` is written whole at every change, so columns may join later."""
+Row = dict[str, float]  # of an epoch: {column of results.csv: number}
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.rows: list[dict[str, float]] = []
 
-    def add(self, row: dict[str, float]) -> None:
-        self.rows.append(row)
-        self._write()
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write results.csv whole, so that a later row may bring new columns."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with atomic_write(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(
+            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        )
 
-    def resume(self, epoch: int) -> None:
-        """Take up the file of an interrupted run, as far as the epoch that its checkpoint has finished."""
-        if not self.path.is_file():
-            return
-        with open(self.path, newline="") as file:
-            rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-        self.rows = [row for row in rows if row["epoch"] <= epoch]
 
-    def _write(self) -> None:
-        columns = list(dict.fromkeys(column for row in self.rows for column in row))
-        with atomic_write(self.path) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(
-                {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows
-            )
+def read_rows(path: Path, epoch: int) -> list[Row]:
+    """The rows of a results.csv up to an epoch; those that cannot be read, as after an edit, are left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    with open(path, newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
+        for cells in csv.DictReader(file):
+            with suppress(AttributeError, TypeError, ValueError):  # a cell too many, or no number
+                rows.append({name: float(value) for name, value in cells.items() if value})
+    return [row for row in rows if row.get("epoch", math.inf) <= epoch]
 
 
 class Means:
@@ -84,13 +85,17 @@ class Means:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach().double()
 
+    def share(self) -> None:
+        """Make the sums the mean of those of all processes; every process must ask for it."""
+        if self.sums:
+            device = next(iter(self.sums.values())).device
+            totals = torch.stack([total.to(device) for total in self.sums.values()])
+            self.sums = dict(zip(self.sums, distributed.all_reduce_mean(totals), strict=True))
+
     def result(self) -> dict[str, float]:
         """The means so far; every process must ask for them."""
-        if not self.sums:
-            return {}
-        device = next(iter(self.sums.values())).device
-        totals = torch.stack([total.to(device) for total in self.sums.values()])
-        sums = dict(zip(self.sums, distributed.all_reduce_mean(totals).tolist(), strict=True))
+        self.share()
+        sums = self.state_dict()["sums"]
         means = {}
         for name, total in sums.items():
             if name.endswith("_sum"):
@@ -100,3 +105,46 @@ class Means:
             elif not name.endswith("_count"):
                 means[name] = total / self.calls
         return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"calls": int, "sums": {name: float}}, as this process has them."""
+        values = torch.stack(list(self.sums.values())).tolist() if self.sums else []
+        return {"calls": self.calls, "sums": dict(zip(self.sums, values, strict=True))}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.calls = state["calls"]
+        self.sums = {name: torch.tensor(total, dtype=torch.float64) for name, total in state["sums"].items()}
+
+
+@dataclass
+class History:
+    """What a run has reported so far, as its checkpoints keep it.
+
+    rows: of the epochs that are trained and evaluated
+    row: of an epoch that is trained and whose evaluation is to come; None where there is none
+    means, seconds: of the steps that the epoch under way has done
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    row: Row | None = None
+    means: Means = field(default_factory=Means)
+    seconds: float = 0.0
+
+    def end_epoch(self, epoch: int, step: int, rates: Row) -> None:
+        """Make the row of an epoch from what its steps have reported; every process must ask for it."""
+        means = columns_of(with_margin(self.means.result()), "train")
+        self.row = {"epoch": epoch, "step": step, "seconds": self.seconds} | means | rates
+        self.means, self.seconds = Means(), 0.0
+
+    def end_evaluation(self, scores: dict[str, float]) -> Row:
+        """Complete the row of the epoch by the scores of its evaluation, if it had one; returns the row."""
+        self.rows.append(self.row | columns_of(scores, "val"))
+        self.row = None
+        return self.rows[-1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "row": self.row, "means": self.means.state_dict(), "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows, self.row, self.seconds = list(state["rows"]), state["row"], state["seconds"]
+        self.means.load_state_dict(state["means"])

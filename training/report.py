@@ -10,7 +10,7 @@ from common.files import atomic_write, write_json
 from common.progress import say
 from training.curves import plot_curves
 from training.experiment import Experiment
-from training.history import History
+from training.history import Row, write_rows
 
 METRICS = """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
 cosine_positive cosine_negative cosine_margin videos frames""".split()  # of metrics.json, beside `seconds`
@@ -22,7 +22,6 @@ class Report:
 
     def __init__(self, folder: Path, experiment: Experiment):
         self.folder, self.experiment = folder, experiment
-        self.history = History(folder / "results.csv")
 
     def numbers(self, values: dict[str, float], step: int) -> None:
         """Send numbers by their names, group/series; those without a group are left out."""
@@ -31,10 +30,15 @@ class Report:
             if series:
                 self.experiment.scalars(group, {series: value}, step)
 
-    def epoch(self, row: dict[str, float], title: str) -> None:
-        """Add the row of an epoch to results.csv, draw the curves anew, and print a line."""
-        self.history.add(row)
-        plot_curves(self.history.path, self.folder / "results.png")
+    def table(self, rows: list[Row]) -> None:
+        """Write results.csv and draw its curves."""
+        write_rows(self.folder / "results.csv", rows)
+        plot_curves(self.folder / "results.csv", self.folder / "results.png")
+
+    def epoch(self, rows: list[Row], title: str) -> None:
+        """Write the rows and curves of all epochs, and print a line of the last."""
+        self.table(rows)
+        row = rows[-1]
         self.numbers(row, row["step"])
         numbers = ", ".join(f"{name} {row[name]:.3f}" for name in SHOWN if row.get(name) is not None)
         say(f"{title}: {numbers} ({row['seconds']:.0f} s)")

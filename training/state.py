@@ -1,6 +1,6 @@
 """What a checkpoint of a run holds, and how a run resumes from one."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from common.checkpoint import read_checkpoint
 from common.device import pick_device, resolve_amp
 from common.errors import UserError
+from common.progress import say
 from training.config import TrainConfig
+from training.history import History
 from training.optim import OPTIMIZERS, MovingAverage, learning_rate
 
 # Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
@@ -23,8 +25,8 @@ def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[
 
     configs: {"network", "criterion", "data": the dataclass of the run's options}
     args: all flags of the run
-    Raises UserError for what `read_checkpoint` refuses, another system, weights without an optimiser, options
-    that would make another run of it (with the flags to give), and a run that has come to its end.
+    Raises UserError for what `read_checkpoint` refuses, another system, weights without an optimiser, and
+    options that would make another run of it (with the flags to give).
     """
     state = read_checkpoint(path)
     if state["system"] != system:
@@ -43,10 +45,17 @@ def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[
     if changed:
         flags = ", ".join(f"--{name} {before.get(name)}" for name in changed)
         raise UserError(f"--resume {path} was trained with {flags}: give the same flags")
-    if state["epoch"] >= args["epochs"] and (path.parent / "metrics.json").exists():
-        done = f"its {state['epoch']} epochs are done and scored"
-        raise UserError(f"--resume {path}: nothing to resume, {done}; raise --epochs to train on")
     return state
+
+
+def is_finished(path: Path, state: dict[str, Any], epochs: int) -> bool:
+    """Whether the run of a checkpoint has all its epochs and its scores; a line says so."""
+    if state["epoch"] < epochs or not (path.parent / "metrics.json").is_file():
+        return False
+    done = f"the {state['epoch']} epochs of {path} are done and scored"
+    say(f"nothing to resume: {done}; raise --epochs to train on")
+    say(str(path.parent))
+    return True
 
 
 @dataclass
@@ -66,6 +75,7 @@ class TrainState:
     epoch: int = 0
     step: int = 0
     best: dict[str, float] | None = None
+    history: History = field(default_factory=History)
 
     def state_dict(self, *, weights_only: bool = False) -> dict[str, Any]:
         """The entries of a checkpoint; weights alone are without the optimiser, and nothing resumes them."""
@@ -79,16 +89,25 @@ class TrainState:
             "epoch": self.epoch,
             "step": self.step,
             "best": self.best,
+            "history": None if weights_only else self.history.state_dict(),
         }
 
+    def end_epoch(self) -> None:
+        """Count an epoch whose steps are done, and make its row; every process must call it."""
+        self.epoch += 1
+        rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+        self.history.end_epoch(self.epoch, self.step, rates)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from the entries of a checkpoint."""
+        """Continue from the entries of a checkpoint; older ones have no history."""
         self.network.load_state_dict(state["model"])
         if self.ema:
             self.ema.load(state["ema"] or state["model"], updates=state["step"])
         for part in ("criterion", "optimizer", "scheduler", "scaler"):
             getattr(self, part).load_state_dict(state[part])
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        if "history" in state:
+            self.history.load_state_dict(state["history"])
 
 
 def make_state(

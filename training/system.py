@@ -17,7 +17,10 @@ from training.recompute import checkpoint_activations
 
 
 class Plan(NamedTuple):
-    """What the flags of a run say: of which system, the loop's options and each part's, and all as given."""
+    """What the flags of a run say: of which system, the loop's options and each part's, and all as given.
+
+    flags: without --resume, so that a resumed run notes what an unbroken one does
+    """
 
     name: str
     system: "System"
@@ -76,7 +79,7 @@ class System(NamedTuple):
     def plan(self, args: argparse.Namespace) -> Plan:
         """The plan of a run by its flags; UserError where a number is out of range."""
         options = config_from_args(TrainConfig, args)
-        return Plan(args.system, self, options, self.configs(args), vars(args))
+        return Plan(args.system, self, options, self.configs(args), vars(args) | {"resume": None})
 
     def configs(self, args: argparse.Namespace) -> dict[str, Any]:
         """The options of each part by its role; UserError where a number is out of range."""

@@ -3,7 +3,7 @@ import csv
 import pytest
 import torch
 
-from training.history import History, Means
+from training.history import Means, read_rows, write_rows
 
 
 def read(path) -> list[dict[str, str]]:
@@ -11,36 +11,51 @@ def read(path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_each_row_is_on_disk_at_once_and_columns_may_join_later(tmp_path):
-    history = History(tmp_path / "results.csv")
-    history.add({"epoch": 1, "loss/total": 1 / 3})
-    assert read(history.path) == [{"epoch": "1", "loss/total": "0.333333"}]
-    history.add({"epoch": 2, "loss/total": 2e-7, "val/J&F": 50.0})
-    assert read(history.path) == [
+def test_a_later_row_may_bring_new_columns(tmp_path):
+    path = tmp_path / "results.csv"
+    rows = [{"epoch": 1, "loss/total": 1 / 3}]
+    write_rows(path, rows)
+    assert read(path) == [{"epoch": "1", "loss/total": "0.333333"}]
+    write_rows(path, [*rows, {"epoch": 2, "loss/total": 2e-7, "val/J&F": 50.0}])
+    assert read(path) == [
         {"epoch": "1", "loss/total": "0.333333", "val/J&F": ""},
         {"epoch": "2", "loss/total": "2e-07", "val/J&F": "50"},
     ]
 
 
-def test_a_resumed_run_writes_the_file_of_an_unbroken_one(tmp_path):
+def test_rows_are_read_back_as_far_as_an_epoch(tmp_path):
     rows = [{"epoch": e, "loss": 1 / e, **({"val": 0.1 * e} if e % 2 else {})} for e in range(1, 5)]
-    unbroken, broken = (History(tmp_path / name) for name in ("unbroken.csv", "broken.csv"))
-    for row in rows:
-        unbroken.add(row)
-    for row in rows[:3]:
-        broken.add(row)
-    resumed = History(broken.path)
-    resumed.resume(epoch=2)  # the checkpoint is older than the last row
-    assert [row["epoch"] for row in resumed.rows] == [1, 2]
-    for row in rows[2:]:
-        resumed.add(row)
-    assert broken.path.read_text() == unbroken.path.read_text()
+    write_rows(tmp_path / "written.csv", rows)
+    read_back = read_rows(tmp_path / "written.csv", epoch=3)
+    assert [row["epoch"] for row in read_back] == [1, 2, 3]
+    for name, some in (("written.csv", rows[:3]), ("again.csv", read_back)):
+        write_rows(tmp_path / name, some)
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "written.csv").read_bytes()
 
 
-def test_a_run_without_a_file_begins_with_no_rows(tmp_path):
-    history = History(tmp_path / "results.csv")
-    history.resume(epoch=3)
-    assert history.rows == [] and not history.path.exists()
+@pytest.mark.parametrize(
+    "spoilt", [b"2,high", b"2,0.5,7", b",0.5", b"two,0.5", b"\xff\xfe,\x00", b'"two', b""]
+)
+def test_rows_that_cannot_be_read_are_left_out(tmp_path, spoilt):
+    path = tmp_path / "results.csv"
+    assert read_rows(path, epoch=3) == []
+    path.write_bytes(b"epoch,loss\n1,0.5\n" + spoilt + b"\n")
+    assert read_rows(path, epoch=3) == [{"epoch": 1, "loss": 0.5}]
+    path.write_bytes(spoilt)
+    assert read_rows(path, epoch=3) == []
+
+
+def test_means_go_on_where_they_were_saved():
+    whole, resumed, rest = Means(), Means(), Means()
+    values = [{"loss": torch.rand(())} for _ in range(5)]
+    for value in values:
+        whole.add(value)
+    for value in values[:3]:
+        resumed.add(value)
+    rest.load_state_dict(resumed.state_dict())
+    for value in values[3:]:
+        rest.add(value)
+    assert rest.result() == whole.result()
 
 
 def test_means_are_over_calls_and_pairs_of_sum_and_count_become_one_mean():

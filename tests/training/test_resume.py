@@ -1,6 +1,5 @@
 """A run that was killed or interrupted continues, and ends as if nothing had happened."""
 
-import csv
 import os
 import shutil
 import signal
@@ -12,12 +11,14 @@ import pytest
 import torch
 
 import main
-from common.checkpoint import read_checkpoint
+from common.checkpoint import read_checkpoint, save_checkpoint
 from tests.support.commands import TINY, assert_refused, files_in, run_apart, run_here
+from tests.support.runs import assert_same_run, rows_of
 from training import report
 from training.interrupt import interruptible
 
-# Two steps an epoch; the state is written before the first, after every third, and at the end of an epoch.
+# Two steps an epoch; the state is written before the first, after every third, and at the end of an epoch,
+# before its evaluation and after it.
 FLAGS = ["--epochs", 3, "--checkpoint_steps", 3]
 KILLED = """
 from tests.training.test_resume import die_at, quicken
@@ -86,29 +87,11 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number
     monkeypatch.setattr(owner, name, interrupted)
 
 
-def rows_of(run: Path) -> list[dict[str, str]]:
-    with open(run / "results.csv", newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
-
-
-def assert_same_run(run: Path, other: Path) -> None:
-    """Weights, averages, optimiser and place are equal bit for bit, and the same files are there."""
-    assert files_in(run) == files_in(other)
-    one, two = (read_checkpoint(folder / "last.pth") for folder in (run, other))
-    places = [[saved[name] for name in ("epoch", "step", "best", "scheduler")] for saved in (one, two)]
-    assert places[0] == places[1]
-    for part in ("model", "ema", "criterion"):
-        assert one[part].keys() == two[part].keys()
-        assert all(value.equal(two[part][name]) for name, value in one[part].items()), part
-    for index, moments in one["optimizer"]["state"].items():
-        assert all(value.equal(two["optimizer"]["state"][index][name]) for name, value in moments.items())
-
-
 # ----------------------------------------------------------------------------------------------------
 # killed
 
 
-@pytest.mark.parametrize("moment", [("step", 1, 0), ("step", 4, 3), ("save", 5, 2)], ids=str)
+@pytest.mark.parametrize("moment", [("step", 4, 3), ("save", 6, 2)], ids=str)
 def test_a_killed_run_continues_and_ends_like_an_unbroken_one(small_data, tmp_path, train, unbroken, moment):
     name, number, saved = moment
     flags = [*TINY, *FLAGS, "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
@@ -117,6 +100,48 @@ def test_a_killed_run_continues_and_ends_like_an_unbroken_one(small_data, tmp_pa
     run = tmp_path / "runs" / "1"
     assert read_checkpoint(run / "last.pth")["step"] == saved
     assert train(*FLAGS, "--resume", "auto").run == run
+    assert_same_run(run, unbroken)
+
+
+class Crash(BaseException):
+    """The end of a run at a moment of a test's choice."""
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, number: int) -> None:
+    """Let a call of this number end the run before it does anything."""
+    function, calls = getattr(owner, name), []
+
+    def crashing(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == number:
+            raise Crash
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, crashing)
+
+
+# The files of a run take their names in this order: last.pth, args.json, and for each epoch last.pth, the
+# picture, best.pth, model_epoch_X.pth, results.csv, last.pth; an epoch has one last.pth more after step 3.
+@pytest.mark.parametrize(
+    "number", [4, 6, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 23))]
+)
+def test_a_run_that_ends_before_one_of_its_files_is_there_continues(train, unbroken, monkeypatch, number):
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        crash_at(patch, os, "replace", number)
+        train(*FLAGS)
+    run = train(*FLAGS, "--resume", "auto").run
+    assert_same_run(run, unbroken)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_run_that_ends_in_an_evaluation_continues_with_it(train, unbroken, monkeypatch, epoch):
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        crash_at(patch, main.Trainer, "evaluate", epoch)
+        train(*FLAGS)
+    steps, step = [], main.Trainer.optimise
+    monkeypatch.setattr(main.Trainer, "optimise", lambda *a: (steps.append(1), step(*a))[1])
+    run = train(*FLAGS, "--resume", "auto").run
+    assert len(steps) == 6 - 2 * epoch
     assert_same_run(run, unbroken)
 
 
@@ -145,7 +170,6 @@ def test_ctrl_c_in_an_evaluation_stops_after_its_epoch(train, unbroken, monkeypa
     assert stopped.status == 130 and stopped.out[-1].startswith(f"interrupted at step {2 * epoch}")
     run = train(*FLAGS, "--resume", "auto").run
     assert_same_run(run, unbroken)
-    assert rows_of(run) == rows_of(unbroken)
 
 
 def test_a_second_ctrl_c_interrupts_at_once():
@@ -178,9 +202,11 @@ def test_other_videos_are_refused_with_the_numbers_of_steps(train, finished, sma
     assert_refused(train(*FLAGS, *flags), "had 2 steps and has 1 now", "same videos")
 
 
-def test_a_finished_run_has_nothing_to_resume(train, finished):
+def test_a_finished_run_has_nothing_to_resume_which_is_no_error(train, finished):
     before = {name: (finished / name).read_bytes() for name in files_in(finished)}
-    assert_refused(train(*FLAGS, "--resume", "auto"), finished / "last.pth", "nothing to resume", "--epochs")
+    outcome = train(*FLAGS, "--resume", "auto")
+    assert outcome.run == finished
+    assert str(finished / "last.pth") in outcome.out[0] and "nothing to resume" in outcome.out[0]
     assert {name: (finished / name).read_bytes() for name in files_in(finished)} == before
 
 
@@ -196,6 +222,27 @@ def test_a_run_that_died_in_its_final_evaluation_only_scores(train, finished):
     weights = (finished / "last.pth").read_bytes()
     assert train(*FLAGS, "--resume", "auto").run == finished
     assert (finished / "metrics.json").is_file() and (finished / "last.pth").read_bytes() == weights
+
+
+@pytest.mark.parametrize("content", [None, b"epoch;loss\n1;2\n", b'\xff\xfe\x00,,\n"'])
+def test_results_that_were_edited_or_removed_are_written_anew(train, unbroken, finished, content):
+    (finished / "metrics.json").unlink()
+    (finished / "results.csv").unlink()
+    if content is not None:
+        (finished / "results.csv").write_bytes(content)
+    train(*FLAGS, "--resume", "auto")
+    assert_same_run(finished, unbroken)
+
+
+def test_a_checkpoint_of_an_older_version_takes_its_rows_from_the_results(train, finished):
+    (finished / "metrics.json").unlink()
+    for name in ("last.pth", "best.pth"):
+        older = read_checkpoint(finished / name)
+        del older["history"]
+        save_checkpoint(finished / name, older)
+    rows = rows_of(finished)
+    train(*FLAGS, "--epochs", 4, "--resume", "auto")
+    assert rows_of(finished)[:3] == rows and len(rows_of(finished)) == 4
 
 
 def test_a_checkpoint_without_its_best_one_beside_it_continues(train, finished, tmp_path):
