@@ -10,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet50_Weights, WeightsEnum, resnet50
 from torchvision.models.resnet import BasicBlock
 
+from common.checkpoint import check_digest, read_file
 from common.errors import UserError
 
 NARROW_CHANNELS = (32, 48, 64, 96)
@@ -97,7 +98,12 @@ def imagenet_weights(
     Raises UserError, with the flag that helps, where neither has them.
     """
     try:
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(which.url).name
+        if cached.is_file():  # torch checks what it downloads, once
+            check_digest(cached)
         return which.get_state_dict(progress=False, check_hash=True)
+    except UserError:
+        raise
     except (URLError, OSError, RuntimeError) as error:
         name = type(which).__name__.removesuffix("_Weights").replace("ResNet", "ResNet-")
         raise UserError(
@@ -111,9 +117,9 @@ def read_backbone_weights(path: Path, flag: str = "--backbone_weights") -> dict[
     if not path.is_file():
         raise UserError(f"{flag} {path}: no such file; legal values are imagenet, none or a file")
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{flag} {path}: not a PyTorch state dict ({type(error).__name__})") from error
+        weights = read_file(path)
+    except UserError as error:
+        raise UserError(f"{flag} {error}") from error
     if not isinstance(weights, dict) or not all(isinstance(x, Tensor) for x in weights.values()):
         raise UserError(f"{flag} {path}: not a state dict of tensors")
     return weights

@@ -6,11 +6,14 @@ it belongs to and with which options the network was built, so that `load_networ
 flag.
 """
 
+import hashlib
 import os
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -25,6 +28,10 @@ FORMAT = 1
 MAX_DEPTH = 8  # of dictionaries and lists in each other among the options and flags in a checkpoint
 NEEDED = {"format": int, "system": str, "config": dict, "model": dict}  # what every checkpoint of ours has
 OPTIONAL = {"ema": dict | None, "best": dict | None, "args": dict, "epoch": int, "step": int}  # of a run
+ZIP_MAGIC = b"PK\x03\x04"  # by which torch, too, tells its zip files from the pickles of before version 1.6
+DOS_FOLDER = 0x10  # the attribute of an entry of a zip file
+# Published files whose names hold the beginning of a digest: torchvision's and SAM's.
+DIGESTS = {r"resnet\d+-([0-9a-f]{8})\.pth": "sha256", r"sam_vit_[bhl]_([0-9a-f]{6})\.pth": "md5"}
 
 # NumPy's numbers, such as the best accuracy that a published training checkpoint noted, under their names of
 # NumPy 1 and 2.
@@ -130,12 +137,52 @@ def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
     _sync_folder(path.parent)
 
 
+def check_digest(path: Path) -> None:
+    """Raise UserError where a published file is not the one whose digest its name begins with."""
+    for pattern, algorithm in DIGESTS.items():
+        if match := re.fullmatch(pattern, path.name):
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, algorithm).hexdigest()
+            if not digest.startswith(match[1]):
+                problem = f"its {algorithm} begins with {digest[: len(match[1])]}, not as its name says"
+                raise UserError(
+                    f"{path} is damaged, or another file: {problem}; download it again, or rename it"
+                )
+
+
+def _damaged_entry(archive: ZipFile) -> str | None:
+    """The first entry that has not its CRC-32, at which torch does not look, or that is marked as a folder.
+
+    Of the latter torch gives memory that nothing was read into. A file that was written without checksums has
+    zeros for all of them and passes.
+    """
+    entries = archive.infolist()
+    for entry in entries:
+        if entry.external_attr & DOS_FOLDER and entry.file_size:
+            return entry.filename
+    return archive.testzip() if any(entry.CRC for entry in entries) else None
+
+
+def _check_entries(path: Path, file: IO[bytes]) -> None:
+    """Raise UserError where an entry of a zip file is damaged; what is no zip file has no checksum."""
+    if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
+        with ZipFile(file) as archive:
+            damaged = _damaged_entry(archive)
+        if damaged:
+            problem = f"{damaged} in it has not the checksum that it was written with"
+            raise UserError(f"{path} is damaged: {problem}; take another copy, or an earlier checkpoint")
+    file.seek(0)
+
+
 def _unpickle(path: Path, map_location: torch.device | str) -> Any:
     """Read the tensors, plain types and NumPy numbers of a file; what holds more is refused, not executed."""
     with open(path, "rb") as file:
         try:
+            _check_entries(path, file)
             with torch.serialization.safe_globals(NUMBERS):
                 return torch.load(file, map_location=map_location, weights_only=True)
+        except UserError:
+            raise
         except pickle.UnpicklingError as error:
             # Without the word GLOBAL the reader met an instruction unknown to it, and cannot say more.
             objects = "arbitrary objects, which could run code"
@@ -146,20 +193,22 @@ def _unpickle(path: Path, map_location: torch.device | str) -> Any:
             raise UserError(f"{path} is not a checkpoint, or is damaged ({reason}); pass another") from error
 
 
-def _read_file(path: Path, map_location: torch.device | str) -> Any:
+def read_file(path: Path, map_location: torch.device | str = "cpu") -> Any:
+    """What a file of torch's holds, ours or not; UserError as for `read_checkpoint`."""
     if not path.is_file():
         problem = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise UserError(f"checkpoint {path} {problem}; pass a .pth file that main.py wrote")
+    check_digest(path)
     return _unpickle(path, map_location)
 
 
 def read_checkpoint(path: str | Path, map_location: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint of this project, tensors placed on `map_location`; no code in the file is ever run.
 
-    Raises UserError with the path: no such file, a folder, junk, truncated, arbitrary objects, the file of
-    another project, or one written by a newer version of this one.
+    Raises UserError with the path: no such file, a folder, junk, truncated, other bytes than were written,
+    arbitrary objects, the file of another project, or one written by a newer version of this one.
     """
-    return _check_ours(Path(path), _read_file(Path(path), map_location))
+    return _check_ours(Path(path), read_file(Path(path), map_location))
 
 
 def _are_settings(value: Any, depth: int = MAX_DEPTH) -> bool:
@@ -272,7 +321,7 @@ def load_network(
     that `config_from_dict` refuses, and weights that do not fit exactly or are not finite.
     """
     path = Path(path)
-    content = _read_file(path, "cpu")
+    content = read_file(path)
     ours = isinstance(content, dict) and "format" in content
     checkpoint = _check_ours(path, content) if ours else _recognise(path, content, systems)
     name = checkpoint["system"]

@@ -77,6 +77,15 @@ def test_imagenet_weights_are_taken_from_torchvision(monkeypatch, weights_file):
     assert torch.equal(backbone.stem.conv1.weight, weights["conv1.weight"])
 
 
+def test_a_damaged_file_in_torchs_cache_is_told_with_its_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / "resnet50-11ad3fa6.pth"
+    cached.parent.mkdir(parents=True)
+    torch.save({}, cached)
+    with pytest.raises(UserError, match=r"resnet50-11ad3fa6\.pth is damaged.*download it again"):
+        imagenet_weights()
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -134,7 +143,7 @@ def test_a_bad_weights_file_is_one_short_line_that_names_it(tmp_path, write):
     with pytest.raises(UserError) as caught:
         loaded_backbone(str(path))
     message = str(caught.value)
-    assert message.startswith(f"--backbone_weights {path}: ")
+    assert message.startswith(f"--backbone_weights {path}")
     assert "\n" not in message and len(message) < 400
 
 
