@@ -369,7 +369,7 @@ def main() -> None:
     config = config_from_args(RunConfig, args)
     videos = find_videos(args.video_root, config.fps)
     prompts = prompts_of_run(args.prompt_root, config, videos, needed=tracker.needs_prompt)
-    check_output(args.output, overwrite=config.overwrite)
+    check_output(args.output, videos, overwrite=config.overwrite)
     if config.overlays and not available("av"):
         say("overlays are skipped: writing video files needs av: pip install av", error=True)
         config.overlays = False

@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all, and JSON files."""
+"""Files and folders: names from outside, what is written whole or not at all, JSON files."""
 
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,51 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+
+# Bytes of a name: the 255 of most file systems, less the dot and the ".partial" that may be put around it.
+LONGEST_NAME = 246
+# What this program writes into folders that it replaces: label maps and facts, finished or not.
+OWN_FILE = re.compile(r"[^.].*\.(png|json)|\..+\.(png|json)\.tmp")
+
+
+def below(folder: Path, name: str, suffix: str = "") -> Path:
+    """The path in a folder of a name from outside (a file, JSON, a list, a prompt) and a suffix.
+
+    Raises UserError unless it is a plain name, which leads to no other place on any system: not empty, not
+    hidden (as `.` and `..` are, too), without slashes, drive letters and NUL, in UTF-8, and not too long.
+    """
+    trouble = ""
+    if not isinstance(name, str) or not name or name.startswith("."):
+        trouble = "it is empty or begins with a dot"
+    elif re.search(r"[/\\\0]|^[A-Za-z]:", name):
+        trouble = "it has a slash, a backslash, a drive letter or a NUL"
+    elif name.encode(errors="ignore").decode() != name:
+        trouble = "it is not UTF-8"
+    elif len(name.encode()) > LONGEST_NAME:
+        trouble = f"it is longer than {LONGEST_NAME} bytes"
+    if trouble:
+        raise UserError(f"{str(name)[:60]!r} cannot be a name in {folder}: {trouble}; rename it")
+    return folder / f"{name}{suffix}"
+
+
+def is_own(path: Path) -> bool:
+    """Whether this program may have written what is found in a folder that it replaces."""
+    return not path.is_symlink() and (path.is_dir() or OWN_FILE.fullmatch(path.name) is not None)
+
+
+def check_own(folder: Path) -> None:
+    """Raise UserError where there is no folder but something else, or one with what is not this program's."""
+    found = [folder, *folder.rglob("*")] if folder.is_dir() or folder.is_symlink() else []
+    others = [folder] if folder.is_file() else [path for path in found if not is_own(path)]
+    if others:
+        raise UserError(f"{others[0]} is in the way, and no file of this program's: move it away")
+
+
+def remove_own(folder: Path) -> None:
+    """Remove a folder, if it is there, where it holds only what this program writes; UserError otherwise."""
+    check_own(folder)
+    if folder.is_dir():
+        shutil.rmtree(folder)
 
 
 @contextmanager
@@ -41,7 +87,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} is there already: choose another name, or remove it")
     unfinished = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)  # a killed run may have left one
+    remove_own(unfinished)  # a killed run may have left one
     unfinished.mkdir(parents=True)
     try:
         yield unfinished

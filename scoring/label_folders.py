@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from common.errors import UserError
+from common.files import below
 from common.parallel import process_map
 from video.images import list_files, list_folders, read_label_map
 
@@ -42,12 +43,13 @@ def video_pairs(results: Path, annotations: Path, names: list[str] | None = None
     names = list_folders(annotations) if names is None else names
     if not names:
         raise UserError(f"{annotations} holds no videos: put the label maps of each into a folder of its own")
-    for name in names:
-        if not (annotations / name).is_dir():
-            raise UserError(f"there is no folder {annotations / name} with the true masks of {name}")
-        if not (results / name).is_dir():
-            raise UserError(f"there is no folder {results / name}: add the results of {name}")
-    return [VideoPair(name, annotations / name, results / name) for name in names]
+    pairs = [VideoPair(name, below(annotations, name), below(results, name)) for name in names]
+    for name, truth, result in pairs:
+        if not truth.is_dir():
+            raise UserError(f"there is no folder {truth} with the true masks of {name}")
+        if not result.is_dir():
+            raise UserError(f"there is no folder {result}: add the results of {name}")
+    return pairs
 
 
 def videos_without_truth(results: Path, annotations: Path) -> list[str]:

@@ -10,7 +10,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 import numpy as np
 
 from common.errors import UserError
-from common.files import atomic_folder, atomic_write
+from common.files import atomic_folder, atomic_write, below
 from common.progress import progress
 from scoring.label_folders import mask_root
 from scoring.protocols.servers import Server, VideoRequest
@@ -103,7 +103,7 @@ def write_submission(
     with packed(target) as add:
         for video in progress(videos, f"writing {target.name}"):
             for frame, image in video.frames.items():
-                path = masks / video.name / f"{frame}.png"
+                path = below(below(masks, video.name), frame, ".png")
                 add(f"{server.folder}{video.name}/{path.name}", checked_png(path, image, video))
     others = sum(len(list_files(masks / name, {".png"})) for name in list_folders(masks)) - num_frames
     left_out = f" ({others} other label maps are left out)" if others else ""

@@ -1,8 +1,8 @@
 """What a run writes of each video: label maps and an overlay, which appear whole or not at all, and rows."""
 
-import json
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -13,11 +13,12 @@ import numpy as np
 from torch import Tensor
 
 from common.errors import UserError, require
-from common.files import atomic_write
+from common.files import atomic_write, below, check_own, read_json, remove_own
 from common.types import BinaryTracks, Prompt
 from tracking.spool import ResultsSpool
 from video.images import write_label_map
 from video.pictures import overlay as draw_overlay
+from video.reader import Video
 
 
 class OverlayWriter:
@@ -72,6 +73,11 @@ class OverlayWriter:
             self._container.mux(self._stream.encode(None))
 
 
+def video_paths(output: Path, name: str) -> tuple[Path, Path]:
+    """The folder of a video's label maps, and the file of its overlay."""
+    return below(output / "Annotations", name), below(output / "overlays", name, ".mp4")
+
+
 class VideoOutput:
     """Writes the label maps of one video, and its overlay where `fps` is given: a context manager.
 
@@ -81,22 +87,22 @@ class VideoOutput:
 
     def __init__(self, output: Path, name: str, spool: ResultsSpool, *, fps: float | None):
         self.spool = spool
-        self.folder = output / "Annotations" / name
+        self.folder, overlay = video_paths(output, name)
         self.partial = self.folder.with_name(f".{name}.partial")
-        self.overlay = None if fps is None else OverlayWriter(output / "overlays" / f"{name}.mp4", fps)
+        self.overlay = None if fps is None else OverlayWriter(overlay, fps)
 
     def record(self, name: str, frame: Tensor, tracks: BinaryTracks, prompt: Prompt | None = None) -> None:
         """Write frame `name`, uint8 RGB (3, H, W), with its tracks."""
         labels = tracks.labels.cpu().numpy()
         labels = labels.astype(np.min_scalar_type(labels.max()))  # 8 bits are gone through the fastest
-        write_label_map(self.partial / f"{name}.png", labels)
+        write_label_map(below(self.partial, name, ".png"), labels)
         if self.overlay:
             self.overlay.add(draw_overlay(frame, labels))
         self.spool.add_tracks(name, tracks)
 
     def __enter__(self) -> "VideoOutput":
         self.spool.start_video(self.folder.name)
-        shutil.rmtree(self.partial, ignore_errors=True)  # a killed run may have left one
+        remove_own(self.partial)  # a killed run may have left one
         if self.overlay:
             self.overlay.__enter__()
         return self
@@ -108,27 +114,44 @@ class VideoOutput:
             if self.overlay:
                 self.overlay.__exit__(kind, error, trace)
             if kind is None:
-                shutil.rmtree(self.folder, ignore_errors=True)
+                remove_own(self.folder)
                 os.replace(self.partial, self.folder)
         finally:
             shutil.rmtree(self.partial, ignore_errors=True)
 
 
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Raise UserError where results cannot be put into a folder, or may not replace what it holds."""
+def check_output(output: Path, videos: Sequence[Video], *, overwrite: bool) -> None:
+    """Raise UserError where results cannot be put into a folder, or may not replace what it holds.
+
+    Names of videos and frames that no file can have are told here, before others are tracked for hours.
+    """
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file: give a folder")
     if not overwrite and any((output / "Annotations").glob("[!.]*")):
         raise UserError(f"--output {output} holds results already: choose another folder, or add --overwrite")
+    former = set(videos_of(output))
+    for name in sorted({*former, *(video.name for video in videos)}):
+        maps, overlay = video_paths(output, name)
+        if name not in former and (maps.exists() or overlay.exists()):
+            there = maps if maps.exists() else overlay
+            raise UserError(f"{there} is of no run into --output {output}: move it, or choose another folder")
+        check_own(maps)
+    for video in videos:
+        for frame in video.frame_names or ():
+            below(output / "Annotations" / video.name, frame, ".png")
 
 
 def videos_of(output: Path) -> list[str]:
     """The names of the videos whose results a folder holds, by its tracks.json; none without one."""
     path = output / "tracks.json"
-    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+    content = read_json(path) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no file of inference.py: remove it, or choose another --output")
+    return list(content)
 
 
 def remove_video(output: Path, name: str) -> None:
     """Remove the label maps and the overlay of one video."""
-    shutil.rmtree(output / "Annotations" / name, ignore_errors=True)
-    (output / "overlays" / f"{name}.mp4").unlink(missing_ok=True)
+    maps, overlay = video_paths(output, name)
+    remove_own(maps)
+    overlay.unlink(missing_ok=True)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.files import below
 from common.types import IGNORE, Prompt
 from tracking.boxes import BoxPrompts, boxes_for
 from tracking.config import RunConfig
-from video.images import check_label_mode, exif_remedy, natural_key, read_header, read_label_map
+from video.images import check_label_mode, exif_remedy, list_files, read_header, read_label_map
 from video.reader import ImageSequence, Video
 
 
@@ -55,7 +56,7 @@ class PromptFolder:
         Raises UserError at a map that is no label map or has another size than the first frame; and, where a
         prompt is needed, if no map of a frame shows an object.
         """
-        names, paths = video.frame_names, sorted((self.root / video.name).glob("*.png"))
+        names, paths = video.frame_names, self._maps(video.name)
         if names is not None:
             paths = [path for path in paths if path.stem in set(names)]
         frame_size = video.size if paths else None
@@ -70,13 +71,13 @@ class PromptFolder:
     def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
         self.prompted_ids, self.binary = set(), False
-        self.unused = {path.stem for path in (self.root / video).glob("*.png")}
+        self.unused = {path.stem for path in self._maps(video)}
 
         def prompt_of(name: str, frame: Tensor) -> Prompt | None:
             if name not in self.unused:
                 return None
             self.unused.remove(name)
-            return self._prompt(self.root / video / f"{name}.png", frame)
+            return self._prompt(self._map(video, name), frame)
 
         return prompt_of
 
@@ -84,7 +85,7 @@ class PromptFolder:
         """The frames of a video whose maps are the first of some ids, in order, and those ids."""
         self.prompted_ids, starts = set(), {}
         names = None if video.frame_names is None else set(video.frame_names)
-        for path in sorted((self.root / video.name).glob("*.png"), key=lambda path: natural_key(path.stem)):
+        for path in self._maps(video.name):
             new = [i for i in self._read(path).ids if i not in self.prompted_ids]
             if new and (names is None or path.stem in names):
                 starts[path.stem] = new
@@ -93,9 +94,16 @@ class PromptFolder:
 
     def prompt_for(self, video: str, name: str, ids: list[int], frame: Tensor) -> Prompt:
         """What the map of one frame says of some ids; after `starts_of` of the same video."""
-        prompt = self._read(self.root / video / f"{name}.png", frame)
+        prompt = self._read(self._map(video, name), frame)
         prompt.labels[~torch.isin(prompt.labels, torch.tensor(ids))] = 0
         return prompt
+
+    def _map(self, video: str, frame: str) -> Path:
+        return below(below(self.root, video), frame, ".png")
+
+    def _maps(self, video: str) -> list[Path]:
+        """The label maps of a video, in the order of its frames."""
+        return [path for path in list_files(below(self.root, video), {".png"}) if path.suffix == ".png"]
 
     def _read(self, path: Path, frame: Tensor | None = None) -> Prompt:
         """All that a map says; the first of a video decides whether 255 is an object in it."""
@@ -137,7 +145,7 @@ def prompts_of_run(
         raise UserError(f"this system follows what a prompt names: {remedy}")
     if config.reverse and not (needed and maps):
         raise UserError("--reverse follows prompts backwards: give label maps with --prompt_root")
-    if maps and not any((maps.root / video.name).is_dir() for video in videos):
+    if maps and not any(below(maps.root, video.name).is_dir() for video in videos):
         raise UserError(f"--prompt_root {maps.root} has no folder of a video, such as {videos[0].name}/")
     return maps or boxes
 

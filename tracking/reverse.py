@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.files import below
 from common.types import BinaryTracks, Prompt, Tracker
 from tracking.loop import RecordFrame, binarise, track_video
 from tracking.prompts import PromptFolder
@@ -101,7 +102,7 @@ class EarlierFrames:
         return lambda name, frame, tracks, prompt: record(name, frame, self.joined(name, tracks), prompt)
 
     def _path(self, name: str) -> Path:
-        return Path(self._temporary.name) / f"{name}.npz"
+        return below(Path(self._temporary.name), name, ".npz")
 
     def _keep(self, name: str, tracks: BinaryTracks, chosen: Tensor) -> None:
         """Write the (K,) chosen of a frame's tracks, if any."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import UserError
-from common.files import read_json
+from common.files import below, read_json
 from common.types import IGNORE
 from scoring.label_folders import mask_root
 from scoring.protocols.davis import (
@@ -89,15 +89,15 @@ def _davis_requests(root: Path, image_set: str) -> Iterator[VideoRequest]:
     """Every frame of the sequences of a set; the official program stops at an id above the objects."""
     images, masks = _image_root(root), mask_root(root)
     for name in _davis_sequences(root, image_set, unsupervised=False):
-        frames = _images_of(images / name)
-        yield VideoRequest(name, frames, *_davis_ids(masks / name, frames))
+        frames = _images_of(below(images, name))
+        yield VideoRequest(name, frames, *_davis_ids(below(masks, name), frames))
 
 
 def _davis_unsupervised_requests(root: Path, image_set: str) -> Iterator[VideoRequest]:
     """Every frame of the sequences of a set, at most 20 proposals in each."""
     images = _image_root(root)
     for name in _davis_sequences(root, image_set, unsupervised=True):
-        yield VideoRequest(name, _images_of(images / name), PROPOSALS, "unsupervised DAVIS")
+        yield VideoRequest(name, _images_of(below(images, name)), PROPOSALS, "unsupervised DAVIS")
 
 
 def _youtube_vos_objects(path: Path) -> dict[str, dict[int, set[str]]]:
@@ -118,7 +118,7 @@ def _youtube_vos_requests(root: Path, image_set: str) -> Iterator[VideoRequest]:
     """The frames that meta.json lists for the objects of each video; such a root is one set."""
     path, images = root / "meta.json", _image_root(root)
     for name, objects in _youtube_vos_objects(path).items():
-        listed_frames, video_images = set().union(*objects.values()), _images_of(images / name)
+        listed_frames, video_images = set().union(*objects.values()), _images_of(below(images, name))
         missing = sorted(listed_frames - video_images.keys())
         if missing:
             raise UserError(f"{images / name} lacks frame {missing[0]}, which {path} lists: add it")

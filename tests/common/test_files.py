@@ -1,9 +1,11 @@
+"""Names from outside, and files and folders that are written whole or not at all."""
+
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
-from common.files import atomic_folder, atomic_write
+from common.files import LONGEST_NAME, atomic_folder, atomic_write, below, remove_own
 from tests.support.commands import files_in
 
 
@@ -49,3 +51,84 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(UserError, match="made is there already"), atomic_folder(tmp_path / "made"):
         pass
     assert files_in(tmp_path) == ["made/a"]
+
+
+@pytest.mark.parametrize("name", ["a", "a b.c", "00005", "@user", "réné", "-", "x" * LONGEST_NAME])
+def test_a_plain_name_is_a_path_in_its_folder(tmp_path, name):
+    assert below(tmp_path, name, ".png") == tmp_path / f"{name}.png"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        ".a",
+        "a/b",
+        "/etc",
+        "../a",
+        "a/..",
+        "a\\b",
+        "..\\a",
+        "C:",
+        "c:a",
+        "a\0",
+        "\udce9",
+        None,
+        5,
+    ],
+    ids=repr,
+)
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="cannot be a name"):
+        below(tmp_path, name)
+
+
+def test_a_name_is_as_long_as_a_file_system_takes_with_what_is_put_around_it(tmp_path):
+    with (
+        atomic_folder(below(tmp_path, "x" * LONGEST_NAME)) as folder,
+        atomic_write(folder / "a.json") as file,
+    ):
+        file.write_text("{}")
+    for name in ("x" * (LONGEST_NAME + 1), "é" * LONGEST_NAME):
+        with pytest.raises(UserError, match="longer than 246 bytes"):
+            below(tmp_path, name)
+
+
+def test_a_folder_goes_only_where_all_in_it_is_this_programs(tmp_path):
+    folder = tmp_path / "a"
+    remove_own(folder)
+    for name in ("b/00000.png", "b/.00001.png.tmp", "tracks.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    for name in ("notes.txt", "b/.hidden", "b/.hidden.png", "c/d/photo.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+        before = files_in(folder)
+        with pytest.raises(UserError, match=name):
+            remove_own(folder)
+        assert files_in(folder) == before
+        (folder / name).unlink()
+    remove_own(folder)
+    assert not folder.exists()
+
+
+def test_no_link_is_followed_or_removed(tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "00000.png").write_text("")
+    (tmp_path / "a").symlink_to(tmp_path / "precious")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "00000.png").symlink_to(tmp_path / "precious")
+    for name in ("a", "b"):
+        with pytest.raises(UserError, match="move it away"):
+            remove_own(tmp_path / name)
+    assert files_in(tmp_path / "precious") == ["00000.png"] and (tmp_path / "a").is_symlink()
+
+
+def test_an_unfinished_folder_that_somebody_filled_stays(tmp_path):
+    (tmp_path / ".made.partial").mkdir()
+    (tmp_path / ".made.partial" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=r"thesis\.tex"), atomic_folder(tmp_path / "made"):
+        pass
+    assert files_in(tmp_path) == [".made.partial/thesis.tex"]

@@ -227,3 +227,14 @@ def test_an_interrupt_leaves_the_former_zip(tmp_path, davis, results, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         write_submission(tmp_path / "s.zip", results, davis, "davis")
     assert (tmp_path / "s.zip").read_bytes() == former and files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("target", ["s.zip", "s"])
+def test_no_name_of_a_video_leaves_the_submission(tmp_path, youtube, davis, results, target):
+    out, valid = youtube
+    (valid / "meta.json").write_text((valid / "meta.json").read_text().replace("kite", "../JPEGImages/kite"))
+    (davis / "ImageSets/2017/val.txt").write_text("..")
+    for source, root, protocol in ((out, valid, "youtube_vos"), (results, davis, "davis")):
+        with pytest.raises(UserError, match="cannot be a name"):
+            write_submission(tmp_path / target, source, root, protocol)
+    assert not (tmp_path / target).exists()

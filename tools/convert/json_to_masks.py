@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.errors import UserError, require
-from common.files import atomic_folder
+from common.files import atomic_folder, below
 from common.progress import progress
 from common.types import IGNORE
 from tools.convert.json_stream import open_json
@@ -234,10 +234,11 @@ def json_to_masks(path: Path, target: Path, annotations: Path | None, min_score:
     with closing(MaskTable()) as table, atomic_folder(target) as folder:
         source = read_source(path, annotations, min_score, table)
         for video in progress(source.videos, f"writing {target}"):
-            (folder / video.name).mkdir()
+            maps = below(folder, video.name)
+            maps.mkdir()
             for place, frame in enumerate(video.frames):
                 labels = draw(video, place, source.objects[video.id], table, source.where)
-                write_label_map(folder / video.name / f"{frame}.png", labels)
+                write_label_map(below(maps, frame, ".png"), labels)
         write_facts(folder, source, table)
     say_how_many(source.left_out, "videos without any mask, which get no label maps")
     num_maps = sum(len(video.frames) for video in source.videos)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError, require
-from common.files import atomic_write
+from common.files import atomic_write, below
 from common.progress import progress, say
 from common.types import IGNORE
 from scoring.label_folders import mask_root, true_masks
@@ -108,7 +108,7 @@ def read_masks(folder: Path, video: VideoListing, table: MaskTable) -> int:
     """
     num_maps = 0
     for place, frame in enumerate(video.frames):
-        path = folder / f"{frame}.png"
+        path = below(folder, frame, ".png")
         if not path.is_file():
             continue
         labels = read_label_map(path)
@@ -148,7 +148,7 @@ class MaskReader:
         """Each video and each id in it, while the table holds its masks."""
         for video in progress(videos, f"reading {self.masks}"):
             self.table.clear()
-            self.num_maps += read_masks(self.masks / video.name, video, self.table)
+            self.num_maps += read_masks(below(self.masks, video.name), video, self.table)
             for object_id in self.table.tracks():
                 self.num_objects += 1
                 yield video, object_id
@@ -194,7 +194,7 @@ def say_unlisted(videos: list[VideoListing], masks: Path, annotations: Path) -> 
     say_how_many(sorted(names - set(folders)), f"videos of {annotations} without label maps")
     unlisted = (name for name in folders if name not in names)
     say_how_many(unlisted, f"folders left out, which are no video of {annotations}")
-    maps = [path for video in videos for path in list_files(masks / video.name, {".png"})]
+    maps = [path for video in videos for path in list_files(below(masks, video.name), {".png"})]
     frames = {(video.name, frame) for video in videos for frame in video.frames}
     unlisted = (str(path) for path in maps if (path.parent.name, path.stem) not in frames)
     say_how_many(unlisted, f"label maps left out, which are no frame of {annotations}")

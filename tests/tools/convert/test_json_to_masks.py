@@ -81,3 +81,20 @@ def test_results_without_any_mask_get_no_maps_and_unnamed_frames_are_refused(tmp
     assert files_in(tmp_path / "x") == ["ant/x.png", "ant/y.png", "tracks.json"]
     write_json(tmp_path / "tracks.json", {"ant": 5})
     assert_refused(run_here(convert.main, source, "--output", tmp_path / "y"), "tracks.json")
+
+
+def test_no_name_in_a_file_writes_elsewhere(tmp_path):
+    source, output = tmp_path / "in" / "results.json", tmp_path / "out" / "x"
+    source.parent.mkdir()
+    write_json(source, [result_of(1, 0.5, LEFT, TOP)])
+    names = [("../../x", "0"), ("/x", "0"), ("..", "0"), ("", "0"), ("a", "../../x"), ("a", "/x")]
+    for video, frame in names:
+        tracks = {"1": {"category": 1, "score": 0.5, "scores": {frame: 0.5, "1": 0.5}}}
+        write_json(source.with_name("tracks.json"), {video: {"video_id": 1, "frames": 2, "tracks": tracks}})
+        assert_refused(run_here(convert.main, source, "--output", output), "cannot be a name")
+    truth = truth_of([video_of(1, "a", ["0", "1"])], [result_of(1, 0, LEFT, TOP, category=3)])
+    for folder, frame in (("a", "..x"), ("C:", "0")):
+        truth["videos"][0]["file_names"] = [f"{folder}/{frame}.jpg", f"{folder}/1.jpg"]
+        write_json(source, truth)
+        assert_refused(run_here(convert.main, source, "--output", output), "cannot be a name")
+    assert files_in(tmp_path) == ["in/results.json", "in/tracks.json"]

@@ -1,0 +1,86 @@
+"""The folder of a run's results: whose files may go, and which names may come."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import inference
+from tests.support.commands import Outcome, assert_refused, files_in, run_here
+from tests.support.vos_folders import write_frames
+from tracking.output import OverlayWriter
+
+
+@pytest.fixture
+def infer(trained, tmp_path) -> Callable[..., Outcome]:
+    """A function of further flags that tracks tmp_path/videos into tmp_path/output, without overlays."""
+    flags = ["--checkpoint", trained.run / "best.pth", "--video_root", tmp_path / "videos", "--device", "cpu"]
+    flags += ["--output", tmp_path / "output", "--overlays", "off"]
+    return lambda *further: run_here(inference.main, *flags, *further)
+
+
+def write_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with OverlayWriter(path.with_name("x.mp4"), 10) as writer:
+        writer.add(np.zeros((32, 32, 3), dtype=np.uint8))
+    path.with_name("x.mp4").rename(path)
+
+
+def maps_in(output: Path) -> list[str]:
+    return [name for name in files_in(output) if name.endswith(".png")]
+
+
+@pytest.mark.parametrize("name", ["...mp4", "..mp4", "a\\b.mp4", "C:x.mp4"])
+def test_a_video_file_whose_name_leads_elsewhere_harms_nobody(tmp_path, infer, name):
+    write_file(tmp_path / "videos" / name)
+    (tmp_path / "output" / "precious").mkdir(parents=True)
+    (tmp_path / "output" / "precious" / "thesis.tex").write_text("")
+    for root in (tmp_path / "videos", tmp_path / "videos" / name):
+        outcome = infer("--video_root", root, "--overlays", "on")
+        assert outcome.status == 2 and len(outcome.err) == 1, outcome
+    assert files_in(tmp_path / "output") == ["precious/thesis.tex"]
+
+
+def test_a_name_that_is_too_long_is_told_before_any_video_is_tracked(tmp_path, infer):
+    write_frames(tmp_path / "videos" / "a", 2)
+    write_frames(tmp_path / "videos" / ("b" * 250), 2)
+    assert_refused(infer(), "bbb", "longer than 246 bytes")
+    (tmp_path / "videos" / ("b" * 250)).rename(tmp_path / "videos" / "b")
+    (tmp_path / "videos" / "b" / "00001.jpg").rename(tmp_path / "videos" / "b" / f"{'c' * 250}.jpg")
+    assert_refused(infer(), "ccc", "longer than 246 bytes")
+    assert not (tmp_path / "output").exists()
+
+
+def test_maps_that_no_run_wrote_are_not_replaced(tmp_path, infer):
+    write_frames(tmp_path / "videos" / "a", 2)
+    drawn = tmp_path / "output" / "Annotations" / "a" / "00000.png"
+    drawn.parent.mkdir(parents=True)
+    Image.new("P", (8, 8)).save(drawn)
+    assert_refused(infer("--overwrite"), drawn.parent, "move it")
+    assert files_in(tmp_path / "output") == ["Annotations/a/00000.png"]
+
+
+def test_what_somebody_put_beside_the_maps_of_a_run_is_not_removed(tmp_path, infer):
+    write_frames(tmp_path / "videos" / "a", 2)
+    output = infer().run
+    (output / "Annotations" / "a" / "notes.txt").write_text("")
+    before = files_in(output)
+    for videos in ("a", "b"):  # to be replaced, and to be removed
+        if not (tmp_path / "videos" / videos).exists():
+            (tmp_path / "videos" / "a").rename(tmp_path / "videos" / "b")
+        assert_refused(infer("--overwrite"), "notes.txt", "move it")
+        assert files_in(output) == before
+
+
+@pytest.mark.parametrize("name", ["../..", "/tmp", "../../precious", ".."])
+def test_a_tracks_json_that_names_other_places_removes_nothing(tmp_path, infer, name):
+    write_frames(tmp_path / "videos" / "a", 2)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "00000.png").write_text("")
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "tracks.json").write_text(json.dumps({name: {}}))
+    assert_refused(infer("--overwrite"), name, "cannot be a name")
+    assert files_in(tmp_path / "precious") == ["00000.png"]
