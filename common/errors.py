@@ -1,9 +1,10 @@
 """Mistakes that a user can make, told in one line with the remedy."""
 
 import importlib
+import signal
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import FrameType, ModuleType
 
 
 class UserError(ValueError):
@@ -42,8 +43,17 @@ def available(module: str) -> bool:
     return True
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # another one would break off the cleaning up
+    raise KeyboardInterrupt
+
+
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command's main function; what the user can mend ends it in one line, status 2; Ctrl-C is 130."""
+    """Run a command's main function; what the user can mend ends it in one line, status 2.
+
+    Ctrl-C, and the SIGTERM of a scheduler, let it clean up and end it with status 130.
+    """
+    former = signal.signal(signal.SIGTERM, _interrupt)
     try:
         main()
     except (UserError, OSError) as error:
@@ -51,3 +61,5 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, former)

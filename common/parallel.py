@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import active_children, get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -37,7 +37,12 @@ def process_map(
         return list(progress(map(function, *columns), title, total))
     context = _safe_context(getattr(function, "func", function).__module__)
     with ProcessPoolExecutor(min(num_workers, total), mp_context=context) as executor:
-        return list(progress(executor.map(function, *columns), title, total))
+        try:
+            return list(progress(executor.map(function, *columns), title, total))
+        except KeyboardInterrupt:
+            for process in active_children():  # the executor would wait for what they have begun
+                process.terminate()
+            raise
 
 
 class _End(Exception):
@@ -114,7 +119,12 @@ class BackgroundWriter:
 
     def close(self) -> None:
         """Wait for the pending calls; raises what a call raised."""
-        self._join()
+        try:
+            self._join()
+        except KeyboardInterrupt:  # nothing may be written after the caller has cleaned up
+            self._dropping.set()
+            self._join()
+            raise
         self._raise_error()
 
     def __enter__(self) -> "BackgroundWriter":

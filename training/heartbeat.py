@@ -1,6 +1,7 @@
 """The processes of a run end together: where one fails or dies, the others end within half a minute, too."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -115,6 +116,7 @@ def joined() -> Iterator[None]:
     if distributed.world_size() == 1:
         yield
         return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's must end a process that waits for a dead one
     heartbeat, interruption = Heartbeat(), None
     try:
         try:

@@ -1,3 +1,4 @@
+import signal
 import sys
 
 import pytest
@@ -60,3 +61,18 @@ def test_a_programmers_mistake_keeps_its_traceback():
 def test_a_command_that_ends_well_ends_quietly(capsys):
     assert run_command(lambda: print("done")) is None
     assert capsys.readouterr().out == "done\n"
+
+
+def test_a_scheduler_that_ends_a_command_is_heeded_once_as_ctrl_c_is():
+    cleaned, former = [], signal.getsignal(signal.SIGTERM)
+
+    def main() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            cleaned.append(True)
+
+    with pytest.raises(SystemExit) as caught:
+        run_command(main)
+    assert caught.value.code == 130 and cleaned and signal.getsignal(signal.SIGTERM) is former

@@ -111,3 +111,30 @@ def test_results_of_processes_come_in_the_order_of_the_arguments():
     assert process_map(operator.sub, [5, 7, 9], [1, 2, 3]) == [4, 5, 6]
     assert process_map(operator.sub, [5, 7, 9], [1, 2, 3], num_workers=2) == [4, 5, 6]
     assert process_map(operator.sub, [], []) == []
+
+
+def test_what_is_submitted_is_not_written_after_an_interruption_of_the_wait(monkeypatch):
+    written, begun, go_on = [], threading.Event(), threading.Event()
+
+    def write(item: int) -> None:
+        begun.set()
+        go_on.wait()
+        written.append(item)
+
+    join, calls = threading.Thread.join, []
+
+    def interrupted(thread: threading.Thread) -> None:
+        calls.append(thread)
+        if len(calls) == 1:
+            begun.wait()
+            raise KeyboardInterrupt
+        go_on.set()
+        join(thread)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    writer = BackgroundWriter()
+    for item in range(3):
+        writer.submit(write, item)
+    with pytest.raises(KeyboardInterrupt):
+        writer.close()
+    assert written == [0]
