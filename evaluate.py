@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from common.config import Parser, boolean
 from common.errors import UserError, run_command
-from common.files import atomic_write, write_json
+from common.files import atomic_write, sole_writer, write_json
 from common.parallel import prefetch
 from common.progress import progress, say
 from common.types import IGNORE, BinaryTracks, Prompt, Tracker
@@ -253,9 +254,18 @@ def check_paths(args: argparse.Namespace) -> None:
             raise UserError(f"there is no {path}: give results with --against, frames with --video_root")
 
 
+@contextmanager
+def sole_writer_of_all(args: argparse.Namespace) -> Iterator[None]:
+    """Inside, no other process writes what is asked for; UserError where one does."""
+    outputs = {path.resolve() for path in (args.json, args.csv, args.explain, args.submission) if path}
+    with ExitStack() as locks:
+        for path in sorted(outputs):
+            locks.enter_context(sole_writer(path.parent / f".{path.name}.lock"))
+        yield
+
+
 def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
     """Score the results, and print and write what was asked for."""
-    check_paths(args)
     protocol = PROTOCOLS[args.protocol]
     report = protocol.score(args.results, args.annotations, **options)
     print_table(report)
@@ -290,11 +300,13 @@ def main() -> None:
     args = make_parser(protocol).parse_args()
     names = inspect.signature(PROTOCOLS[protocol].score).parameters.keys() - {"results", "annotations"}
     options = {name: value for name, value in vars(args).items() if name in names}
-    if args.submission:
-        image_set = {"image_set": args.image_set} if "image_set" in options else {}
-        say(write_submission(args.submission, args.results, args.annotations, protocol, **image_set))
-    if not args.submission or args.json or args.csv or args.explain or args.against:
-        score(args, options)
+    check_paths(args)
+    with sole_writer_of_all(args):
+        if args.submission:
+            image_set = {"image_set": args.image_set} if "image_set" in options else {}
+            say(write_submission(args.submission, args.results, args.annotations, protocol, **image_set))
+        if not args.submission or args.json or args.csv or args.explain or args.against:
+            score(args, options)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from common.backbone import for_inference
 from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.device import pick_device
 from common.errors import UserError, available, run_command
-from common.files import write_json
+from common.files import LOCK, sole_writer, write_json
 from common.progress import say
 from common.types import IGNORE, Prompt, Tracker, Tracks
 from dataset import YouTubeVOSDataset
@@ -369,14 +369,15 @@ def main() -> None:
     config = config_from_args(RunConfig, args)
     videos = find_videos(args.video_root, config.fps)
     prompts = prompts_of_run(args.prompt_root, config, videos, needed=tracker.needs_prompt)
-    check_output(args.output, videos, overwrite=config.overwrite)
     if config.overlays and not available("av"):
         say("overlays are skipped: writing video files needs av: pip install av", error=True)
         config.overlays = False
     check_videos(videos, prompts, needed=tracker.needs_prompt)
-    process_videos(tracker, videos, prompts, args.output, config)
-    if categories:
-        write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
+    with sole_writer(args.output / LOCK):
+        check_output(args.output, videos, overwrite=config.overwrite)
+        process_videos(tracker, videos, prompts, args.output, config)
+        if categories:
+            write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
     say(str(args.output))
 
 

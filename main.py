@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from common.checkpoint import read_checkpoint, save_checkpoint
 from common.config import Parser
 from common.device import autocast, pick_device, resolve_amp
 from common.errors import UserError, run_command
-from common.files import write_json
+from common.files import LOCK, sole_writer, write_json
 from common.progress import every, plain_lines, progress, say
 from common.seeding import mix
 from common.types import Clip
@@ -332,8 +332,8 @@ def finish(trainer: Trainer, begun: float) -> None:
     say(str(run))
 
 
-def run_training(args: argparse.Namespace, experiment: Experiment, begun: float) -> None:
-    """Data, then network, then the run folder: what is wrong with the first two leaves no folder."""
+def run_training(args: argparse.Namespace, experiment: Experiment, begun: float, locks: ExitStack) -> None:
+    """Data, then network, then the run folder, locked: what is wrong with the first two leaves no folder."""
     plan = SYSTEMS[args.system].plan(args)
     options = plan.options
     if options.threads:
@@ -351,11 +351,14 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float)
     is_first = not checkpoint and distributed.is_main()
     made = new_run_folder(options.run_dir, options.dry_run) if is_first else None
     run = checkpoint.parent if checkpoint else distributed.broadcast(made)
+    if distributed.is_main():
+        locks.enter_context(sole_writer(run / LOCK))
     root = prepare_data(options, run)
     train, valid, troubles = data or load_videos(options, root)
     try:
         trainer = Trainer(plan, network, train, valid, Report(run, experiment))
     except UserError:
+        locks.close()
         if distributed.is_main() and not any(run.iterdir()):
             run.rmdir()
         raise
@@ -386,8 +389,8 @@ def main() -> None:
             queue=args.queue if distributed.is_main() else None,
         )
         vars(args).update(distributed.broadcast(vars(args)))  # a ClearML agent may have changed them
-        with recorded as experiment:
-            run_training(args, experiment, begun)
+        with recorded as experiment, ExitStack() as locks:
+            run_training(args, experiment, begun, locks)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
-"""Files and folders: names from outside, what is written whole or not at all, JSON files."""
+"""Files and folders: names from outside, one writer at a time, whole or nothing; JSON files."""
 
 import json
 import math
 import os
+import platform
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from common.errors import UserError
+from common.progress import say
 
 # Bytes of a name: the 255 of most file systems, less the dot and the ".partial" that may be put around it.
 LONGEST_NAME = 246
-# What this program writes into folders that it replaces: label maps and facts, finished or not.
-OWN_FILE = re.compile(r"[^.].*\.(png|json)|\..+\.(png|json)\.tmp")
+# What this program writes into folders that it removes: label maps, facts, frames; finished or not.
+OWN_FILE = re.compile(r"frames|[^.].*\.(png|json|npz)|\..+\.(png|json)\.tmp")
+LOCK = ".vita_tcovis.lock"  # lies in a folder that one process at a time may write into
 
 
 def below(folder: Path, name: str, suffix: str = "") -> Path:
@@ -56,6 +59,52 @@ def remove_own(folder: Path) -> None:
     check_own(folder)
     if folder.is_dir():
         shutil.rmtree(folder)
+
+
+def _take(lock: Path) -> TextIO:
+    """The lock file, open and locked for this process; UserError where another process has it."""
+    while True:
+        file = open(lock, "a+", encoding="utf-8", errors="replace")
+        try:
+            import fcntl  # not on Windows
+
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            holder = file.read(200) or "another process"
+            raise UserError(f"{lock} is held by {holder}: wait for its end, or write elsewhere") from error
+        except (ImportError, OSError) as error:
+            say(f"{lock} cannot be locked ({error}): see to it that no other run writes there", error=True)
+            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        file.close()  # at this moment its last holder removed it
+
+
+@contextmanager
+def sole_writer(lock: Path) -> Iterator[None]:
+    """Inside, no other process is in a block of the same lock file; UserError where one is, which is named.
+
+    The lock is the kernel's: a process that dies leaves none, and those that it started have none. Missing
+    folders of the file are made, and go again where nothing else was put into them.
+    """
+    folder = lock.parent
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: give a folder")
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _take(lock) as file:
+        try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            with suppress(OSError):
+                for path in missing:
+                    path.rmdir()
 
 
 @contextmanager

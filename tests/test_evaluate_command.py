@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import evaluate
-from tests.support.commands import assert_refused, files_in, run_here
+from tests.support.commands import assert_refused, files_in, held_elsewhere, run_here
 from video.images import write_label_map
 
 FRAMES = 6
@@ -174,3 +174,13 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(flags, results, t
     everything = [*flags, "--protocol", "davis", "--explain", page, "--csv", tmp_path / "s.csv"]
     assert_refused(run_here(evaluate.main, *everything), results / "dog" / "00004.png")
     assert not page.exists() and not list(tmp_path.glob("s.*"))
+
+
+@pytest.mark.parametrize("flag, name", [("--json", "s.json"), ("--csv", "s.csv"), ("--submission", "s.zip")])
+def test_two_evaluations_do_not_write_one_file(flags, tmp_path, flag, name):
+    command = [*flags, "--protocol", "davis", flag, tmp_path / "new" / name]
+    (tmp_path / "new").mkdir()
+    with held_elsewhere(tmp_path / "new" / f".{name}.lock"):
+        assert_refused(run_here(evaluate.main, *command), name, "process 7 on a node")
+    assert run_here(evaluate.main, *command).status == 0
+    assert files_in(tmp_path / "new") == [name]

@@ -13,12 +13,15 @@ import numpy as np
 from torch import Tensor
 
 from common.errors import UserError, require
-from common.files import atomic_write, below, check_own, read_json, remove_own
+from common.files import atomic_write, below, check_own, read_json, remove_own, write_json
 from common.types import BinaryTracks, Prompt
 from tracking.spool import ResultsSpool
 from video.images import write_label_map
 from video.pictures import overlay as draw_overlay
 from video.reader import Video
+
+JSON_FILES = ("tracks.json", "results.json", "categories.json")  # of all videos of a run
+UNFINISHED = ".unfinished.json"  # names videos as tracks.json does, until a run comes to its end
 
 
 class OverlayWriter:
@@ -125,9 +128,8 @@ def check_output(output: Path, videos: Sequence[Video], *, overwrite: bool) -> N
 
     Names of videos and frames that no file can have are told here, before others are tracked for hours.
     """
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file: give a folder")
-    if not overwrite and any((output / "Annotations").glob("[!.]*")):
+    results = [*(output / "Annotations").glob("[!.]*"), *(output / name for name in JSON_FILES)]
+    if not overwrite and any(path.exists() for path in results):
         raise UserError(f"--output {output} holds results already: choose another folder, or add --overwrite")
     former = set(videos_of(output))
     for name in sorted({*former, *(video.name for video in videos)}):
@@ -142,12 +144,30 @@ def check_output(output: Path, videos: Sequence[Video], *, overwrite: bool) -> N
 
 
 def videos_of(output: Path) -> list[str]:
-    """The names of the videos whose results a folder holds, by its tracks.json; none without one."""
-    path = output / "tracks.json"
-    content = read_json(path) if path.is_file() else {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is no file of inference.py: remove it, or choose another --output")
-    return list(content)
+    """The names of the videos whose results a folder holds, of a run that came to its end or did not."""
+    names: list[str] = []
+    for path in (output / "tracks.json", output / UNFINISHED):
+        content = read_json(path) if path.is_file() else {}
+        if not isinstance(content, dict):
+            raise UserError(f"{path} is no file of inference.py: remove it, or choose another --output")
+        names += content
+    return names
+
+
+def note_video(output: Path, name: str) -> None:
+    """Write down that a video gets new results; the former JSON files, which no longer hold, go."""
+    write_json(output / UNFINISHED, dict.fromkeys([*videos_of(output), name]))
+    for file in JSON_FILES:
+        (output / file).unlink(missing_ok=True)
+
+
+def remove_unfinished(output: Path) -> None:
+    """Remove what a killed run left half-written; UserError where something else has such a name."""
+    for folder in [*(output / "Annotations").glob(".*.partial"), *output.glob(".reverse.*")]:
+        remove_own(folder)
+    files = (output / f".{name}.tmp" for name in (*JSON_FILES, UNFINISHED))
+    for file in [*(output / "overlays").glob(".*.mp4.tmp"), *files]:
+        file.unlink(missing_ok=True)
 
 
 def remove_video(output: Path, name: str) -> None:

@@ -11,7 +11,7 @@ from common.progress import progress, say
 from common.types import Tracker
 from tracking.config import RunConfig
 from tracking.loop import record_video
-from tracking.output import VideoOutput, remove_video, videos_of
+from tracking.output import UNFINISHED, VideoOutput, note_video, remove_unfinished, remove_video, videos_of
 from tracking.prompts import Prompts
 from tracking.reverse import EarlierFrames
 from tracking.spool import ResultsSpool
@@ -40,6 +40,7 @@ def process_video(
             record = earlier.joined_before(record)
         prompt_of = prompts.of_video(video.name) if prompts else None
         count = record_video(tracker, video.name, frames, prompt_of, record)
+        note_video(output, video.name)
     seconds = time.monotonic() - begun
     say(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s")
     if prompts and prompts.unused:
@@ -51,6 +52,7 @@ def process_videos(
 ) -> None:
     """Track the videos and write all of a run's results; those of videos that were there before leave."""
     former = set(videos_of(output))
+    remove_unfinished(output)
     with ResultsSpool(output) as spool:
         for video in videos:
             process_video(tracker, video, prompts, spool, output, config)
@@ -61,3 +63,4 @@ def process_videos(
             say("results.json is skipped: it needs pycocotools: pip install pycocotools", error=True)
     for name in former - {video.name for video in videos}:
         remove_video(output, name)
+    (output / UNFINISHED).unlink()

@@ -1,12 +1,15 @@
 """Names from outside, and files and folders that are written whole or not at all."""
 
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
-from common.files import LONGEST_NAME, atomic_folder, atomic_write, below, remove_own
-from tests.support.commands import files_in
+from common.files import LONGEST_NAME, atomic_folder, atomic_write, below, remove_own, sole_writer
+from tests.support.commands import files_in, held_elsewhere
 
 
 def test_a_file_takes_its_name_at_the_end_and_its_folder_is_made(tmp_path: Path):
@@ -132,3 +135,51 @@ def test_an_unfinished_folder_that_somebody_filled_stays(tmp_path):
     with pytest.raises(UserError, match=r"thesis\.tex"), atomic_folder(tmp_path / "made"):
         pass
     assert files_in(tmp_path) == [".made.partial/thesis.tex"]
+
+
+def test_one_process_writes_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
+    lock = tmp_path / "lock"
+    with held_elsewhere(lock) as process:
+        with pytest.raises(UserError, match="process 7 on a node: wait for its end"), sole_writer(lock):
+            pass
+        process.kill()
+        process.wait()
+        assert lock.exists()
+        with sole_writer(lock):
+            assert lock.read_text().startswith(f"process {os.getpid()} on ")
+    assert files_in(tmp_path) == []
+
+
+def test_a_worker_that_outlives_its_process_holds_no_lock(tmp_path):
+    lock, (read, write) = tmp_path / "lock", os.pipe()
+    child = os.fork()
+    if not child:  # a process that starts a worker and dies
+        with sole_writer(lock):
+            if not os.fork():
+                os.close(write)
+                os.read(read, 1)  # the worker lives until the test ends
+            os._exit(0)
+    os.waitpid(child, 0)
+    with sole_writer(lock):
+        pass
+    os.close(write)
+
+
+def test_folders_that_a_lock_made_go_where_nothing_came_into_them(tmp_path):
+    for content in ("", "a.txt"):
+        with pytest.raises(KeyboardInterrupt), sole_writer(tmp_path / "a" / "b" / "lock"):
+            if content:
+                (tmp_path / "a" / content).write_text("")
+            raise KeyboardInterrupt
+        assert sorted(path.name for path in tmp_path.rglob("*")) == (["a", "a.txt"] if content else [])
+
+
+def test_where_nothing_can_be_locked_a_line_says_so(tmp_path, monkeypatch, capsys):
+    def lockf(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with sole_writer(tmp_path / "lock"):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "lock") in line and "No locks available" in line

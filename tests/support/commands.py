@@ -4,8 +4,8 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +73,27 @@ def run_apart(*argv: object) -> Outcome:
         timeout=100,
     )
     return Outcome(done.returncode, done.stdout.splitlines(), done.stderr.splitlines())
+
+
+HOLDING = """
+import fcntl, sys
+file = open(sys.argv[1], "a+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+file.write("process 7 on a node")
+file.flush()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_elsewhere(lock: Path) -> Iterator[subprocess.Popen]:
+    """Inside, a process of its own holds a lock file, unless it is killed."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLDING, str(lock)], **pipes) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.stdin.close()
 
 
 def assert_refused(outcome: Outcome, *parts: object) -> None:

@@ -1,6 +1,11 @@
 """The folder of a run's results: whose files may go, and which names may come."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +14,10 @@ import pytest
 from PIL import Image
 
 import inference
-from tests.support.commands import Outcome, assert_refused, files_in, run_here
+from common.files import LOCK
+from tests.support.commands import ROOT, Outcome, assert_refused, files_in, held_elsewhere, run_here
 from tests.support.vos_folders import write_frames
-from tracking.output import OverlayWriter
+from tracking.output import UNFINISHED, OverlayWriter
 
 
 @pytest.fixture
@@ -84,3 +90,77 @@ def test_a_tracks_json_that_names_other_places_removes_nothing(tmp_path, infer, 
     (tmp_path / "output" / "tracks.json").write_text(json.dumps({name: {}}))
     assert_refused(infer("--overwrite"), name, "cannot be a name")
     assert files_in(tmp_path / "precious") == ["00000.png"]
+
+
+# ---- runs that do not come to their end
+
+
+def test_overwriting_leaves_nothing_of_videos_that_the_new_results_lack(tmp_path, infer):
+    for name in ("a", "b"):
+        write_frames(tmp_path / "videos" / name, 2)
+    output = infer("--overlays", "on").run
+    (tmp_path / "videos" / "b").rename(tmp_path / "c")
+    (output / "Annotations" / "mine").mkdir()
+    (output / "overlays" / "mine.mp4").write_text("")
+    assert infer("--overwrite", "--overlays", "on").status == 0
+    assert files_in(output / "overlays") == ["a.mp4", "mine.mp4"] and not (output / UNFINISHED).exists()
+    assert sorted(path.name for path in (output / "Annotations").iterdir()) == ["a", "mine"]
+
+
+def test_after_a_failed_run_no_file_speaks_of_other_results(tmp_path, infer):
+    for name in ("a", "b", "c"):
+        write_frames(tmp_path / "videos" / name, 2)
+    output = infer().run
+    bad = tmp_path / "videos" / "b" / "00001.jpg"
+    content = bad.read_bytes()
+    bad.write_bytes(content[:300])
+    assert_refused(infer("--overwrite"), bad)
+    assert [name for name in files_in(output) if name.endswith("json")] == [UNFINISHED]
+    assert_refused(infer(), "--overwrite")
+    bad.write_bytes(content)
+    for name in ("a", "c"):
+        (tmp_path / "videos" / name).rename(tmp_path / name)
+    assert infer("--overwrite").status == 0
+    assert maps_in(output) == ["Annotations/b/00000.png", "Annotations/b/00001.png"]
+    assert json.loads((output / "tracks.json").read_text()).keys() == {"b"}
+
+
+def test_a_run_cleans_up_after_one_that_was_killed(tmp_path, infer):
+    write_frames(tmp_path / "videos" / "a", 2)
+    left = [f"{LOCK}", ".results.sqlite", ".tracks.json.tmp", ".reverse.x1/frames", ".reverse.x1/00000.npz"]
+    left += ["overlays/.b.mp4.tmp", "Annotations/.b.partial/00000.png", "Annotations/.b.partial/.1.png.tmp"]
+    for name in left:
+        (tmp_path / "output" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "output" / name).write_text("half")
+    output = infer().run
+    assert [name for name in files_in(output) if "json" not in name] == maps_in(output)
+    assert len(maps_in(output)) == 2
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path, infer):
+    write_frames(tmp_path / "videos" / "a", 2)
+    (tmp_path / "output").mkdir()
+    with held_elsewhere(tmp_path / "output" / LOCK):
+        assert_refused(infer(), "process 7 on a node", "write elsewhere")
+        assert files_in(tmp_path / "output") == [LOCK]
+    assert infer().status == 0 and LOCK not in files_in(tmp_path / "output")
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def test_a_scheduler_that_ends_a_run_is_heeded_as_ctrl_c_is(tmp_path, trained):
+    write_frames(tmp_path / "videos" / "a", 1)
+    for t in range(1, 3000):  # longer than this test takes
+        os.link(tmp_path / "videos" / "a" / "00000.jpg", tmp_path / "videos" / "a" / f"{t:05d}.jpg")
+    command = [sys.executable, "inference.py", "--checkpoint", trained.run / "best.pth", "--device", "cpu"]
+    command += ["--video_root", tmp_path / "videos", "--output", tmp_path / "output"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+        wait_for(tmp_path / "output" / "Annotations" / ".a.partial", process)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)  # a second one does not stop the cleaning up
+        assert process.wait() == 130 and process.stderr.read() == b""
+    assert files_in(tmp_path / "output") == []

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from common.files import write_json
+from common.files import LOCK, write_json
+from tests.support.commands import assert_refused, files_in, held_elsewhere
 from training.run_folder import find_checkpoint, new_run_folder
 
 
@@ -57,3 +58,14 @@ def test_json_is_written_whole_with_its_nulls(tmp_path):
         write_json(tmp_path / "metrics.json", {"J&F": object()})
     assert json.loads((tmp_path / "metrics.json").read_text())["J&F"] == 80.5
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_two_processes_do_not_train_into_one_folder(train, trained, tmp_path):
+    run = tmp_path / "runs" / "1"
+    run.mkdir(parents=True)
+    (run / "last.pth").write_bytes((trained.run / "last.pth").read_bytes())
+    flags = ["--epochs", 3]
+    for resume in ("auto", run / "last.pth"):
+        with held_elsewhere(run / LOCK):
+            assert_refused(train(*flags, "--resume", resume), run, "process 7 on a node")
+        assert sorted(files_in(tmp_path / "runs")) == [f"1/{LOCK}", "1/last.pth"]
