@@ -94,6 +94,13 @@ def expand_presets(argv: Sequence[str]) -> list[str]:
     return args
 
 
+def given(text: str) -> str:
+    """The value of a flag; refused where it is empty, as of an unset variable, for "" as a path is here."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no value: give one, or leave the flag out")
+    return text
+
+
 class Parser(argparse.ArgumentParser):
     """Flags in full, presets as @files (one flag with its values a line, # comments), one-line errors."""
 
@@ -102,6 +109,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
         self.register("type", float, finite_number)
         self.register("type", int, whole_number)
+        self.register("type", str, given)
+        self.register("type", Path, lambda text: Path(given(text)))
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         try:

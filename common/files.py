@@ -1,5 +1,6 @@
-"""Files and folders: names from outside, one writer at a time, whole or nothing; JSON files."""
+"""Files and folders: names and texts from outside, one writer at a time, whole or nothing; JSON files."""
 
+import io
 import json
 import math
 import os
@@ -18,6 +19,10 @@ from common.progress import say
 LONGEST_NAME = 246
 # What this program writes into folders that it removes: label maps, facts, frames; finished or not.
 OWN_FILE = re.compile(r"frames|[^.].*\.(png|json|npz)|\..+\.(png|json)\.tmp")
+# What Windows, macOS, Python and network drives put into folders by themselves, in small letters.
+SYSTEM_ENTRIES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
+SYSTEM_ENTRIES |= {"__macosx", "icon\r", "__pycache__", "lost+found", "@eadir", "@tmp", "@recycle"}
+SYSTEM_ENTRIES |= {"#recycle", "#snapshot", "@recently-snapshot"}
 LOCK = ".vita_tcovis.lock"  # lies in a folder that one process at a time may write into
 
 
@@ -39,6 +44,11 @@ def below(folder: Path, name: str, suffix: str = "") -> Path:
     if trouble:
         raise UserError(f"{str(name)[:60]!r} cannot be a name in {folder}: {trouble}; rename it")
     return folder / f"{name}{suffix}"
+
+
+def is_visible(name: str) -> bool:
+    """Whether an entry of a folder is data: neither hidden nor one that a system makes by itself."""
+    return not name.startswith(".") and name.lower() not in SYSTEM_ENTRIES
 
 
 def is_own(path: Path) -> bool:
@@ -153,13 +163,24 @@ def check_file(path: Path) -> None:
         raise UserError(f"{path} is a pipe, a device or a socket: give a file")
 
 
-def read_text(path: Path) -> str:
-    """The content of a text file; UserError where it is none."""
+def open_text(path: Path) -> TextIO:
+    """Open a text file of any editor: in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises UserError where the path is no file.
+    """
     check_file(path)
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text in UTF-8 ({error.reason}): save it as such") from error
+    file = open(path, "rb")
+    return io.TextIOWrapper(file, json.detect_encoding(file.peek(4)[:4]))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file as `open_text` takes it; UserError where it is in another encoding."""
+    with open_text(path) as file:
+        try:
+            return file.read()
+        except UnicodeError as error:
+            trouble = f"{path} is neither in UTF-8 nor in UTF-16 ({error})"
+            raise UserError(f"{trouble}: save it as UTF-8") from error
 
 
 def _finite_number(text: str) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from common.errors import UserError
 from common.files import below
 from common.parallel import process_map
-from video.images import list_files, list_folders, read_label_map
+from video.images import files_below, list_files, list_folders, read_label_map
 
 Score = TypeVar("Score")
 
@@ -58,7 +58,7 @@ def videos_without_truth(results: Path, annotations: Path) -> list[str]:
     Both are roots as `mask_root` returns them.
     """
     names = [name for name in list_folders(results) if not (annotations / name).is_dir()]
-    there = [name for name in names if next((results / name).rglob("*.png"), None)]
+    there = [name for name in names if next(files_below(results / name, {".png"}), None)]
     return [f"{results / name} is not scored: there are no true masks of {name}" for name in there]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from common.errors import UserError, require
-from common.files import atomic_write, below, check_own, read_json, remove_own, write_json
+from common.files import atomic_write, below, check_own, is_visible, read_json, remove_own, write_json
 from common.types import BinaryTracks, Prompt
 from tracking.spool import ResultsSpool
 from video.images import write_label_map
@@ -128,7 +128,8 @@ def check_output(output: Path, videos: Sequence[Video], *, overwrite: bool) -> N
 
     Names of videos and frames that no file can have are told here, before others are tracked for hours.
     """
-    results = [*(output / "Annotations").glob("[!.]*"), *(output / name for name in JSON_FILES)]
+    results = [path for path in (output / "Annotations").glob("*") if is_visible(path.name)]
+    results += (output / name for name in JSON_FILES)
     if not overwrite and any(path.exists() for path in results):
         raise UserError(f"--output {output} holds results already: choose another folder, or add --overwrite")
     former = set(videos_of(output))

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from common.errors import UserError
-from common.files import atomic_write, check_file
+from common.files import atomic_write, check_file, is_visible
 from common.types import IGNORE, MAX_PIXELS
 from video.pictures import PALETTE
 
@@ -204,12 +204,19 @@ def check_end(path: Path) -> None:
 def list_files(folder: Path, suffixes: Container[str]) -> list[Path]:
     """The files of a folder with these suffixes, in natural order; a folder that is absent has none."""
     paths = folder.iterdir() if folder.is_dir() else []
-    chosen = [path for path in paths if path.suffix.lower() in suffixes and path.name[0] != "."]
+    chosen = [path for path in paths if path.suffix.lower() in suffixes and is_visible(path.name)]
     return sorted(chosen, key=lambda path: natural_key(path.stem))
 
 
 def list_folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and is_visible(entry.name))
+
+
+def files_below(folder: Path, suffixes: Container[str]) -> Iterator[Path]:
+    """The files with these suffixes at any depth of a folder, in no order."""
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in suffixes and all(map(is_visible, path.relative_to(folder).parts)):
+            yield path
 
 
 MAX_LABEL = 65535  # of a 16-bit PNG

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError, require
-from common.files import check_file
+from common.files import check_file, is_visible
 from common.types import MAX_PIXELS
 from video.images import natural_key, read_frame, read_frame_size
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
+VIDEO_SUFFIXES |= {".ts", ".mts", ".m2ts", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".vob", ".m2v", ".mxf"}
 DEFAULT_FPS = 24.0  # of still images, which do not say; the rate at which DAVIS is shown
 LAYOUTS = ("JPEGImages", "480p")  # the inner folders of YouTube-VOS and DAVIS roots that hold the videos
 MISSING_TAIL = 1.0  # seconds by which a file may end before its stated duration: containers round it
@@ -33,7 +34,7 @@ def _images_in(folder: Path, pattern: str) -> Iterator[Path]:
     return (
         path
         for path in folder.glob(pattern)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES and is_visible(path.name)
     )
 
 
@@ -239,15 +240,21 @@ class VideoFile:
 Video = ImageSequence | VideoFile
 
 
+def _is_visible_match(path: Path, pattern: Path) -> bool:
+    """Whether the parts of a path that a pattern has found, and does not name, are visible."""
+    pairs = zip(path.parts, pattern.parts, strict=True)
+    return all(part == named or is_visible(part) for part, named in pairs)
+
+
 def _candidates(root: Path) -> tuple[list[Path], str]:
     """The paths that may be videos or images of one, and the glob that chooses among the images."""
     if root.is_dir():
         for inner in LAYOUTS:
             root = root / inner if (root / inner).is_dir() else root
-        return [root, *root.iterdir()], "*"
+        return [root, *(path for path in root.iterdir() if is_visible(path.name))], "*"
     if root.exists():
         return [root], escape(root.name)
-    matches = [Path(match) for match in glob(str(root))]
+    matches = [path for path in map(Path, glob(str(root))) if _is_visible_match(path, root)]
     if not matches:
         raise UserError(f"{root}: no such file or folder, and no file matches it: check the path")
     return matches, root.name
@@ -261,7 +268,7 @@ def _videos_among(paths: list[Path], pattern: str, fps: float) -> Iterator[Video
         if path.is_dir():
             if any(_images_in(path, "*")):
                 patterns[path] = "*"
-        elif suffix in IMAGE_SUFFIXES:
+        elif suffix in IMAGE_SUFFIXES and is_visible(path.name):
             patterns.setdefault(path.parent, pattern)
         elif suffix in VIDEO_SUFFIXES:
             yield VideoFile(path.stem, path)

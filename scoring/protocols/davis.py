@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from common.errors import UserError
+from common.files import read_text
 from common.types import IGNORE
 from scoring.jf import pairwise_jf, statistics
 from scoring.jf_table import JFTable
@@ -181,7 +182,8 @@ def listed_sequences(root: Path, image_set: str, folders: Collection[str]) -> li
     path = next((path for path in lists if path.is_file()), None)
     if path is None:
         raise UserError(f"there is no {lists[0]}: name a set that is there, such as val or test-dev")
-    firsts = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = read_text(path).replace("\\", "/").splitlines()
+    firsts = [line.split()[0] for line in lines if line.strip()]
     return list(dict.fromkeys(Path(first).parent.name if "/" in first else first for first in firsts))
 
 

@@ -26,7 +26,7 @@ def _video_names(truth: dict) -> dict[int, str]:
     """{video id: the folder of its frames}; the id as text where one has none, or two have the same."""
     names = {}
     for video in truth["videos"]:
-        folder, slash, _ = next(iter(video.get("file_names") or []), "").partition("/")
+        folder, slash, _ = next(iter(video.get("file_names") or []), "").replace("\\", "/").partition("/")
         names[video["id"]] = folder if slash else str(video["id"])
     return names if len(set(names.values())) == len(names) else {number: str(number) for number in names}
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from common.config import option
 from common.errors import UserError
+from common.files import read_text
 from common.progress import say
 from common.types import IGNORE, Clip
 from dataset import VOSDataset, collate, keep_objects, label_areas, label_slots, read_frames
@@ -74,7 +75,10 @@ def davis_videos(root: Path, *, skip_bad: bool) -> list[AnnotatedVideo]:
     folder = VOSFolder(root, skip_bad=skip_bad)
     listed = root / "ImageSets" / "2017" / "train.txt"
     if listed.is_file():
-        names = set(listed.read_text(encoding="utf-8").split())
+        names = read_text(listed).split()
+        absent = sorted(set(names) - {video.name for video in folder.videos})
+        if absent:
+            say(f"{listed} names {len(absent)} videos that are not there, such as {absent[0]}", error=True)
         folder.videos = [video for video in folder.videos if video.name in names]
         if not folder.videos:
             raise UserError(f"--davis_root {root} holds no video that {listed} names: check the folder")

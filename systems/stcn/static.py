@@ -10,7 +10,15 @@ from common.errors import UserError
 from common.types import Clip
 from dataset import collate
 from systems.stcn.augmentation import vary_image
-from video.images import FRAME_SUFFIXES, exif_remedy, natural_key, read_frame, read_header, read_label_map
+from video.images import (
+    FRAME_SUFFIXES,
+    exif_remedy,
+    files_below,
+    natural_key,
+    read_frame,
+    read_header,
+    read_label_map,
+)
 
 FIVEFOLD = ("BIG", "HRSOD")  # folders of fine masks, which count five times, as published
 
@@ -44,10 +52,10 @@ def find_pairs(root: Path) -> list[tuple[Path, Path]]:
     <name>.png at any depth. Raises UserError where there is no pair.
     """
     if (root / "images").is_dir() and (root / "masks").is_dir():
-        images = [path for path in (root / "images").rglob("*") if path.suffix.lower() in FRAME_SUFFIXES]
+        images = files_below(root / "images", FRAME_SUFFIXES)
         pairs = [(p, root / "masks" / p.relative_to(root / "images").with_suffix(".png")) for p in images]
     else:
-        images = [path for path in root.rglob("*") if path.suffix.lower() in FRAME_SUFFIXES - {".png"}]
+        images = files_below(root, FRAME_SUFFIXES - {".png"})
         pairs = [(path, path.with_suffix(".png")) for path in images]
     pairs = [pair for pair in pairs if pair[1].is_file()]
     if not pairs:

@@ -106,7 +106,7 @@ def test_a_preset_is_a_file_of_flags_and_what_follows_it_wins(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"--name caf\xe9\n", "UTF-8"),
+        (b"--name caf\xe9\n", "save it as UTF-8"),
         (b"--num_tokens 3\n--name \\", "line 2"),
         (b"--name 'open", "line 1"),
         (b"--num_tokens 3 @PRESET", "does it name itself"),

@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.files import LONGEST_NAME, atomic_folder, atomic_write, below, remove_own, sole_writer
+from common.files import (
+    LONGEST_NAME,
+    atomic_folder,
+    atomic_write,
+    below,
+    is_visible,
+    open_text,
+    read_json,
+    read_text,
+    remove_own,
+    sole_writer,
+)
 from tests.support.commands import files_in, held_elsewhere
 
 
@@ -183,3 +194,31 @@ def test_where_nothing_can_be_locked_a_line_says_so(tmp_path, monkeypatch, capsy
         pass
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path / "lock") in line and "No locks available" in line
+
+
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_text_of_any_editor_is_read(tmp_path, encoding):
+    for text in ("", "[]", '["a", "\u00e9\u4e2d"]\n'):
+        (tmp_path / "a.json").write_text(text, encoding=encoding)
+        assert read_text(tmp_path / "a.json") == text
+        with open_text(tmp_path / "a.json") as file:
+            assert file.read(3) == text[:3]
+    assert read_json(tmp_path / "a.json") == ["a", "\u00e9\u4e2d"]
+
+
+@pytest.mark.parametrize("content", [b"caf\xe9\n", b"\xff\xfea", b"\xef\xbb\xbf\xff"])
+def test_text_in_another_encoding_is_refused_by_name(tmp_path, content):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.txt is neither in UTF-8 nor in UTF-16 .*: save it as UTF-8"):
+        read_text(tmp_path / "a.txt")
+    with pytest.raises(UserError, match=r"a\.txt is neither"):
+        read_json(tmp_path / "a.txt")
+
+
+def test_what_systems_put_into_folders_is_no_data():
+    assert all(map(is_visible, ["a", "00000.png", "@user", "#1", "thumbs", "eaDir", "desktop.png"]))
+    names = ["._a.png", ".DS_Store", ".ipynb_checkpoints", "@eaDir", "__MACOSX", "Thumbs.db", "desktop.ini"]
+    assert not any(map(is_visible, names))

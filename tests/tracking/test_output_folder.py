@@ -16,7 +16,7 @@ from PIL import Image
 import inference
 from common.files import LOCK
 from tests.support.commands import ROOT, Outcome, assert_refused, files_in, held_elsewhere, run_here
-from tests.support.vos_folders import write_frames
+from tests.support.vos_folders import write_frames, write_prompt
 from tracking.output import UNFINISHED, OverlayWriter
 
 
@@ -90,6 +90,25 @@ def test_a_tracks_json_that_names_other_places_removes_nothing(tmp_path, infer, 
     (tmp_path / "output" / "tracks.json").write_text(json.dumps({name: {}}))
     assert_refused(infer("--overwrite"), name, "cannot be a name")
     assert files_in(tmp_path / "precious") == ["00000.png"]
+
+
+@pytest.mark.parametrize("flag", ["--output", "--video_root", "--checkpoint", "--prompt_root", "--boxes"])
+def test_an_empty_path_is_refused_and_not_taken_for_this_folder(tmp_path, infer, monkeypatch, flag):
+    monkeypatch.chdir(tmp_path)
+    write_frames(tmp_path / "videos" / "a", 2)
+    assert_refused(infer(flag, ""), flag, "no value")
+    assert_refused(infer(f"{flag}="), flag, "no value")
+    assert not (tmp_path / "Annotations").exists()
+
+
+def test_what_systems_put_beside_prompts_and_results_is_neither(tmp_path, infer):
+    write_frames(tmp_path / "videos" / "a", 2)
+    write_prompt(tmp_path / "prompts" / "a" / "00000.png", {7: slice(0, 9)})
+    (tmp_path / "output" / "Annotations" / "@eaDir").mkdir(parents=True)
+    for name in ("._00000.png", ".00001.png", "Thumbs.db"):
+        (tmp_path / "prompts" / "a" / name).write_bytes(b"junk")
+    outcome = infer("--prompt_root", tmp_path / "prompts")
+    assert outcome.status == 0 and outcome.err == []
 
 
 # ---- runs that do not come to their end

@@ -56,8 +56,25 @@ def test_categories_come_from_meta_json(tmp_path):
 def test_a_meta_json_of_another_form_is_told_with_its_path(tmp_path, text):
     write_video(tmp_path, "a")
     (tmp_path / "meta.json").write_text(text)
-    with pytest.raises(UserError, match=r"meta\.json (has not the form|is not a JSON)"):
+    with pytest.raises(UserError, match=r"meta\.json (has not the form|is not a JSON file)"):
         VOSFolder(tmp_path)
+
+
+def test_what_systems_put_into_a_data_set_is_not_of_it(tmp_path):
+    write_video(tmp_path, "a")
+    for name in ("@eaDir", "__MACOSX", ".ipynb_checkpoints"):
+        write_video(tmp_path, name)
+        write_video(tmp_path, f"a/{name}")
+    for name in ("Thumbs.db", "desktop.ini", "._00000.png"):
+        for kind in ("JPEGImages", "Annotations"):
+            (tmp_path / kind / name).write_bytes(b"junk")
+            (tmp_path / kind / "a" / name).write_bytes(b"junk")
+    objects = {"1": {"category": "dog"}}
+    content = json.dumps({"videos": {"a": {"objects": objects}}})
+    (tmp_path / "meta.json").write_text(content, encoding="utf-16")
+    folder = VOSFolder(tmp_path)
+    assert [video.name for video in folder.videos] == ["a"] and folder.categories == ["dog"]
+    assert check(folder, skip_bad=False) == []
 
 
 def test_an_absent_folder_is_told_with_the_remedy(tmp_path):

@@ -108,6 +108,37 @@ def test_a_folder_may_hold_video_folders_and_video_files(tmp_path: Path):
     assert find_videos(tmp_path / "a.mov") == [VideoFile("a", tmp_path / "a.mov")]
 
 
+def test_files_of_cameras_and_recorders_are_videos(tmp_path: Path):
+    for number, suffix in enumerate((".ts", ".flv", ".3gp", ".MTS", ".m2ts", ".ogv", ".vob")):
+        (tmp_path / f"{number}{suffix}").write_bytes(b"")
+    assert names_of(tmp_path) == [str(number) for number in range(7)]
+
+
+SYSTEM_FOLDERS = (".ipynb_checkpoints", "@eaDir", "__MACOSX", ".thumbnails")
+
+
+def test_what_systems_put_beside_videos_and_frames_is_neither(tmp_path: Path):
+    save_image(tmp_path / "bear" / "00000.jpg")
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    for name in ("._clip.mp4", "Thumbs.db", "desktop.ini", ".DS_Store", "bear/._00000.jpg", "...mp4"):
+        (tmp_path / name).write_bytes(b"junk")
+    for folder in SYSTEM_FOLDERS:
+        save_image(tmp_path / folder / "00000.jpg")
+        save_image(tmp_path / "bear" / folder / "00000.jpg")
+    for root in (tmp_path, tmp_path / "*"):
+        assert names_of(root) == ["bear", "clip"]
+    assert names_of(tmp_path / "*" / "*.jpg") == ["bear"]
+    assert find_videos(tmp_path)[0].frame_names == ["00000"]
+    with pytest.raises(UserError, match="holds no video"):
+        find_videos(tmp_path / "bear" / "._00000.jpg")
+
+
+def test_what_lies_below_a_hidden_folder_that_is_named_is_found(tmp_path: Path):
+    save_image(tmp_path / ".cache" / "bear" / "00000.jpg")
+    for root in (tmp_path / ".cache", tmp_path / ".cache" / "b*", tmp_path / ".cache" / "bear" / "*.jpg"):
+        assert names_of(root) == ["bear"]
+
+
 def test_numbers_in_frame_names_sort_by_value(tmp_path: Path):
     names = ["1", "2", "9", "10", "100"]
     for name in reversed(names):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from common.errors import UserError
-from common.files import DECODER, check_file
+from common.files import DECODER, open_text
 
 WHITESPACE = re.compile(r"[ \t\n\r]*")
 CHUNK = 1 << 20  # characters
@@ -96,6 +96,5 @@ class JsonStream:
 @contextmanager
 def open_json(path: Path) -> Iterator[JsonStream]:
     """Open a JSON file to walk through it; UserError where it is no file."""
-    check_file(path)
-    with open(path, encoding="utf-8") as file:
+    with open_text(path) as file:
         yield JsonStream(file)

@@ -131,7 +131,7 @@ def list_video(video: dict[str, Any], where: str) -> VideoListing:
     """A video of an annotation file; its name is the folder of its files. UserError where they have none."""
     names = video.get("file_names")
     names = names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
-    paths = [PurePosixPath(name) for name in names]
+    paths = [PurePosixPath(name.replace("\\", "/")) for name in names]
     folders, frames = {path.parent.name for path in paths}, [path.stem for path in paths]
     if not folders.isdisjoint({"", ".."}) or len(folders) != 1 or len(set(frames)) != video["length"]:
         form = "<video>/<frame>.jpg, one for each of its frames, all in one folder"

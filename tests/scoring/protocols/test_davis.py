@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from scoring.protocols.davis import DAVIS_NAMES, davis, davis_unsupervised
+from scoring.protocols.davis import DAVIS_NAMES, davis, davis_unsupervised, listed_sequences
 from tests.support.label_folders import NOTHING, blobs, boxes, roots, write
 
 
@@ -70,6 +70,15 @@ def test_davis_scores_the_listed_set_and_tells_what_has_no_truth(tmp_path):
         davis(results, root, image_set="vall")
     with pytest.raises(UserError, match="--year 2015"):
         davis(results, root, year=2015)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("text", ["dog\r\n", "JPEGImages\\480p\\dog\\00000.jpg\r\n"], ids=["name", "path"])
+def test_a_list_of_a_windows_editor_is_read(tmp_path, encoding, text):
+    path = tmp_path / "ImageSets" / "2017" / "val.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding=encoding)
+    assert listed_sequences(tmp_path, "val", ["2017"]) == ["dog"]
 
 
 @pytest.mark.parametrize("listed", ["2016/val.txt", "480p/val.txt"])

@@ -175,7 +175,7 @@ def test_good_files_are_scored_without_a_warning(files):
     [
         ("", "not a JSON file"),
         ("[{", "not a JSON file"),
-        ("\udcff", "not a text"),
+        ("\udcff", "neither in UTF-8"),
         ("{}", "must be a list"),
         ('{"annotations": []}', "must be a list"),
         ("3", "must be a list"),

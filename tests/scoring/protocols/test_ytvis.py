@@ -37,6 +37,12 @@ def test_files_or_the_folders_that_hold_them_are_taken(tmp_path):
     assert report["warnings"] == [] and "tracking" not in report
 
 
+def test_a_video_is_named_by_its_folder_on_windows_too(tmp_path):
+    truth = truth_json(tracks_of(MAPS, 1), {1: 3})
+    truth["videos"][0]["file_names"] = [f"cat\\\\{t}.jpg" for t in range(3)]
+    assert list(ytvis(*save(tmp_path, truth, tracks_of(MAPS, 1)))["videos"]) == ["cat"]
+
+
 def test_every_video_has_its_own_ap_and_the_mean_over_all_is_another(tmp_path):
     truth = tracks_of(MAPS, 7) + tracks_of(MAPS, 3)
     results = tracks_of(MAPS, 7) + tracks_of([*MAPS[:2], NOTHING], 3)

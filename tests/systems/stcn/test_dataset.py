@@ -153,6 +153,15 @@ def test_davis_joins_five_times_with_its_training_videos_only(tmp_path, folder):
     assert {name: names.count(name) for name in names} == {"three": 2, "bear": 10, "bus": 10}
 
 
+def test_a_list_with_a_byte_order_mark_is_read_and_a_video_that_is_absent_is_told(tmp_path, capsys):
+    write_video(tmp_path, "bear", maps_of([1]))
+    listed = tmp_path / "ImageSets" / "2017" / "train.txt"
+    listed.parent.mkdir(parents=True)
+    listed.write_text("bear\nboat\ncow\n", encoding="utf-8-sig")
+    assert [video.name for video in davis_videos(tmp_path, skip_bad=False)] == ["bear"]
+    assert capsys.readouterr().err == f"{listed} names 2 videos that are not there, such as boat\n"
+
+
 def test_what_is_wrong_with_davis_is_told(tmp_path, capsys):
     for name in ("bear", "bus"):
         write_video(tmp_path, name, maps_of([1]))
@@ -199,6 +208,8 @@ def disc() -> np.ndarray:
 
 def test_pairs_are_found_side_by_side_and_in_two_folders(tmp_path, disc):
     for name in ("b/2", "b/10", "BIG_small/1"):
+        write_pair(tmp_path / "one" / f"{name}.jpg", tmp_path / "one" / f"{name}.png", disc)
+    for name in ("__MACOSX/1", ".ipynb_checkpoints/1", "b/._2"):
         write_pair(tmp_path / "one" / f"{name}.jpg", tmp_path / "one" / f"{name}.png", disc)
     (tmp_path / "one" / "alone.jpg").write_bytes(b"")
     paths = [image.relative_to(tmp_path / "one").as_posix() for image, _ in find_pairs(tmp_path / "one")]

@@ -4,8 +4,9 @@ import json
 import tracemalloc
 from contextlib import closing
 
+from common.files import open_text
 from tools.convert import json_stream
-from tools.convert.vis_files import MaskTable, name_frames, read_results
+from tools.convert.vis_files import MaskTable, list_video, name_frames, read_results
 
 
 def test_names_of_frames_continue_in_even_steps_or_not_at_all():
@@ -36,3 +37,16 @@ def test_a_file_is_read_at_flat_memory(tmp_path, monkeypatch):
     assert results[0]["num_segmentations"] == 6001
     assert (tmp_path / "x.json").stat().st_size > 12e6
     assert peak < 1e6
+
+
+def test_backslashes_of_windows_are_separators():
+    video = {"id": 1, "width": 4, "height": 3, "length": 2, "file_names": ["ant\\0.jpg", "ant\\5.jpg"]}
+    listing = list_video(video, "x.json")
+    assert (listing.name, listing.frames) == ("ant", ["0", "5"])
+
+
+def test_a_file_in_utf_16_is_read(tmp_path):
+    (tmp_path / "x.json").write_text('\n[{"video_id": 1}]', encoding="utf-16")
+    with open_text(tmp_path / "x.json") as file:
+        stream = json_stream.JsonStream(file)
+        assert [stream.value() for _ in stream.elements()] == [{"video_id": 1}]
