@@ -35,10 +35,8 @@ GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow stretches 2- and 4-bit grey to 0..
 END_MARKERS = (b"\xff\xd9", b"IEND")  # of JPEG and PNG; a file that was cut short lacks them
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # that are read, whatever a file is called
 # What Pillow raises at a broken or hostile file.
-BROKEN = (
-    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
-    *(OverflowError, MemoryError),
-)
+BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
+BROKEN += (struct.error, zlib.error)
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

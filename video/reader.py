@@ -115,7 +115,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     with open(path, "rb"):
         pass  # where the file system refuses, its own complaint is the clearest
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except av.FFmpegError as error:
         raise UserError(
             f"{path} is not a readable video ({error.strerror}): copy it again, or re-encode it"
