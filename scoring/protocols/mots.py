@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
+from common.parallel import process_map
 from common.types import IGNORE
 from scoring.jf import pairwise_overlap, slots_of
 from scoring.label_folders import VideoPair, mask_root, read_pairs, score_folders, true_masks
+from scoring.mots_files import MOTS_IGNORE, mots_pairs, read_mots_pairs
 from scoring.protocols.mots_tools import MotsToolsAccumulator, MotsToolsCounts
 from scoring.report import Report, Scores, make_report
 from scoring.tracking_scores import TrackingAccumulator, TrackingScore, outside_ignored
 from video.masks import ids_in
-
-MOTS_IGNORE = 10_000  # the id of regions to ignore in a 16-bit MOTS annotation
 
 
 def ignored_region(truth: np.ndarray) -> np.ndarray:
@@ -25,26 +25,36 @@ def ignored_region(truth: np.ndarray) -> np.ndarray:
     return truth == (MOTS_IGNORE if truth.dtype.itemsize > 1 else IGNORE)
 
 
-def _mots_frames(pair: VideoPair) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """For each frame (K,) true ids, (N,) result ids, their (K, N) IoU, and (N,) the ignored share of each."""
-    for truth, result in read_pairs(true_masks(pair.truth), pair.result):
+def frame_pairs(pair: VideoPair) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """For each frame its name, and the (H, W) label maps of truth and result, be they files or MOTS files."""
+    if pair.truth.is_file():
+        yield from read_mots_pairs(pair)
+        return
+    paths = true_masks(pair.truth)
+    for path, (truth, result) in zip(paths, read_pairs(paths, pair.result), strict=True):
+        yield path.stem, truth, result
+
+
+def _mots_frames(pair: VideoPair) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
+    """For each frame its name, and (K,) true ids, (N,) result ids, their (K, N) IoU, (N,) ignored shares."""
+    for name, truth, result in frame_pairs(pair):
         ignored = ignored_region(truth)
         maps = np.where(ignored, 0, truth), result
         truth_ids, result_ids = (np.array(ids_in(labels), dtype=np.int64) for labels in maps)
         result_slots, N = slots_of(result, result_ids), len(result_ids)
         overlap = pairwise_overlap(slots_of(truth, truth_ids), result_slots, len(truth_ids), N)
         ignored_pixels = np.bincount(result_slots[ignored], minlength=N + 1)[1:]
-        yield truth_ids, result_ids, overlap.iou, ignored_pixels / overlap.prediction_area
+        yield name, (truth_ids, result_ids, overlap.iou, ignored_pixels / overlap.prediction_area)
 
 
 def score_by_trackeval(pair: VideoPair) -> tuple[TrackingScore, Scores]:
     """TrackEval's counts of a video, and its entry in the report."""
-    accumulator = TrackingAccumulator()
-    for truth_ids, result_ids, iou, ignored_share in _mots_frames(pair):
+    accumulator, frames = TrackingAccumulator(), []
+    for name, (truth_ids, result_ids, iou, ignored_share) in _mots_frames(pair):
+        frames.append(name)
         kept = outside_ignored(iou, ignored_share)
         accumulator.add(truth_ids, result_ids[kept], iou[:, kept])
     score = accumulator.score()
-    frames = [path.stem for path in true_masks(pair.truth)]
     switches = [{**s._asdict(), "frame": frames[s.frame]} for s in score.clear.switches]
     return score, {**_mots_summary(score), "switches": switches}
 
@@ -52,7 +62,7 @@ def score_by_trackeval(pair: VideoPair) -> tuple[TrackingScore, Scores]:
 def score_by_mots_tools(pair: VideoPair) -> tuple[MotsToolsCounts, Scores]:
     """The counts of mots_tools of a video, and its entry in the report."""
     accumulator = MotsToolsAccumulator()
-    for frame in _mots_frames(pair):
+    for _, frame in _mots_frames(pair):
         accumulator.add(*frame)
     return accumulator.score(), accumulator.score().scores()
 
@@ -74,12 +84,16 @@ def _mots_summary(score: TrackingScore) -> Scores:
 
 
 def mots(results: Path, annotations: Path, *, definition: str = "trackeval", num_workers: int = 0) -> Report:
-    """MOTS on label maps of 8 or 16 bits, in fractions of 1; all ids are of one class.
+    """MOTS on label maps of 8 or 16 bits, or on MOTS files, in fractions of 1; all ids are of one class.
+
+    MOTS files hold lines `time id class height width rle`, a file <sequence>.txt for each sequence; the truth
+    may be in instances_txt/<sequence>.txt or <sequence>/gt/gt.txt.
 
     definition: trackeval: HOTA, IDF1 and the MOTSA family, and each video lists its id switches (frame, true
     object, old and new id); mots_tools: the MOTSA family as the first program had it, which matches above an
     IoU of 0.5, not at it, and counts fragments in another way
-    Regions to ignore are the pixels of id 10000 in a 16-bit annotation and 255 in one of 8 bits.
+    Regions to ignore are the pixels of id 10000 in a 16-bit annotation and 255 in one of 8 bits, and in MOTS
+    files those of class 10.
     """
     definitions = {
         "trackeval": (score_by_trackeval, TrackingScore.total, _mots_summary),
@@ -89,7 +103,11 @@ def mots(results: Path, annotations: Path, *, definition: str = "trackeval", num
         raise UserError(f"unknown definition {definition}: choose among {', '.join(definitions)}")
     score, total, summarise = definitions[definition]
     roots = mask_root(results), mask_root(annotations)
-    scored, warnings = score_folders(score, *roots, num_workers=num_workers)
+    if pairs := mots_pairs(*roots):
+        scores, warnings = process_map(score, pairs, num_workers=num_workers), []
+        scored = {pair.name: one for pair, one in zip(pairs, scores, strict=True)}
+    else:
+        scored, warnings = score_folders(score, *roots, num_workers=num_workers)
     overall = summarise(total(counts for counts, _ in scored.values()))
     videos = {name: entry for name, (_, entry) in scored.items()}
     return make_report("mots", overall, videos, warnings, definition=definition)

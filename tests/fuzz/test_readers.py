@@ -35,6 +35,7 @@ from tracking.output import OverlayWriter
 from training.history import read_rows
 from video.annotated import VOSFolder, read_category_names
 from video.images import check_end, read_frame, read_header, read_label_map
+from video.masks import encode_rle
 from video.reader import VideoFile
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), dtype=np.uint8)
@@ -168,12 +169,26 @@ def read_metrics_folder(path: Path) -> None:
             PROTOCOLS[name].score(folders["results"], folders["truth"], num_workers=0)
 
 
+def read_mots(path: Path) -> None:
+    truth = path.parent / "truth"
+    truth.mkdir(exist_ok=True)
+    (truth / "a.txt").write_bytes(MOTS)
+    (path.parent / "results").mkdir(exist_ok=True)
+    shutil.copy(path, path.parent / "results" / "a.txt")
+    PROTOCOLS["mots"].score(path.parent / "results", truth, num_workers=0)
+
+
 def as_bytes(content: Any) -> bytes:
     return json.dumps(content).encode()
 
 
 LABELS = FRAMES[0, ..., 0]
 CSV = b"epoch,loss/train,val/J&F\r\n1,0.5,\r\n2,0.25,60.5\r\n"
+MOTS = "".join(
+    f"{time} {i} 2 3 4 {encode_rle(mask)['counts']}\n"
+    for time in (1, 2)
+    for i, mask in ((1, LEFT), (2, RIGHT))
+).encode()
 PRESET = b"# few\n--beta 0.2 --max_age 3\n--similarity 'cosine'\n"
 # {what is read: (valid contents, suffix, its reader)}; the mutations are of bytes, or of JSON
 READERS = {
@@ -196,6 +211,7 @@ READERS = {
     "results": ([as_bytes(RESULTS)], ".json", read_results),
     "truth": ([as_bytes(TRUTH)], ".json", read_truth),
     "list": ([b"a\nb\n", b"/JPEGImages/480p/a/00000.jpg /Annotations/480p/a/00000.png\n"], ".txt", read_list),
+    "mots": ([MOTS], ".txt", read_mots),
     "preset": ([PRESET], ".txt", read_preset),
     "csv": ([CSV], ".csv", read_csv),
     "checkpoint": ([], ".pth", read_checkpoint_file),

@@ -1,12 +1,15 @@
 """The protocol of MOTS on small folders, by both definitions."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.errors import UserError
 from scoring.protocols.mots import mots
 from tests.support.label_folders import MOVING, SWITCHED, boxes, write
+from video.masks import encode_rle, ids_in
 
 
 def test_mots_lists_switches_by_frame_and_scores_by_alpha(tmp_path):
@@ -58,3 +61,64 @@ def test_mots_without_any_object_is_legal(tmp_path, definition):
     report = mots(tmp_path / "R", tmp_path / "A", definition=definition)
     assert report["overall"]["MOTSA"] == (None if definition == "mots_tools" else 0)
     json.dumps(report, allow_nan=False)
+
+
+def write_mots(path: Path, maps: list[np.ndarray], ignored: int = 10_000) -> None:
+    """Label maps as a MOTS file, in which times begin with 1; a region to ignore is of class 10."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for time, labels in enumerate(maps, start=1):
+        for i in ids_in(labels):
+            kind, counts = 10 if i == ignored else 2, encode_rle(labels == i)["counts"]
+            lines.append(f"{time} {i} {kind} {labels.shape[0]} {labels.shape[1]} {counts}\n")
+    path.write_text("".join(lines))
+
+
+@pytest.mark.parametrize("truth", ["instances_txt/a.txt", "a/gt/gt.txt", "a.txt"])
+@pytest.mark.parametrize("definition", ["trackeval", "mots_tools"])
+def test_mots_files_score_as_the_label_maps_that_they_hold(tmp_path, definition, truth):
+    maps = [*MOVING, boxes(o1=5, o10000=20)]
+    results = [*SWITCHED, boxes(o4=5, o7=20)]
+    write(tmp_path / "R" / "a", results)
+    write(tmp_path / "A" / "a", [labels.astype(np.uint16) for labels in maps])
+    write_mots(tmp_path / "files" / "a.txt", results)
+    write_mots(tmp_path / "truth" / truth, maps)
+    by_files = mots(tmp_path / "files", tmp_path / "truth", definition=definition)
+    by_maps = mots(tmp_path / "R", tmp_path / "A", definition=definition)
+    assert by_files["overall"] == by_maps["overall"]
+    if definition == "trackeval":
+        assert by_files["videos"]["a"]["switches"][0]["frame"] == "2"  # the time of the file
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("1 1 2 20 30", "line 1, has not the form"),
+        ("1 1 2 20 30 0 x", "line 1, has not the form"),
+        ("x 1 2 20 30 0", "line 1, has not the form"),
+        ("1 70000 2 20 30 0", "id of 1 to 65535"),
+        ("1 1 2 1000000000 30 0", "a picture has 1 to"),
+        ("1 1 2 20 30 nonsense", "line 1, has"),
+        ("1 1 2 4 4 `0", "has masks of"),
+        ("1 1 2 20 30 PRLE\n1 2 2 20 30 PRLE", "masks of time 1 overlap"),
+        ("1 1 2 20 30 PRLE\n2 1 2 4 4 `0", "give all one size"),
+    ],
+)
+def test_a_line_of_a_mots_file_that_is_none_is_named(tmp_path, line, told):
+    write_mots(tmp_path / "truth" / "a.txt", MOVING)
+    (tmp_path / "files").mkdir()
+    counts = encode_rle(np.ones((20, 30), bool))["counts"]
+    (tmp_path / "files" / "a.txt").write_text(line.replace("PRLE", counts))
+    with pytest.raises(UserError, match=told) as error:
+        mots(tmp_path / "files", tmp_path / "truth")
+    assert "a.txt" in str(error.value)
+
+
+def test_mots_files_without_a_counterpart_are_told(tmp_path):
+    write_mots(tmp_path / "truth" / "a.txt", MOVING)
+    write(tmp_path / "R" / "a", SWITCHED)
+    with pytest.raises(UserError, match="only one of"):
+        mots(tmp_path / "R", tmp_path / "truth")
+    write_mots(tmp_path / "files" / "b.txt", SWITCHED)
+    with pytest.raises(UserError, match=r"there is no .*a\.txt"):
+        mots(tmp_path / "files", tmp_path / "truth")
