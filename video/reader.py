@@ -27,6 +27,7 @@ VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpe
 VIDEO_SUFFIXES |= {".ts", ".mts", ".m2ts", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".vob", ".m2v", ".mxf"}
 DEFAULT_FPS = 24.0  # of still images, which do not say; the rate at which DAVIS is shown
 LAYOUTS = ("JPEGImages", "480p")  # the inner folders of YouTube-VOS and DAVIS roots that hold the videos
+MOTS_FOLDER = "img1"  # in the folder of a sequence of MOTS, which names the video
 MISSING_TAIL = 1.0  # seconds by which a file may end before its stated duration: containers round it
 
 
@@ -266,14 +267,18 @@ def _videos_among(paths: list[Path], pattern: str, fps: float) -> Iterator[Video
     for path in paths:
         suffix = path.suffix.lower()
         if path.is_dir():
-            if any(_images_in(path, "*")):
-                patterns[path] = "*"
+            folder = path / MOTS_FOLDER if (path / MOTS_FOLDER).is_dir() else path
+            if any(_images_in(folder, "*")):
+                patterns[folder] = "*"
         elif suffix in IMAGE_SUFFIXES and is_visible(path.name):
             patterns.setdefault(path.parent, pattern)
         elif suffix in VIDEO_SUFFIXES:
             yield VideoFile(path.stem, path)
     for folder, chosen in patterns.items():
-        yield ImageSequence(folder.resolve().name, folder, chosen, fps)
+        named = folder.resolve()
+        yield ImageSequence(
+            named.parent.name if named.name == MOTS_FOLDER else named.name, folder, chosen, fps
+        )
 
 
 def find_videos(root: str | Path, fps: float = DEFAULT_FPS) -> list[Video]:
@@ -282,9 +287,9 @@ def find_videos(root: str | Path, fps: float = DEFAULT_FPS) -> list[Video]:
     root: a folder of video folders or of video files (or both), a YouTube-VOS or DAVIS root, one video
         folder, one video file, or a glob of images, folders or files
     fps: frames per second of still images
-    A video is named by its folder, or by its file without the suffix. What is neither an image, a folder of
-    images nor a video file is passed over. Raises UserError where the path does not exist, where nothing is
-    found, and where two videos have the same name.
+    A video is named by its folder (that around img1, as in MOTS), or by its file without the suffix.
+    What is neither an image, a folder of images nor a video file is passed over. Raises UserError where the
+    path does not exist, where nothing is found, and where two videos have the same name.
     """
     paths, pattern = _candidates(Path(root))
     videos = sorted(_videos_among(paths, pattern, fps), key=lambda video: video.name)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from common.errors import MissingPackage, UserError
+from tests.support.image_files import write_frame
 from tracking.output import OverlayWriter
 from video.reader import ImageSequence, VideoFile, find_videos
 
@@ -367,3 +368,13 @@ def test_what_cannot_be_opened_is_told_before_a_frame_is_read(tmp_path: Path):
     for video in find_videos(tmp_path):
         with pytest.raises(UserError, match=r"junk\.mp4|still/0\.jpg"):
             video.check()
+
+
+def test_the_frames_of_a_mots_sequence_are_in_its_folder_img1_and_bear_its_name(tmp_path):
+    for name in ("MOTS20-02", "MOTS20-05"):
+        write_frame(tmp_path / name / "img1" / "000001.jpg")
+        (tmp_path / name / "gt").mkdir()
+    assert [video.name for video in find_videos(tmp_path)] == ["MOTS20-02", "MOTS20-05"]
+    for path in (tmp_path / "MOTS20-02", tmp_path / "MOTS20-02" / "img1"):
+        (video,) = find_videos(path)
+        assert video.name == "MOTS20-02" and video.frame_names == ["000001"]
