@@ -216,8 +216,10 @@ def config_from_dict(config: type[ConfigType], values: Any, source: str) -> Conf
     has any, are passed over: older checkpoints hold them.
     """
     retired = getattr(config, "RETIRED", ())
-    values = {name: x for name, x in values.items() if name not in retired} if isinstance(values, dict) else {}
-    values = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+    values = values if isinstance(values, dict) else {}
+    values = {
+        name: tuple(x) if isinstance(x, list) else x for name, x in values.items() if name not in retired
+    }
     items = {item.name: item for item in fields(config)}
     if items.keys() != values.keys():
         difference = ", ".join(sorted(map(str, items.keys() ^ values.keys())))
