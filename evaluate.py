@@ -19,7 +19,7 @@ from torch import Tensor
 
 from common.config import Parser, boolean
 from common.errors import UserError, run_command
-from common.files import atomic_write, sole_writer, write_json
+from common.files import atomic_write, lock_of, sole_writer, write_json
 from common.parallel import prefetch
 from common.progress import progress, say
 from common.types import IGNORE, BinaryTracks, Prompt, Tracker
@@ -257,10 +257,10 @@ def check_paths(args: argparse.Namespace) -> None:
 @contextmanager
 def sole_writer_of_all(args: argparse.Namespace) -> Iterator[None]:
     """Inside, no other process writes what is asked for; UserError where one does."""
-    outputs = {path.resolve() for path in (args.json, args.csv, args.explain, args.submission) if path}
-    with ExitStack() as locks:
-        for path in sorted(outputs):
-            locks.enter_context(sole_writer(path.parent / f".{path.name}.lock"))
+    locks = {lock_of(path) for path in (args.json, args.csv, args.explain, args.submission) if path}
+    with ExitStack() as held:
+        for lock in sorted(locks):
+            held.enter_context(sole_writer(lock))
         yield
 
 

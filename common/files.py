@@ -92,6 +92,12 @@ def _take(lock: Path) -> TextIO:
         file.close()  # at this moment its last holder removed it
 
 
+def lock_of(path: Path) -> Path:
+    """The lock file beside what is written whole."""
+    path = path.resolve()
+    return path.parent / f".{path.name}.lock"
+
+
 @contextmanager
 def sole_writer(lock: Path) -> Iterator[None]:
     """Inside, no other process is in a block of the same lock file; UserError where one is, which is named.

@@ -5,7 +5,6 @@
 Lengths are pixels at a picture size of 64 and scale with the picture; times are frames.
 """
 
-import argparse
 import colorsys
 import json
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from common.config import Parser
 from common.errors import UserError, run_command
 from common.files import atomic_folder
 from common.progress import progress
@@ -328,9 +328,7 @@ def generate(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m video.synthetic", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = Parser(prog="python -m video.synthetic", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the folder to write; it must not exist")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="easy")
     parser.add_argument("--seed", type=int, default=0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.config import Parser
 from common.errors import UserError, require, run_command
+from common.files import lock_of, sole_writer
 from common.progress import say
 from tools.convert.json_to_masks import json_to_masks
 from tools.convert.masks_to_json import masks_to_json
@@ -59,7 +60,9 @@ def convert(args: Namespace) -> str:
 
 def main() -> None:
     """Convert label maps to JSON, or JSON to label maps."""
-    say(convert(make_parser().parse_args()))
+    args = make_parser().parse_args()
+    with sole_writer(lock_of(args.output)):
+        say(convert(args))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 import evaluate
 from scoring.protocols.ytvis import ytvis
-from tests.support.commands import assert_refused, files_in, run_here
+from tests.support.commands import assert_refused, files_in, held_elsewhere, run_here
 from tests.support.metrics_golden import FOLDER, needs_golden
 from tests.support.vis_files import (
     LEFT,
@@ -264,3 +264,15 @@ def test_without_pycocotools_the_remedy_is_told(files, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     outcome = run_here(convert.main, files / "maps", "--output", files / "x.json")
     assert_refused(outcome, "converting masks needs pycocotools", "pip install pycocotools")
+
+
+@pytest.mark.parametrize("target", ["t.json", "maps"])
+def test_two_conversions_do_not_write_to_one_place(tmp_path, target):
+    maps = write_maps(tmp_path / "in", random_maps(0, [1, 2, 3]))
+    source = maps if target == "t.json" else run(maps, tmp_path / "truth.json")
+    before = files_in(tmp_path)
+    with held_elsewhere(tmp_path / f".{target}.lock"):
+        outcome = run_here(convert.main, source, "--output", tmp_path / target)
+        assert_refused(outcome, target, "process 7 on a node")
+    (tmp_path / f".{target}.lock").unlink()
+    assert files_in(tmp_path) == before
