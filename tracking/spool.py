@@ -11,7 +11,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.errors import available
+from common.errors import UserError, available
 from common.files import atomic_write
 from common.types import BinaryTracks
 from video.masks import RLE, encode_rle, extreme_points
@@ -100,7 +100,7 @@ class ResultsSpool:
     and `write_tracks`, or `results`. A video's id is the 1-based rank of its name among all videos; a track's
     score is the mean of its scores over the frames where it is present.
     folder: where the database `.results.sqlite` lies until the block ends; None keeps it in memory
-    Raises OSError where the database cannot be written.
+    Raises UserError where the path is too long, OSError where the database cannot be written.
     """
 
     def __init__(self, folder: Path | None = None):
@@ -108,8 +108,11 @@ class ResultsSpool:
         if self._path:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_bytes(b"")  # a killed run may have left one
-        # The calls may come from a background thread, one at a time.
-        self._database = sqlite3.connect(self._path or ":memory:", check_same_thread=False)
+        try:  # the calls may come from a background thread, one at a time
+            self._database = sqlite3.connect(self._path or ":memory:", check_same_thread=False)
+        except sqlite3.OperationalError as error:  # SQLite takes no path of more than 512 bytes
+            self._path.unlink()
+            raise UserError(f"{self._path} cannot be opened: choose a folder with a shorter path") from error
         self._database.executescript(SCHEMA)
         self._names: list[str] = []  # of the videos; the place in the list is the key in the tables
         self._lengths: list[int] = []  # in frames

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.errors import UserError
 from common.types import Tracks
 from tracking.loop import binarise
 from tracking.spool import ResultsSpool, TrackRow, track_rows
@@ -178,3 +179,10 @@ def test_categories_count_from_one_and_masks_are_encoded():
     rows = track_rows(binarise(tracks, 0.5), encode=True)
     assert [row.category for row in rows] == [1, 3]
     assert decode_rle(rows[1].rle).tolist() == [[False] * 3, [False, False, True]]
+
+
+def test_a_folder_whose_path_is_too_long_for_the_database_is_refused_and_stays_empty(tmp_path):
+    folder = tmp_path / "/".join(["d" * 200] * 3)
+    with pytest.raises(UserError, match="cannot be opened: choose a folder"):
+        ResultsSpool(folder)
+    assert list(folder.iterdir()) == []
