@@ -373,6 +373,8 @@ def main() -> None:
         say("overlays are skipped: writing video files needs av: pip install av", error=True)
         config.overlays = False
     check_videos(videos, prompts, needed=tracker.needs_prompt)
+    if args.output.is_file():
+        raise UserError(f"--output {args.output} is a file: give a folder")
     with sole_writer(args.output / LOCK):
         check_output(args.output, videos, overwrite=config.overwrite)
         process_videos(tracker, videos, prompts, args.output, config)

@@ -106,8 +106,6 @@ def sole_writer(lock: Path) -> Iterator[None]:
     folders of the file are made, and go again where nothing else was put into them.
     """
     folder = lock.parent
-    if folder.is_file():
-        raise UserError(f"{folder} is a file: give a folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with _take(lock) as file:
