@@ -7,8 +7,7 @@ import copy
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from common.errors import UserError
 from common.progress import every
 from common.seeding import seeded
 from common.types import IGNORE, Clip
-from training.sampler import EpochSampler, Key
+from training.loader import EpochSampler, Key, make_loader
 from training.system import Plan
 from video.annotated import AnnotatedVideo, VOSFolder, check
 from video.transforms import (
@@ -311,33 +310,6 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
     return train, valid, troubles
 
 
-def use_one_thread(_worker: int = 0) -> None:
-    """Let this process compute by one thread, OpenCV included: workers are as many as cores already."""
-    torch.set_num_threads(1)
-    with suppress(ImportError):
-        import cv2
-
-        cv2.setNumThreads(0)
-
-
-def make_loader(
-    clips: Dataset[Clip], batches: Iterable[list[tuple[int, ...]]], *, num_workers: int, pin_memory: bool
-) -> DataLoader[Clip]:
-    """A loader of batches of keys, which the data set's own `collate` makes of single clips.
-
-    Its worker processes live as long as it does, and have one thread each.
-    """
-    return DataLoader(
-        clips,
-        batch_sampler=batches,
-        collate_fn=clips.collate,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
-        worker_init_fn=use_one_thread,
-    )
-
-
 class Loaders(NamedTuple):
     """Batches: of training, in the order of `sampler`, and one clip of every held-out video."""
 
@@ -351,20 +323,10 @@ def make_loaders(plan: Plan, train: VOSFolder, valid: VOSFolder, device: torch.d
     options, make_dataset = plan.options, plan.system.dataset
     drawing = {"seed": options.seed, "skip_bad": options.skip_bad}
     loading = {"num_workers": options.num_workers, "pin_memory": device.type == "cuda"}
+    loading["timeout"] = options.loader_timeout
     clips = make_dataset(train, plan.configs["data"], training=True, **drawing)
     share = {"rank": distributed.rank(), "world_size": distributed.world_size(), "upright": clips.upright}
     sampler = EpochSampler(len(clips), options.batch_size, seed=options.seed, **share)
     held_out = make_dataset(valid, plan.configs["data"], training=False, **drawing)
     batches = list(every([(0, index) for index in range(len(held_out))], options.batch_size))
     return Loaders(sampler, make_loader(clips, sampler, **loading), make_loader(held_out, batches, **loading))
-
-
-def load_batches(loader: DataLoader[Clip]) -> Iterator[Clip]:
-    """The batches of a loader; an error in a worker process is raised as the one line that it was there."""
-    try:
-        yield from loader
-    except (UserError, OSError) as error:
-        if not str(error).startswith("Caught "):
-            raise
-        # A worker's error comes wrapped in the text of its traceback, whose last line is "Name: message".
-        raise UserError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error

@@ -27,7 +27,7 @@ from common.files import LOCK, sole_writer, write_json
 from common.progress import every, plain_lines, progress, say
 from common.seeding import mix
 from common.types import Clip
-from dataset import load_batches, make_loaders, split_videos
+from dataset import make_loaders, split_videos
 from evaluate import Gallery, evaluate_tracker
 from inference import SYSTEMS
 from training.config import TrainConfig
@@ -36,6 +36,7 @@ from training.experiment import Experiment, open_experiment
 from training.heartbeat import joined
 from training.history import Means, columns_of, read_rows, with_margin
 from training.interrupt import Interrupted, interruptible
+from training.loader import loader_errors
 from training.optim import gradient_norm, parameter_groups
 from training.report import Report
 from training.run_folder import find_checkpoint, new_run_folder
@@ -133,7 +134,7 @@ class Trainer:
         if self.network.set_epoch(state.epoch, options.epochs):
             self.objective = self._make_objective()  # other parameters are trained than before
         self.objective.train()
-        steps = every(load_batches(self.loaders.train), options.accumulate)
+        steps = every(self.loaders.train, options.accumulate)
         title = f"epoch {state.epoch + 1}/{options.epochs}"
         for number, clips in enumerate(progress(steps, title, self.steps_per_epoch - done), start=done + 1):
             history.means.add(self.optimise(clips))
@@ -238,7 +239,7 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         """The total loss and the statistics of one clip of every held-out video, at fixed points."""
         means = Means()
-        for number, clip in enumerate(load_batches(self.loaders.valid)):
+        for number, clip in enumerate(self.loaders.valid):
             torch.manual_seed(mix(self.options.seed, number))
             clip = upload(clip, self.device)
             with autocast(self.device, self.options.amp):
@@ -389,7 +390,7 @@ def main() -> None:
             queue=args.queue if distributed.is_main() else None,
         )
         vars(args).update(distributed.broadcast(vars(args)))  # a ClearML agent may have changed them
-        with recorded as experiment, ExitStack() as locks:
+        with recorded as experiment, ExitStack() as locks, loader_errors():
             run_training(args, experiment, begun, locks)
 
 

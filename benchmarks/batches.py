@@ -20,7 +20,7 @@ from common.config import Parser, add_config_flags, config_from_args
 from common.errors import run_command
 from dataset import STRIDE, YouTubeVOSDataset
 from modules import VITA_TCOVIS
-from training.sampler import EpochSampler, Key
+from training.loader import EpochSampler, Key
 from video.annotated import AnnotatedVideo
 from video.transforms import Geometry, fit_short_side, random_window
 

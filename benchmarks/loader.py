@@ -26,9 +26,10 @@ from benchmarks.measuring import Aim, Phases, counted, judge, print_parts, set_u
 from benchmarks.metrics import blob, draw
 from common.config import Parser, add_config_flags, config_from_args
 from common.errors import UserError, run_command
-from dataset import VOSDataset, YouTubeVOSDataset, make_loader, use_one_thread
+from dataset import VOSDataset, YouTubeVOSDataset
 from inference import SYSTEMS
 from modules import VITA_TCOVIS
+from training.loader import make_loader, use_one_thread
 from video import transforms
 from video.annotated import AnnotatedVideo, VOSFolder, check
 from video.images import write_label_map

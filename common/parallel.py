@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from queue import Empty, Queue
@@ -9,6 +10,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any, TypeVar
 
+from common.errors import UserError
 from common.progress import progress
 
 Item = TypeVar("Item")
@@ -30,19 +32,24 @@ def process_map(
     """Apply a top-level function, or a partial of one, to the arguments of each video, in order.
 
     num_workers: processes to share the work; 0 or 1 stays in this one
+    Raises UserError where one of them is killed.
     """
     columns = [list(column) for column in arguments]
     total = len(columns[0])
     if num_workers <= 1 or total <= 1:
         return list(progress(map(function, *columns), title, total))
     context = _safe_context(getattr(function, "func", function).__module__)
-    with ProcessPoolExecutor(min(num_workers, total), mp_context=context) as executor:
-        try:
-            return list(progress(executor.map(function, *columns), title, total))
-        except KeyboardInterrupt:
-            for process in active_children():  # the executor would wait for what they have begun
-                process.terminate()
-            raise
+    try:
+        with ProcessPoolExecutor(min(num_workers, total), mp_context=context) as executor:
+            try:
+                return list(progress(executor.map(function, *columns), title, total))
+            except KeyboardInterrupt:
+                for process in active_children():  # the executor would wait for what they have begun
+                    process.terminate()
+                raise
+    except BrokenProcessPool as error:
+        problem = f"{title}: one of {num_workers} processes was killed, as where memory runs out"
+        raise UserError(f"{problem}: use fewer --num_workers") from error
 
 
 class _End(Exception):

@@ -17,8 +17,6 @@ from dataset import (
     compact_labels,
     keep_objects,
     label_slots,
-    load_batches,
-    make_loader,
     select_objects,
 )
 from tests.support.youtube_vos import (
@@ -29,6 +27,7 @@ from tests.support.youtube_vos import (
     write_video,
     write_videos,
 )
+from training.loader import loader_errors, make_loader
 from video.transforms import normalise, upload
 
 
@@ -250,7 +249,8 @@ def test_when_everything_is_bad_even_skip_bad_gives_up(damaged):
 def error_of(clips: YouTubeVOSDataset, num_workers: int) -> str:
     """What the loader says of the first clip."""
     try:
-        list(load_batches(make_loader(clips, [[(0, 0)]], num_workers=num_workers, pin_memory=False)))
+        with loader_errors():
+            list(make_loader(clips, [[(0, 0)]], num_workers=num_workers, pin_memory=False))
     except (UserError, OSError) as error:
         traceback.clear_frames(
             (error.__cause__ or error).__traceback__

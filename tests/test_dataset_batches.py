@@ -1,6 +1,7 @@
 """Batches: their sizes and their way to the device; which videos are held out."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -9,8 +10,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from common.errors import UserError
-from dataset import YouTubeVOSDataset, collate, load_batches, make_loader, split_videos
+from dataset import YouTubeVOSDataset, collate, split_videos
 from tests.support.youtube_vos import make_dataset, same, write_damaged_videos, write_video, write_videos
+from training.loader import make_loader
 from video.annotated import VOSFolder, check
 from video.transforms import upload
 
@@ -49,7 +51,7 @@ def test_a_batch_of_clips_without_objects_is_legal(root):
 def test_neither_the_number_of_workers_nor_the_order_changes_what_is_drawn(root):
     batches = [[(0, 2), (0, 0)], [(1, 0), (0, 1)]]
     loaders = [make_loader(make_dataset(root), batches, num_workers=n, pin_memory=False) for n in (0, 2)]
-    alone, shared = (list(load_batches(loader)) for loader in loaders)
+    alone, shared = map(list, loaders)
     assert len(alone) == len(shared) == 2
     assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
     assert same(alone[1], collate([make_dataset(root)[1, 0], make_dataset(root)[0, 1]]))
@@ -140,7 +142,7 @@ def test_a_batch_is_normalised_where_it_arrives_each_clip_as_it_would_be_alone(r
 class Threads(Dataset):
     """Items that say how many threads torch and OpenCV have where they are made."""
 
-    collate = staticmethod(list)
+    collate = staticmethod(lambda items: SimpleNamespace(items=items))
 
     def __getitem__(self, key: int) -> tuple[int, int]:
         return torch.get_num_threads(), cv2.getNumThreads()
@@ -151,7 +153,7 @@ def test_workers_have_one_thread_of_torch_and_of_opencv():
     cv2.setNumThreads(3)
     try:
         (found,) = make_loader(Threads(), [[0]], num_workers=1, pin_memory=False)
-        assert found == [(1, 1)] and cv2.getNumThreads() == 3
+        assert found.items == [(1, 1)] and cv2.getNumThreads() == 3
     finally:
         cv2.setNumThreads(before)
 

@@ -20,6 +20,7 @@ class TrainConfig:
     batch_size: int = option(8, "clips in a batch, in each process", least=1)
     accumulate: int = option(1, "batches in an optimiser step", least=1)
     num_workers: int = option(2, "processes that load data", least=0, most=256)
+    loader_timeout: int = option(300, "seconds to wait for a batch of --num_workers; 0: for ever", least=0)
     lr_head: float = option(1e-4, "learning rate of everything but the backbone", least=0)
     lr_backbone: float = option(1e-5, "learning rate of the backbone", least=0)
     optimizer: str = option(

@@ -10,7 +10,7 @@ from common.types import IGNORE, Clip
 from dataset import VOSDataset, keep_objects, label_areas, label_slots, pad_and_stack, read_frames
 from systems.sam_track.embedding_cache import file_key
 from systems.sam_track.modules import Templates
-from training.sampler import Key
+from training.loader import Key
 from video.transforms import draw
 
 RETRIES = 5  # draws of a pair that shows no object twice

@@ -23,7 +23,7 @@ from systems.siammask.augmentation import (
 )
 from systems.siammask.backbones import centred
 from systems.siammask.crops import SEARCH, TEMPLATE
-from training.sampler import Key
+from training.loader import Key
 from video.annotated import AnnotatedVideo, VOSFolder
 from video.transforms import draw
 

@@ -17,7 +17,7 @@ from common.types import IGNORE, Clip
 from dataset import VOSDataset, collate, keep_objects, label_areas, label_slots, read_frames
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
-from training.sampler import Key
+from training.loader import Key
 from video.annotated import AnnotatedVideo, VOSFolder, check
 from video.transforms import draw, fit_short_side, resize_frames, resize_labels
 

@@ -4,7 +4,7 @@ import torch
 
 from benchmarks.batches import batch_areas, by_itself, frame_size, make_clips
 from dataset import YouTubeVOSDataset
-from training.sampler import Key
+from training.loader import Key
 from video.transforms import Augmentation, augment, draw_geometry
 
 CONFIG = YouTubeVOSDataset.Config(num_tokens=5, num_classes=1, image_size=96)

@@ -1,9 +1,12 @@
 import operator
+import os
+import signal
 import threading
 from collections.abc import Iterator
 
 import pytest
 
+from common.errors import UserError
 from common.parallel import BackgroundWriter, prefetch, process_map
 
 
@@ -138,3 +141,12 @@ def test_what_is_submitted_is_not_written_after_an_interruption_of_the_wait(monk
     with pytest.raises(KeyboardInterrupt):
         writer.close()
     assert written == [0]
+
+
+def kill_itself(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_told_in_one_line():
+    with pytest.raises(UserError, match=r"scoring: one of 2 processes was killed.*--num_workers"):
+        process_map(kill_itself, [1, 2], num_workers=2)

@@ -20,11 +20,11 @@ from common.backbone import for_inference
 from common.checkpoint import save_checkpoint
 from common.errors import UserError
 from common.types import Clip, ClipDataset, Criterion, Network, Prompt, Tracker, Tracks
-from dataset import make_loader
 from inference import SYSTEMS, load_network
 from tests.support.commands import SMALL, files_in, run_here
 from tracking.loop import track_video
 from training.config import TrainConfig
+from training.loader import make_loader
 from training.memory import trace_step
 from training.recompute import checkpoint_activations
 from video.annotated import VOSFolder

@@ -13,11 +13,11 @@ from torch import Tensor
 
 import main
 from common.types import Prompt, Tracker, Tracks
-from dataset import make_loader
 from inference import SYSTEMS, load_tracker
 from tests.support.commands import SMALL, TINY, run_here
 from tests.support.siammask_networks import small_network, small_tracker
 from tracking.loop import track_video
+from training.loader import make_loader
 from video.annotated import AnnotatedVideo, VOSFolder
 from video.transforms import upload
 

@@ -4,7 +4,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
@@ -62,10 +62,13 @@ def run_here(command: Callable[[], None], *argv: object) -> Outcome:
     return Outcome(status, out.getvalue().splitlines(), err.getvalue().splitlines())
 
 
-def run_apart(*argv: object) -> Outcome:
-    """Run `python argv...` in a process of its own, in the root of the project, on one thread."""
+def run_apart(*argv: object, through: Sequence[str] = ()) -> Outcome:
+    """Run `python argv...` in a process of its own, in the root of the project, on one thread.
+
+    through: a command that starts the one that follows it, such as unshare
+    """
     done = subprocess.run(
-        [sys.executable, *map(str, argv)],
+        [*through, sys.executable, *map(str, argv)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

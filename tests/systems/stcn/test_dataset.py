@@ -13,7 +13,6 @@ from torchvision.transforms.v2 import functional as TF
 
 from common.errors import UserError
 from common.seeding import seeded
-from dataset import make_loader
 from systems.stcn.augmentation import GROUND, affine_grid, read_by, thin_plate_grid, vary_image, vary_video
 from systems.stcn.dataset import (
     STCNDataset,
@@ -25,6 +24,7 @@ from systems.stcn.dataset import (
 )
 from systems.stcn.static import FIVEFOLD, SoftClip, StillClips, find_pairs, read_mask
 from tests.support.vos_folders import maps_of, write_video
+from training.loader import make_loader
 from video.annotated import VOSFolder
 from video.images import write_label_map
 
