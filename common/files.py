@@ -1,5 +1,6 @@
 """Files and folders: names and texts from outside, one writer at a time, whole or nothing; JSON files."""
 
+import errno
 import io
 import json
 import math
@@ -120,6 +121,22 @@ def sole_writer(lock: Path) -> Iterator[None]:
                 for path in missing:
                     path.rmdir()
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, or the largest size of a file
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[Path]:
+    """Yield the path of a file, or of a folder of many, and name it where a full disk ends the block.
+
+    Raises OSError, as whoever writes does, but often without a name.
+    """
+    try:
+        yield path
+    except OSError as error:
+        if error.errno not in FULL or error.filename:
+            raise
+        raise OSError(error.errno, f"cannot write: {os.strerror(error.errno)}", str(path)) from error
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -131,10 +148,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with naming(path):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -153,7 +171,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     remove_own(unfinished)  # a killed run may have left one
     unfinished.mkdir(parents=True)
     try:
-        yield unfinished
+        with naming(path):
+            yield unfinished
         if path.is_dir():
             path.rmdir()
         os.replace(unfinished, path)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.files import below
+from common.files import below, naming
 from common.types import BinaryTracks, Prompt, Tracker
 from tracking.loop import RecordFrame, binarise, track_video
 from tracking.prompts import PromptFolder
@@ -24,7 +24,7 @@ def backwards_from_disk(
     They wait in a file in the meantime, three bytes a pixel, because a video file is decoded forwards.
     """
     names: list[str] = []
-    with open(path, "w+b") as file:
+    with naming(path), open(path, "w+b") as file:
         for name, frame in frames:
             names.append(name)
             file.write(frame.numpy().tobytes())

@@ -113,7 +113,12 @@ class ResultsSpool:
         except sqlite3.OperationalError as error:  # SQLite takes no path of more than 512 bytes
             self._path.unlink()
             raise UserError(f"{self._path} cannot be opened: choose a folder with a shorter path") from error
-        self._database.executescript(SCHEMA)
+        try:
+            with self._disk_errors():
+                self._database.executescript(SCHEMA)
+        except OSError:
+            self.__exit__()
+            raise
         self._names: list[str] = []  # of the videos; the place in the list is the key in the tables
         self._lengths: list[int] = []  # in frames
         self._encode = available("pycocotools.mask")

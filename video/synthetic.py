@@ -6,6 +6,7 @@ Lengths are pixels at a picture size of 64 and scale with the picture; times are
 """
 
 import colorsys
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from PIL import Image
 
 from common.config import Parser
 from common.errors import UserError, run_command
-from common.files import atomic_folder
+from common.files import atomic_folder, naming
 from common.progress import progress
 from video.pictures import PALETTE
 
@@ -263,10 +264,14 @@ def write_video(folder: Path, name: str, frames: np.ndarray, labels: np.ndarray)
     masks.mkdir(parents=True)
     for t, (frame, label_map) in enumerate(zip(frames, labels, strict=True)):
         # full colour resolution: shapes of a few pixels would bleed at the usual half
-        Image.fromarray(frame).save(pictures / f"{t:05d}.jpg", quality=95, subsampling=0)
+        jpeg = io.BytesIO()  # into a file on a full disk Pillow writes a part of it, without an error
+        Image.fromarray(frame).save(jpeg, format="JPEG", quality=95, subsampling=0)
+        with naming(pictures / f"{t:05d}.jpg") as path:
+            path.write_bytes(jpeg.getvalue())
         mask = Image.fromarray(label_map)
         mask.putpalette(PALETTE.tobytes())
-        mask.save(masks / f"{t:05d}.png")
+        with naming(masks / f"{t:05d}.png") as path:
+            mask.save(path)
 
 
 def describe(labels: np.ndarray, categories: dict[int, str]) -> dict:
@@ -287,7 +292,8 @@ def write_split(
         pixels, labels, categories = make_video(rng, profile, frames=frames, size=size)
         write_video(folder, name, pixels, labels)
         entries[name] = describe(labels, categories)
-    (folder / "meta.json").write_text(json.dumps({"videos": entries}))
+    with naming(folder / "meta.json") as path:
+        path.write_text(json.dumps({"videos": entries}))
 
 
 def generate(

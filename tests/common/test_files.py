@@ -3,9 +3,12 @@
 import errno
 import fcntl
 import os
+import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from common.errors import UserError
 from common.files import (
@@ -51,6 +54,34 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path: Path):
     with atomic_write(path) as temporary:
         temporary.write_text("whole")
     assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_with_the_file_whoever_writes_it(tmp_path: Path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), dtype=np.uint8))
+    writers = {
+        "a.json": lambda path: path.write_text("x" * 9000),
+        "a.png": lambda path: picture.save(path, format="PNG"),
+    }
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name, write in writers.items():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        try:
+            with (
+                pytest.raises(OSError, match=rf"{name}") as error,
+                atomic_write(tmp_path / name) as temporary,
+            ):
+                write(temporary)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert error.value.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_is_not_the_disks_passes_as_it_is(tmp_path: Path):
+    failure = OSError(errno.ECONNRESET, "reset by a peer")
+    with pytest.raises(OSError) as error, atomic_write(tmp_path / "a"):
+        raise failure
+    assert error.value is failure
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):

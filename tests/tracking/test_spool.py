@@ -1,6 +1,7 @@
 """The spool: results.json and tracks.json from rows by frame, on disk and in memory."""
 
 import json
+import resource
 import sqlite3
 import tracemalloc
 from pathlib import Path
@@ -186,3 +187,14 @@ def test_a_folder_whose_path_is_too_long_for_the_database_is_refused_and_stays_e
     with pytest.raises(UserError, match="cannot be opened: choose a folder"):
         ResultsSpool(folder)
     assert list(folder.iterdir()) == []
+
+
+def test_a_disk_that_is_full_from_the_start_is_told_with_the_file_which_does_not_stay(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"\.results\.sqlite"):
+            ResultsSpool(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,5 @@
 import json
+import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -234,3 +235,15 @@ def test_the_command_writes_a_data_set_and_tells_mistakes_in_one_line(tmp_path, 
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "already exists" in error and error.count("\n") == 1
+
+
+def test_a_full_disk_is_told_with_the_picture_that_it_cuts_short(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"train_00000/00000\.jpg"):
+            synthetic.generate(
+                tmp_path / "data", "easy", seed=1, train_videos=1, valid_videos=1, frames=2, size=32
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
