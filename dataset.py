@@ -26,7 +26,8 @@ from common.seeding import seeded
 from common.types import IGNORE, Clip
 from training.loader import EpochSampler, Key, make_loader
 from training.system import Plan
-from video.annotated import AnnotatedVideo, VOSFolder, check
+from video.annotated import AnnotatedVideo, VOSFolder, check, check_objects
+from video.masks import void_in
 from video.transforms import (
     LONGEST,
     Augmentation,
@@ -49,13 +50,13 @@ def compact_labels(label_maps: list[np.ndarray]) -> tuple[Tensor, list[int]]:
 
     255 stays "ignore" in 8-bit maps; ids beyond the 254 smallest become "ignore" too.
     """
-    source = np.stack(label_maps)
-    areas = np.bincount(source.ravel(), minlength=IGNORE + 1)
-    ignored = [IGNORE] if source.dtype == np.uint8 else []
-    ids = [int(i) for i in areas.nonzero()[0] if i and i not in ignored]
+    void = np.stack([void_in(label_map) for label_map in label_maps])
+    source = np.where(void, 0, np.stack(label_maps))
+    areas = np.bincount(source.ravel())
+    ids = [int(i) for i in areas.nonzero()[0] if i]
     slots = np.full(len(areas), IGNORE, dtype=np.uint8)
     slots[[0, *ids[:MOST_SLOTS]]] = np.arange(min(len(ids), MOST_SLOTS) + 1)
-    return torch.from_numpy(slots[source]), ids[:MOST_SLOTS]
+    return torch.from_numpy(np.where(void, np.uint8(IGNORE), slots[source])), ids[:MOST_SLOTS]
 
 
 def label_slots(label_maps: list[np.ndarray]) -> tuple[list[Tensor], list[int]]:
@@ -291,7 +292,7 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
 
     Where valid/ is absent, or most of its videos have masks of first frames only (as YouTube-VOS publishes
     it), every `holdout`-th training video is held out: without masks there is no score. Raises UserError
-    where a folder is absent or holds bad files that are not to be skipped.
+    where a folder is absent or holds bad files that are not to be skipped, or training videos show no object.
     """
     train = VOSFolder(root / "train", skip_bad=skip_bad)
     troubles = check(train, skip_bad=skip_bad)
@@ -300,6 +301,7 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
         valid.categories = train.categories  # a class has the number that it was trained with
         troubles += check(valid, skip_bad=skip_bad)
         if statistics.median(len(video.annotated) for video in valid.videos) > 2:
+            check_objects(train.root, train.videos)
             return train, valid, troubles
     valid = copy.copy(train)
     valid.videos = train.videos[holdout - 1 :: holdout] or train.videos[-1:]
@@ -307,6 +309,7 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
     train.videos = [video for video in train.videos if video.name not in held_out]
     if not train.videos:
         raise UserError(f"{root / 'train'} holds one video; two are needed, one of them for validation")
+    check_objects(train.root, train.videos)
     return train, valid, troubles
 
 

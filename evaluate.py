@@ -22,7 +22,7 @@ from common.errors import UserError, run_command
 from common.files import atomic_write, lock_of, sole_writer, write_json
 from common.parallel import prefetch
 from common.progress import progress, say
-from common.types import IGNORE, BinaryTracks, Prompt, Tracker
+from common.types import BinaryTracks, Prompt, Tracker
 from scoring.protocols.table import PROTOCOLS
 from scoring.report import Report
 from scoring.tracker_scores import VideoScore, VideoScorer, summarise
@@ -33,6 +33,7 @@ from tools.submission import write_submission
 from tracking.loop import record_video
 from tracking.spool import ResultsSpool
 from video.annotated import AnnotatedVideo, VOSFolder
+from video.masks import prompt_from_labels, void_in
 from video.pictures import overlay, strip
 
 
@@ -71,7 +72,7 @@ class Gallery:
         for title in ("truth", "tracked"):
             for place, (name, example) in enumerate(examples.items()):
                 labels = getattr(example, title)
-                labels = to_show(np.where(labels == IGNORE, 0, labels))
+                labels = to_show(np.where(void_in(labels), 0, labels))
                 self.pictures.append(overlay(to_show(example.frame.permute(1, 2, 0).numpy()), labels))
                 self.captions.append(name if place else f"{video.name} {title}")
             for _ in range(self.num_frames - len(examples) if examples else 0):  # a short video fills its row
@@ -107,7 +108,7 @@ class Truth:
         """
         if name not in self.labels or not self.prompted:
             return None
-        prompt = Prompt(torch.from_numpy(self.labels[name].astype(np.int64)))
+        prompt = prompt_from_labels(self.labels[name])
         new = [i for i in prompt.ids if i not in self.prompted_ids]
         prompt.labels[~torch.isin(prompt.labels, torch.tensor(new, dtype=torch.int64))] = 0
         self.prompted_ids |= set(new)

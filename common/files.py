@@ -121,6 +121,7 @@ def sole_writer(lock: Path) -> Iterator[None]:
                 for path in missing:
                     path.rmdir()
 
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, or the largest size of a file
 
 

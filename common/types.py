@@ -80,7 +80,7 @@ class Clip:
 class Prompt:
     """What a person says about one frame: new ids start tracks, known ids are corrected.
 
-    labels: (H, W) int64 label map of ids, or None
+    labels: (H, W) int64 label map, or None; every value above 0 is an id, 255 too
     boxes: {id: box}
     """
 
@@ -89,10 +89,10 @@ class Prompt:
 
     @property
     def ids(self) -> list[int]:
-        """The ids that the prompt names, ascending; 255 in a label map is ignored."""
+        """The ids that the prompt names, ascending."""
         named = set(self.boxes)
         if self.labels is not None:
-            named |= set(self.labels.unique().tolist()) - {0, IGNORE}
+            named |= set(self.labels.unique().tolist()) - {0}
         return sorted(named)
 
 

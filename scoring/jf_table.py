@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.types import IGNORE
 from scoring.jf import pairwise_jf
-from video.masks import ids_in
+from video.masks import ids_in, objects_in
 
 NOBODY = 1 << 16  # an id that no label map of 8 or 16 bits can hold
 
@@ -33,8 +32,8 @@ class JFTable:
         self._frames: list[np.ndarray] = []  # (2, K+1, N+1) J and F, as for `make_room`
 
     def add(self, truth: np.ndarray, result: np.ndarray, void: np.ndarray | None = None) -> None:
-        """Take the next frame, two (H, W) label maps; 255 is no object, and where `void` neither counts."""
-        self.objects += [i for i in ids_in(truth) if i != IGNORE and i not in self.objects]
+        """Take the next frame, two (H, W) label maps; where `void` neither counts."""
+        self.objects += [i for i in objects_in(truth) if i not in self.objects]
         self.results += [j for j in ids_in(result) if j not in self.results]
         ids = [*self.objects, NOBODY], [*self.results, NOBODY]
         self._frames.append(np.stack(pairwise_jf(truth, result, *ids, void)))

@@ -5,7 +5,7 @@ is undefined. A warning names a file or a video of which the official program si
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 Scores = dict[str, Any]
@@ -47,6 +47,17 @@ def make_report(
     return null_for_undefined(report)
 
 
+def nothing_scored(num_objects: Mapping[str, int]) -> list[str]:
+    """A warning where there is no object in any of the videos, {name: number of its objects}; else none."""
+    if any(num_objects.values()):
+        return []
+    names = sorted(num_objects)
+    shown = ", ".join(names[:MOST_IDS])
+    rest = f" and {len(names) - MOST_IDS} more" if len(names) > MOST_IDS else ""
+    line = f"nothing is scored in {shown}{rest}: the true masks that count show no object"
+    return [f"{line} (ids are pixel values from 1; in 8 bits 255 is void beside others)"]
+
+
 def report_objects(
     protocol: str,
     summarise: Callable[[Collection[Scores]], Scores],
@@ -64,7 +75,8 @@ def report_objects(
         for name, video in videos.items()
     }
     about_videos = [line for video in videos.values() for line in video.warnings]
-    return make_report(protocol, summarise(objects), entries, [*warnings, *about_videos], **more)
+    empty = nothing_scored({name: len(one.objects) for name, one in videos.items()})
+    return make_report(protocol, summarise(objects), entries, [*warnings, *about_videos, *empty], **more)
 
 
 def name_ids(ids: Iterable[int | str]) -> str:

@@ -9,12 +9,12 @@ from scipy.optimize import linear_sum_assignment
 
 from common.errors import MissingPackage, available, require
 from common.progress import say
-from common.types import IGNORE
 from scoring.jf import Overlap, boundary_radius, contours_of, pairwise_boundary, pairwise_overlap, slots_of
 from scoring.jf_table import make_room
 from scoring.tracking_scores import TrackingAccumulator, TrackingScore
 from scoring.vis_ap import PURPOSE, average_precision
 from scoring.vis_truth import TruthTracks, on_annotated_frames, truth_annotations
+from video.masks import objects_in, void_in
 
 AP_NAMES = ("AP", "AP50", "AP75", "AR10")
 
@@ -85,13 +85,13 @@ class VideoScorer:
     ) -> None:
         """Take the next annotated frame.
 
-        truth_labels, prediction_labels: (H, W) maps of ids; where the truth is 255 neither counts
+        truth_labels, prediction_labels: (H, W) maps of ids; where the truth is void neither counts
         prompted_ids: objects whose mask the tracker was given on this frame, which does not count for them
         frame: its number in the video, by which results are looked up; by default the number of frames added
         """
         assert truth_labels.shape == prediction_labels.shape, "truth and prediction have one size"
-        void = truth_labels == IGNORE
-        self._admit(np.setdiff1d(truth_labels, [0, IGNORE]), np.setdiff1d(prediction_labels[~void], [0]))
+        void = void_in(truth_labels)
+        self._admit(objects_in(truth_labels), np.setdiff1d(prediction_labels[~void], [0]))
         K, N = len(self._objects), len(self._tracks)
         truth = slots_of(truth_labels, self._objects, void)
         prediction = slots_of(prediction_labels, self._tracks, void)
@@ -118,9 +118,9 @@ class VideoScorer:
                 objects[object_id] = ObjectScore(None, 0.0, 0.0, 0.0)
         return VideoScore(objects, self._tracking.score(), self._frames, self._visible, self._truth)
 
-    def _admit(self, objects: np.ndarray, tracks: np.ndarray) -> None:
+    def _admit(self, objects: list[int], tracks: np.ndarray) -> None:
         """Make room for the ids that come for the first time."""
-        self._objects += [i for i in objects.tolist() if i not in self._objects]
+        self._objects += [i for i in objects if i not in self._objects]
         self._tracks += [i for i in tracks.tolist() if i not in self._tracks]
         K, N = len(self._objects), len(self._tracks)
         self._quality, self._pixels = make_room(self._quality, K, N), make_room(self._pixels, K, N)

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from common.errors import UserError, require
-from common.types import IGNORE
 from scoring.vis_tracks import PURPOSE, check_results
-from video.masks import RLE, encode_rle
+from video.masks import RLE, encode_rle, objects_in, void_in
 
 
 class TruthTracks:
@@ -26,10 +25,10 @@ class TruthTracks:
         self._scored: list[RLE | None] = []
 
     def add(self, labels: np.ndarray, frame: int) -> None:
-        """Take the (H, W) label map of frame number `frame`; 255 marks pixels that count for nothing."""
-        for object_id in np.setdiff1d(labels, [0, IGNORE]).tolist():
+        """Take the (H, W) label map of frame number `frame`; its void pixels count for nothing."""
+        for object_id in objects_in(labels):
             self._tracks.setdefault(object_id, {})[len(self.frames)] = encode_rle(labels == object_id)
-        void = labels == IGNORE
+        void = void_in(labels)
         self._scored.append(encode_rle(~void) if void.any() else None)
         self._size = labels.shape
         self.frames.append(frame)

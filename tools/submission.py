@@ -21,6 +21,7 @@ from video.images import (
     read_frame_size,
     read_header,
     read_label_map,
+    read_pixels,
     write_label_map,
 )
 from video.masks import ids_in
@@ -38,8 +39,8 @@ def server_of(protocol: str) -> Server:
 
 
 def palette_png(path: Path, labels: np.ndarray) -> bytes:
-    """The bytes of a label map as a palette PNG: those of the file where it is one, else written anew."""
-    if read_header(path)[0] == "P":
+    """The bytes of a label map as a palette PNG: its file's where that has them, else written anew."""
+    if read_header(path)[0] == "P" and np.array_equal(read_pixels(path), labels):
         return path.read_bytes()
     with TemporaryDirectory() as folder:
         write_label_map(Path(folder) / path.name, labels)

@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from common.errors import UserError
 from common.files import below
-from common.types import IGNORE, Prompt
+from common.types import Prompt
 from tracking.boxes import BoxPrompts, boxes_for
 from tracking.config import RunConfig
 from video.images import check_label_mode, exif_remedy, list_files, read_header, read_label_map
+from video.masks import prompt_from_labels
 from video.reader import ImageSequence, Video
 
 
@@ -36,8 +36,6 @@ class PromptFolder:
     """Label maps that a person gave, as <video>/<frame>.png, on any frame.
 
     frames: `first` takes each id from the first map in which it appears, `all` takes every map.
-    Where the first map of a video with an object holds 0 and 255 only, as in DAVIS 2016, its maps show one
-    object, id 1.
     """
 
     def __init__(self, root: Path, frames: str = "first"):
@@ -48,7 +46,6 @@ class PromptFolder:
         self.root, self.frames = root, frames
         self.prompted_ids: set[int] = set()  # ids that the video's prompts named so far
         self.unused: set[str] = set()  # names of its maps that no frame has asked for
-        self.binary = False  # whether 255 is an object in the video's maps
 
     def check(self, video: Video, *, needed: bool) -> None:
         """Look at a video's maps before anything is tracked: at all headers, and for the first object.
@@ -70,7 +67,7 @@ class PromptFolder:
 
     def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
-        self.prompted_ids, self.binary = set(), False
+        self.prompted_ids = set()
         self.unused = {path.stem for path in self._maps(video)}
 
         def prompt_of(name: str, frame: Tensor) -> Prompt | None:
@@ -106,13 +103,11 @@ class PromptFolder:
         return [path for path in list_files(below(self.root, video), {".png"}) if path.suffix == ".png"]
 
     def _read(self, path: Path, frame: Tensor | None = None) -> Prompt:
-        """All that a map says; the first of a video decides whether 255 is an object in it."""
+        """All that a map says."""
         labels = read_label_map(path)
         if frame is not None:
             check_size(path, labels.shape, frame.shape[-2:])
-        if not self.prompted_ids:
-            self.binary = set(np.unique(labels)) <= {0, IGNORE}
-        return Prompt(torch.from_numpy((labels > 0 if self.binary else labels).astype(np.int64)))
+        return prompt_from_labels(labels)
 
     def _prompt(self, path: Path, frame: Tensor) -> Prompt | None:
         prompt = self._read(path, frame)

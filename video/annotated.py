@@ -1,7 +1,7 @@
 """An annotated VOS folder on disk: videos, frames, palette masks, who is what."""
 
-from collections.abc import Container
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Container, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import read_json
-from common.progress import progress
+from common.progress import progress, say
 from video.images import (
     FRAME_SUFFIXES,
     check_end,
@@ -22,7 +22,9 @@ from video.images import (
     read_frame_size,
     read_header,
     read_label_map,
+    smoothed_edges_line,
 )
+from video.masks import has_smoothed_edges, objects_in
 
 
 @dataclass
@@ -79,6 +81,13 @@ class AnnotatedVideo:
             except (UserError, OSError) as error:
                 bad[self.mask_path(frame)] = str(error)
         return bad
+
+    def has_smoothed_edges(self) -> bool:
+        """Whether the first mask shows the edges of a paint program; False where it cannot be read."""
+        try:
+            return has_smoothed_edges(read_label_map(self.mask_path(self.annotated[0])))
+        except (UserError, OSError):
+            return False
 
     def drop(self, bad: Container[Path]) -> None:
         """Take bad files out of the lists; the frame of a bad mask stays, as one that has no mask."""
@@ -217,8 +226,31 @@ class VOSFolder:
         return folder / "480p" if (folder / "480p").is_dir() else folder
 
 
+def check_objects(root: Path, videos: Sequence[AnnotatedVideo]) -> None:
+    """Raise UserError where no mask of the videos shows an object; they are read up to the first one."""
+    for path in (video.mask_path(frame) for video in videos for frame in video.annotated):
+        try:
+            if objects_in(read_label_map(path)):
+                return
+        except (UserError, OSError):
+            continue  # it is told where it is drawn
+    remedy = "give each object a pixel value from 1 to 254, or 1 to 65535 in 16 bits"
+    raise UserError(f"{root} has masks without any object in {len(videos)} videos: {remedy}")
+
+
+def tell_smoothed_edges(videos: Sequence[AnnotatedVideo], executor: Executor) -> None:
+    """Say on stderr which video is the first whose mask has smoothed edges, and how many there are."""
+    found = executor.map(AnnotatedVideo.has_smoothed_edges, videos)
+    smoothed = [video for video, is_smoothed in zip(videos, found, strict=True) if is_smoothed]
+    if smoothed:
+        others = f"; so do {len(smoothed) - 1} more videos" if len(smoothed) > 1 else ""
+        say(smoothed_edges_line(smoothed[0].mask_path(smoothed[0].annotated[0])) + others, error=True)
+
+
 def check(folder: VOSFolder, *, skip_bad: bool, workers: int = 4) -> list[str]:
     """Look at every file before a run, without decoding it; returns what is wrong with bad ones, in order.
+
+    Of each video the first mask is decoded: smoothed edges are told.
 
     With `skip_bad` bad files leave the lists of their videos, and videos without any mask left the folder.
     Raises UserError at the first bad file otherwise, or where no video is left.
@@ -236,4 +268,6 @@ def check(folder: VOSFolder, *, skip_bad: bool, workers: int = 4) -> list[str]:
     folder.videos = [video for video in folder.videos if video.annotated]
     if not folder.videos:
         raise UserError(f"{folder.root} has no good annotated frame; the first bad file: {troubles[0]}")
+    with ThreadPoolExecutor(max(1, workers)) as executor:
+        tell_smoothed_edges(folder.videos, executor)
     return troubles

@@ -16,6 +16,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.files import atomic_write, check_file, is_visible
 from common.types import IGNORE, MAX_PIXELS
+from video.masks import ids_in
 from video.pictures import PALETTE
 
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -142,10 +143,10 @@ def read_frame(path: Path) -> np.ndarray:
         return np.array(image if turn is None else image.transpose(turn))
 
 
-def read_label_map(path: Path) -> np.ndarray:
-    """Read an (H, W) map of object ids, 0 background: uint16 where the file has 16 bits, otherwise uint8.
+def read_pixels(path: Path) -> np.ndarray:
+    """Read the (H, W) pixel values of a label map: uint16 where the file has 16 bits, otherwise uint8.
 
-    Pixel values are taken as they are, whatever the palette; a bilevel image holds the ids 0 and 1.
+    They are taken as they are, whatever the palette; a bilevel image holds 0 and 1.
     Raises UserError where the file is a colour image, corrupt or cut short.
     """
     with opened(path) as image:
@@ -156,6 +157,50 @@ def read_label_map(path: Path) -> np.ndarray:
         return labels.astype(np.uint16)
     labels = labels.astype(np.uint8, copy=False)  # a bilevel image is bool
     return labels // GREY_STEPS[layout] if layout in GREY_STEPS else labels
+
+
+def holds_255_only(pixels: np.ndarray) -> bool:
+    """Whether 255 is all that an (H, W) map of 8 bits holds beside 0."""
+    return pixels.itemsize == 1 and pixels.max(initial=0) == IGNORE and ids_in(pixels) == [IGNORE]
+
+
+@cache
+def _shows_one_object(folder: Path, _changed_at: int) -> bool:
+    known = False
+    for path in list_files(folder, {".png"}):
+        try:
+            pixels = read_pixels(path)
+        except (UserError, OSError):
+            continue  # it is told where it is read for itself
+        if pixels.any():
+            known = holds_255_only(pixels)
+            if not known:
+                break
+    return known
+
+
+def shows_one_object(folder: Path) -> bool:
+    """Whether the label maps of a video, a folder, are the masks of one object, by 0 and 255 (DAVIS 2016).
+
+    So they are where no map holds another value; beside other ids 255 is no object in a map of 8 bits. They
+    are read up to the first other value, once while the folder stays as it is.
+    """
+    return _shows_one_object(folder, folder.stat().st_mtime_ns)
+
+
+def read_label_map(path: Path) -> np.ndarray:
+    """Read an (H, W) map of object ids, 0 background; dtype and errors as of `read_pixels`.
+
+    In the folder of a video that `shows_one_object` its id is 1.
+    """
+    pixels = read_pixels(path)
+    return pixels // IGNORE if holds_255_only(pixels) and shows_one_object(path.parent) else pixels
+
+
+def smoothed_edges_line(path: Path) -> str:
+    """What is said of a label map that `has_smoothed_edges`."""
+    remedy = "draw it without anti-aliasing, so that each object has one pixel value"
+    return f"{path} has smoothed edges, whose values are read as objects: {remedy}"
 
 
 def read_header(path: Path) -> tuple[str, tuple[int, int]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from common.device import empty, in_float32
 from common.errors import UserError, require
-from common.types import MAX_PIXELS, BoxXYWH, Prompt
+from common.types import IGNORE, MAX_PIXELS, BoxXYWH, Prompt
 
 
 def masks_from_labels(labels: Tensor, ids: Tensor) -> Tensor:
@@ -218,8 +218,43 @@ def ids_in(labels: np.ndarray) -> list[int]:
     return [i for i in np.unique(np.append(flat[:1], flat[1:][begins])).tolist() if i]
 
 
-MOST_CHARACTERS = 7  # of a run in the text of an RLE, which are 35 bits
+def void_in(labels: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the void pixels of a label map, 255 in one of 8 bits; in a wider one 255 is an id."""
+    return labels == IGNORE if labels.itemsize == 1 else np.zeros(labels.shape, dtype=bool)
 
+
+def prompt_from_labels(labels: np.ndarray) -> Prompt:
+    """The prompt of an (H, W) label map, whose void pixels are background in it."""
+    return Prompt(torch.from_numpy(np.where(void_in(labels), 0, labels).astype(np.int64)))
+
+
+def objects_in(labels: np.ndarray) -> list[int]:
+    """The ids in a label map, ascending, without that of void pixels."""
+    return [i for i in ids_in(labels) if i != IGNORE or labels.itemsize > 1]
+
+
+def edge_ids(labels: np.ndarray) -> list[int]:
+    """The ids of an (H, W) label map that lie on edges alone, as values between two objects do.
+
+    None of their pixels has four neighbours of its own id, and some pixel has one of another object.
+    """
+    inner, beside = np.ones(labels.shape, dtype=bool), np.zeros(labels.shape, dtype=bool)
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differ = labels[one] != labels[other]
+        inner[one] &= ~differ
+        inner[other] &= ~differ
+        beside[one] |= differ & (labels[other] > 0)
+        beside[other] |= differ & (labels[one] > 0)
+    return sorted({*ids_in(labels[beside])} - {*ids_in(labels[inner])})
+
+
+def has_smoothed_edges(labels: np.ndarray) -> bool:
+    """Whether most ids of a label map, three at least, are `edge_ids`, as a paint program leaves them."""
+    ids = ids_in(labels)
+    return len(ids) > 3 and len(edge_ids(labels)) > max(2, len(ids) // 2)
+
+
+MOST_CHARACTERS = 7  # of a run in the text of an RLE, which are 35 bits
 RLE = dict[str, Any]  # {"size": [H, W], "counts": str}, the compressed encoding of COCO and YouTube-VIS
 
 

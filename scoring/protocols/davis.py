@@ -13,13 +13,12 @@ from scipy.optimize import linear_sum_assignment
 
 from common.errors import UserError
 from common.files import read_text
-from common.types import IGNORE
 from scoring.jf import pairwise_jf, statistics
 from scoring.jf_table import JFTable
 from scoring.label_folders import MASK_FOLDERS, VideoPair, mask_root, read_pairs, score_folders, true_masks
 from scoring.report import Report, ScoredVideo, Scores, mean_of, name_ids, report_objects
-from video.images import read_label_map
-from video.masks import ids_in
+from video.images import read_label_map, shows_one_object
+from video.masks import objects_in, void_in
 
 DAVIS_NAMES = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 MAX_PROPOSALS = 20  # results per video that the unsupervised task allows
@@ -43,18 +42,13 @@ class MatchedObjects(NamedTuple):
     warnings: list[str]
 
 
-def is_davis_2016(first: np.ndarray) -> bool:
-    """Whether the first true mask of a video is one of DAVIS 2016: its one object has the label 255."""
-    return ids_in(first) == [IGNORE]
-
-
 def num_objects(first: np.ndarray) -> int:
     """N, the highest id of the first true mask of a video, void aside: its objects are 1..N."""
-    return int(first[first != IGNORE].max(initial=0))
+    return max(objects_in(first), default=0)
 
 
 def _never_scored(truth: Path, ids: Collection[int], N: int) -> list[str]:
-    late = {i for i in ids if N < i != IGNORE}
+    late = {i for i in ids if i > N}
     if not late:
         return []
     return [f"{truth}: DAVIS never scores {name_ids(late)}, above the highest of the first mask ({N})"]
@@ -70,17 +64,16 @@ def _check_highest(labels: np.ndarray, limit: int, path: Path, what: str) -> Non
 def match_by_id(pair: VideoPair, single_object: bool = False) -> MatchedObjects:
     """The semi-supervised task: objects are 1..N, N the highest id of the first frame; results have the same.
 
-    The first and the last frame are not scored. Void is background. A map whose only label is 255 is a DAVIS
-    2016 mask of one object.
+    The first and the last frame are not scored. Void is background. Where there is one object, as in
+    DAVIS 2016, every label above 0 is its result.
     """
     paths = true_masks(pair.truth)
     if len(paths) < 3:
         raise UserError(
             f"{pair.truth} has {len(paths)} masks: DAVIS leaves out the first and last, so give 3 or more"
         )
-    first = read_label_map(paths[0])
-    single_object = single_object or is_davis_2016(first)
-    ids = range(1, 1 + (1 if single_object else num_objects(first)))
+    single_object = single_object or shows_one_object(pair.truth)
+    ids = range(1, 1 + (1 if single_object else num_objects(read_label_map(paths[0]))))
     J, F, true_ids = [], [], set()
     for path, (truth, result) in zip(paths[1:-1], read_pairs(paths[1:-1], pair.result), strict=True):
         if single_object:
@@ -89,7 +82,7 @@ def match_by_id(pair: VideoPair, single_object: bool = False) -> MatchedObjects:
         frame_J, frame_F = pairwise_jf(truth, result, ids, ids)
         J.append(frame_J.diagonal())
         F.append(frame_F.diagonal())
-        true_ids.update(ids_in(truth))
+        true_ids.update(objects_in(truth))
     warnings = _never_scored(pair.truth, true_ids, len(ids))
     return MatchedObjects([*ids], [*ids], np.array(J).T, np.array(F).T, warnings)
 
@@ -112,7 +105,7 @@ def match_proposals(pair: VideoPair) -> MatchedObjects:
     table = JFTable()
     for path, (truth, result) in zip(paths, read_pairs(paths, pair.result), strict=True):
         _check_highest(result, MAX_PROPOSALS, pair.result / path.name, "proposals")
-        table.add(truth, result, truth == IGNORE)
+        table.add(truth, result, void_in(truth))
     proposals = range(1, max(N, *table.results, 0) + 1)  # up to N at least: missing ones are empty masks
     matched = _assign(table, [*range(1, N + 1)], [*proposals], J_alone=False)
     return matched._replace(warnings=_never_scored(pair.truth, table.objects, N))
@@ -122,7 +115,7 @@ def match_tracks(pair: VideoPair) -> MatchedObjects:
     """The task as TrackEval has it: the objects of all frames, any number of results, matched by J alone."""
     table = JFTable()
     for truth, result in read_pairs(true_masks(pair.truth), pair.result):
-        table.add(truth, result, truth == IGNORE)
+        table.add(truth, result, void_in(truth))
     objects, results = sorted(table.objects), sorted(table.results)
     padding = [0] * max(0, len(objects) - len(results))  # 0 never comes as an id: an empty mask
     matched = _assign(table, objects, [*results, *padding], J_alone=True)

@@ -15,7 +15,7 @@ from scoring.jf import pairwise_overlap, slots_of
 from scoring.label_folders import VideoPair, mask_root, read_pairs, score_folders, true_masks
 from scoring.mots_files import MOTS_IGNORE, mots_pairs, read_mots_pairs
 from scoring.protocols.mots_tools import MotsToolsAccumulator, MotsToolsCounts
-from scoring.report import Report, Scores, make_report
+from scoring.report import Report, Scores, make_report, nothing_scored
 from scoring.tracking_scores import TrackingAccumulator, TrackingScore, outside_ignored
 from video.masks import ids_in
 
@@ -96,12 +96,22 @@ def mots(results: Path, annotations: Path, *, definition: str = "trackeval", num
     files those of class 10.
     """
     definitions = {
-        "trackeval": (score_by_trackeval, TrackingScore.total, _mots_summary),
-        "mots_tools": (score_by_mots_tools, MotsToolsCounts.total, MotsToolsCounts.scores),
+        "trackeval": (
+            score_by_trackeval,
+            TrackingScore.total,
+            _mots_summary,
+            lambda counts: counts.size.truth_detections,
+        ),
+        "mots_tools": (
+            score_by_mots_tools,
+            MotsToolsCounts.total,
+            MotsToolsCounts.scores,
+            lambda counts: counts.tp + counts.fn,
+        ),
     }
     if definition not in definitions:
         raise UserError(f"unknown definition {definition}: choose among {', '.join(definitions)}")
-    score, total, summarise = definitions[definition]
+    score, total, summarise, num_true = definitions[definition]
     roots = mask_root(results), mask_root(annotations)
     if pairs := mots_pairs(*roots):
         scores, warnings = process_map(score, pairs, num_workers=num_workers), []
@@ -110,4 +120,5 @@ def mots(results: Path, annotations: Path, *, definition: str = "trackeval", num
         scored, warnings = score_folders(score, *roots, num_workers=num_workers)
     overall = summarise(total(counts for counts, _ in scored.values()))
     videos = {name: entry for name, (_, entry) in scored.items()}
+    warnings += nothing_scored({name: num_true(counts) for name, (counts, _) in scored.items()})
     return make_report("mots", overall, videos, warnings, definition=definition)

@@ -15,7 +15,6 @@ from common.types import IGNORE
 from scoring.label_folders import mask_root
 from scoring.protocols.davis import (
     MAX_PROPOSALS,
-    is_davis_2016,
     list_folders_of,
     listed_sequences,
     num_objects,
@@ -81,8 +80,7 @@ def _davis_ids(masks: Path, frames: Collection[str]) -> tuple[Collection[int], s
     path = masks / f"{next(iter(frames))}.png"
     if not path.is_file():
         return ANY_ID, "a palette PNG"
-    first = read_label_map(path)
-    return range(1, 1 + (1 if is_davis_2016(first) else num_objects(first))), str(path)
+    return range(1, 1 + num_objects(read_label_map(path))), str(path)
 
 
 def _davis_requests(root: Path, image_set: str) -> Iterator[VideoRequest]:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.types import IGNORE
 from scoring.label_folders import MASK_FOLDERS
 from scoring.protocols.davis import DAVIS_FOLDERS, UNSUPERVISED_FOLDERS, davis, davis_unsupervised
 from scoring.protocols.mots import ignored_region, mots
@@ -14,11 +13,7 @@ from scoring.protocols.tcovis import tcovis
 from scoring.protocols.vos import SAV_FOLDERS, sav, youtube_vos
 from scoring.protocols.ytvis import ytvis
 from scoring.report import Report
-
-
-def void_of_255(truth: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the pixels of the label 255."""
-    return truth == IGNORE
+from video.masks import void_in
 
 
 def no_void(truth: np.ndarray) -> np.ndarray:
@@ -39,7 +34,7 @@ class Protocol(NamedTuple):
     void: (H, W) true labels to (H, W) bool, the pixels that no object can claim
     void_is_background: whether a result pays for its pixels there; else they count for nothing
     drops_void: whether a result that mostly lies there, and on no object, is dropped
-    has_davis_2016: whether a first true mask may be that of `is_davis_2016`
+    has_davis_2016: whether any label is the result of the one object of a video that `shows_one_object`
     server: what its server takes, None where there is none
     """
 
@@ -49,7 +44,7 @@ class Protocol(NamedTuple):
     by_id: bool = False
     percent: bool = False
     leading: str | None = None
-    void: Callable[[np.ndarray], np.ndarray] = void_of_255
+    void: Callable[[np.ndarray], np.ndarray] = void_in
     void_is_background: bool = False
     drops_void: bool = False
     has_davis_2016: bool = False

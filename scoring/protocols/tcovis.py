@@ -5,13 +5,12 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import read_json
-from common.types import IGNORE
 from scoring.label_folders import VideoPair, mask_root, read_pair, score_folders, true_masks, video_pairs
-from scoring.report import Report, Scores, make_report, name_ids
+from scoring.report import Report, Scores, make_report, name_ids, nothing_scored
 from scoring.tracker_scores import AP_NAMES, VideoScore, VideoScorer, summarise
 from video.annotated import read_categories, read_category_names
 from video.images import list_files, list_folders
-from video.masks import ids_in
+from video.masks import objects_in
 
 
 def _tcovis_video(
@@ -26,7 +25,7 @@ def _tcovis_video(
     earlier: set[int] = set()
     for path in true_masks(pair.truth):
         truth, result = read_pair(path, pair.result / path.name)
-        new = {*ids_in(truth)} - {IGNORE} - earlier
+        new = {*objects_in(truth)} - earlier
         if lacking := new - (new if categories is None else categories.keys()):
             raise UserError(f"{meta} lacks the category of {name_ids(lacking)} of video {pair.name}: add it")
         scorer.add(truth, result, new if prompted else frozenset(), places[path.name])
@@ -76,5 +75,6 @@ def tcovis(
     if not path.is_file():
         warnings.append(f"AP is skipped: there is no {path}")
     overall = summarise(scores.values(), read_json(path) if path.is_file() else None, str(path))
+    warnings += nothing_scored({name: len(one.objects) for name, one in scores.items()})
     videos = {name: _video_entry(one) for name, one in scores.items()}
     return make_report("tcovis", overall, videos, warnings)

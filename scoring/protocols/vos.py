@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from common.types import IGNORE
 from scoring.jf import pairwise_jf
 from scoring.label_folders import MASK_FOLDERS, VideoPair, mask_root, read_pairs, score_folders, true_masks
 from scoring.report import (
@@ -25,7 +24,7 @@ from scoring.report import (
 )
 from video.annotated import read_categories
 from video.images import list_folders, read_label_map
-from video.masks import ids_in
+from video.masks import ids_in, objects_in, void_in
 
 SAV_FOLDERS = ("Annotations_6fps", *MASK_FOLDERS)
 YOUTUBE_VOS_RULES = {
@@ -118,10 +117,10 @@ def _score_youtube_vos(pair: VideoPair, rule: str) -> ScoredVideo:
     in_results: set[int] = set()
     for truth, result in read_pairs(true_masks(pair.truth), pair.result):
         earlier = list(values)
-        values |= {new: [] for new in ids_in(truth) if new not in values and new != IGNORE}
+        values |= {new: [] for new in objects_in(truth) if new not in values}
         in_results.update(ids_in(result))
         scored = earlier if rule == "skip" else list(values)
-        J, F = pairwise_jf(truth, result, scored, scored, truth == IGNORE)
+        J, F = pairwise_jf(truth, result, scored, scored, void_in(truth))
         for number, object_id in enumerate(scored):
             values[object_id].append((J[number, number], F[number, number]))
     warnings = []

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from common.config import option
-from common.types import IGNORE, Clip
+from common.types import Clip
 from dataset import VOSDataset
 from systems.siammask.augmentation import (
     BoxXYXY,
@@ -25,6 +25,7 @@ from systems.siammask.backbones import centred
 from systems.siammask.crops import SEARCH, TEMPLATE
 from training.loader import Key
 from video.annotated import AnnotatedVideo, VOSFolder
+from video.masks import void_in
 from video.transforms import draw
 
 SMALL_SEARCH = 143  # side of the search crops that train the refinement, pixels
@@ -116,8 +117,8 @@ class SiamMaskDataset(VOSDataset):
     def _objects(self, video: AnnotatedVideo, frame: str) -> dict[int, np.ndarray]:
         """{id: (H, W) bool} of the objects of a frame that are large enough, the largest first."""
         labels = video.read_labels(frame)
-        areas = np.bincount(labels.ravel())
-        areas[[0, *([IGNORE] if labels.dtype == np.uint8 and len(areas) > IGNORE else [])]] = 0
+        areas = np.bincount(np.where(void_in(labels), 0, labels).ravel())
+        areas[0] = 0
         order = np.argsort(-areas, kind="stable").tolist()
         return {track: labels == track for track in order if areas[track] > self.config.min_area}
 

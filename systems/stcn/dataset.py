@@ -18,7 +18,7 @@ from dataset import VOSDataset, collate, keep_objects, label_areas, label_slots,
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
 from training.loader import Key
-from video.annotated import AnnotatedVideo, VOSFolder, check
+from video.annotated import AnnotatedVideo, VOSFolder, check, check_objects
 from video.transforms import draw, fit_short_side, resize_frames, resize_labels
 
 NUM_FRAMES = 3
@@ -68,7 +68,7 @@ def davis_videos(root: Path, *, skip_bad: bool) -> list[AnnotatedVideo]:
     """The checked training videos of DAVIS; those that ImageSets/2017/train.txt names, where there is one.
 
     With `skip_bad` every bad file that is left out is told. Raises UserError where there is no folder,
-    or no video is left.
+    or no video is left, or none shows an object.
     """
     if not root.is_dir():
         raise UserError(f"--davis_root {root}: no such folder; it holds JPEGImages/ and Annotations/")
@@ -84,6 +84,7 @@ def davis_videos(root: Path, *, skip_bad: bool) -> list[AnnotatedVideo]:
             raise UserError(f"--davis_root {root} holds no video that {listed} names: check the folder")
     for trouble in check(folder, skip_bad=skip_bad):
         say(f"skipped bad file: {trouble}")
+    check_objects(root, folder.videos)
     return folder.videos
 
 

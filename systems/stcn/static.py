@@ -17,7 +17,7 @@ from video.images import (
     natural_key,
     read_frame,
     read_header,
-    read_label_map,
+    read_pixels,
 )
 
 FIVEFOLD = ("BIG", "HRSOD")  # folders of fine masks, which count five times, as published
@@ -75,7 +75,7 @@ def read_mask(path: Path) -> Tensor:
     """(1, H, W) float in [0, 1]: where a palette PNG is not 0, or how bright a grey one is."""
     mode, _ = read_header(path)
     if mode in ("P", "1"):
-        return torch.from_numpy(read_label_map(path) > 0)[None].float()
+        return torch.from_numpy(read_pixels(path) > 0)[None].float()
     brightness = torch.from_numpy(read_frame(path)).amax(-1)[None]
     return brightness / brightness.max().clamp(min=1)
 

@@ -39,9 +39,9 @@ def test_a_clip_moves_as_a_whole_and_keeps_its_names():
     assert moved.names == clip.names and moved.skipped == ["bad.jpg"]
 
 
-def test_a_prompt_names_the_ids_of_its_map_and_boxes_but_not_background_and_ignored():
-    labels = torch.tensor([[0, 9], [IGNORE, 300]])
-    assert Prompt(labels, {2: (0, 0, 4, 4), 9: (1, 1, 2, 2)}).ids == [2, 9, 300]
+def test_a_prompt_names_the_ids_of_its_map_and_boxes_but_not_background():
+    labels = torch.tensor([[0, 9], [255, 300]])
+    assert Prompt(labels, {2: (0, 0, 4, 4), 9: (1, 1, 2, 2)}).ids == [2, 9, 255, 300]
     assert Prompt().ids == [] and Prompt(torch.zeros(2, 2, dtype=torch.int64)).ids == []
 
 

@@ -36,7 +36,9 @@ def davis(tmp_path: Path) -> Path:
     for name in ("bear", "cat", "dog"):
         for frame in ("00000", "00001"):
             write_image(tmp_path / f"DAVIS/JPEGImages/480p/{name}/{frame}.jpg")
-        write_label_map(tmp_path / f"DAVIS/Annotations/480p/{name}/00000.png", labels_of(1, 2, 255))
+        mask = tmp_path / f"DAVIS/Annotations/480p/{name}/00000.png"
+        mask.parent.mkdir(parents=True)
+        Image.fromarray(labels_of(1, 2, 255).astype(np.uint8)).save(mask)  # 255 is void
     for path, text in (
         ("2017/val.txt", "dog\ncat\n"),
         ("2017/test-dev.txt", "cat\n"),

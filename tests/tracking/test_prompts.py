@@ -38,7 +38,7 @@ def root(tmp_path) -> Path:
 
 def test_each_id_is_taken_from_the_first_map_in_which_it_appears(root):
     assert prompts_of(PromptFolder(root), "cat", ["00", "01", "05", "09"]) == {
-        "00": [[0, 1, 1], [0, 0, 255]],
+        "00": [[0, 1, 1], [0, 0, 0]],  # 255 is void in 8 bits
         "05": [[0, 0, 2], [0, 2, 0]],
     }
 

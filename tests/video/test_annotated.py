@@ -195,3 +195,16 @@ def test_real_clips_pass_the_check(split):
     video = folder.videos[0]
     labels = video.read_labels(video.annotated[0])
     assert labels.shape == video.read_frame(video.annotated[0]).shape[:2] and labels.max() > 0
+
+
+def test_a_check_tells_smoothed_edges_in_one_line(tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        write_video(tmp_path, name)
+    check(VOSFolder(tmp_path), skip_bad=False)
+    assert "smoothed" not in capsys.readouterr().err
+    smooth = (255 * (12 - np.hypot(*np.mgrid[-12:12, -16:16])).clip(0, 4) / 4).astype(np.uint8)
+    for name in ("b", "c"):
+        write_mask(tmp_path / f"Annotations/{name}/00000.png", smooth)
+    check(VOSFolder(tmp_path), skip_bad=False)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "smoothed" in line]
+    assert "Annotations/b/00000.png has smoothed edges" in line and line.endswith("; so do 1 more videos")

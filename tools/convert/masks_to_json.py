@@ -9,7 +9,6 @@ from typing import Any
 from common.errors import UserError, require
 from common.files import atomic_write, below
 from common.progress import progress, say
-from common.types import IGNORE
 from scoring.label_folders import mask_root, true_masks
 from tools.convert.vis_files import (
     MaskTable,
@@ -24,7 +23,7 @@ from tools.convert.vis_files import (
 from tracking.spool import joined
 from video.annotated import read_categories, read_category_names, read_objects
 from video.images import list_files, list_folders, read_header, read_label_map
-from video.masks import encode_rle, ids_in
+from video.masks import encode_rle, objects_in
 
 
 def crowds_in(path: Path) -> set[tuple[str, int]]:
@@ -102,10 +101,7 @@ def list_mask_folders(masks: Path, tracks: dict[str, VideoTracks]) -> list[Video
 
 
 def read_masks(folder: Path, video: VideoListing, table: MaskTable) -> int:
-    """Put the mask of every object in every frame into the table; returns the number of label maps.
-
-    255 in a map of 8 bits is no object.
-    """
+    """Put the mask of every object in every frame into the table; returns the number of label maps."""
     num_maps = 0
     for place, frame in enumerate(video.frames):
         path = below(folder, frame, ".png")
@@ -115,9 +111,8 @@ def read_masks(folder: Path, video: VideoListing, table: MaskTable) -> int:
         if labels.shape != video.size:
             (h, w), (H, W) = labels.shape, video.size
             raise UserError(f"{path} is {w}x{h}, but video {video.name} is {W}x{H}: write it at that size")
-        for object_id in ids_in(labels):
-            if object_id != IGNORE or labels.itemsize > 1:
-                table.add(object_id, place, encode_rle(labels == object_id))
+        for object_id in objects_in(labels):
+            table.add(object_id, place, encode_rle(labels == object_id))
         num_maps += 1
     return num_maps
 

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.errors import UserError
-from scoring.label_folders import VideoPair, mask_root, read_pair, true_masks, video_pairs
-from scoring.protocols.davis import is_davis_2016
+from scoring.label_folders import VideoPair, mask_root, read_pair, video_pairs
 from scoring.protocols.table import Protocol
 from scoring.report import Report
-from video.images import list_files, list_folders, read_label_map
+from video.images import list_files, list_folders, shows_one_object
 
 
 class Rules(NamedTuple):
@@ -80,7 +79,7 @@ def rules_of_video(pair: VideoPair, rules: Rules) -> Rules:
     """The rules for one video: one of DAVIS 2016 has a single object."""
     if rules.single_object or not rules.protocol.has_davis_2016:
         return rules
-    return rules._replace(single_object=is_davis_2016(read_label_map(true_masks(pair.truth)[0])))
+    return rules._replace(single_object=shows_one_object(pair.truth))
 
 
 def read_maps(pair: VideoPair, mask: Path, rules: Rules) -> LabelMaps:
