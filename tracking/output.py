@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -23,31 +23,48 @@ from video.reader import Video
 JSON_FILES = ("tracks.json", "results.json", "categories.json")  # of all videos of a run
 UNFINISHED = ".unfinished.json"  # names videos as tracks.json does, until a run comes to its end
 
+TICK = Fraction(1, 90_000)  # seconds; the clock of frames that come with their times
+
 
 class OverlayWriter:
     """Writes an H.264 mp4 that plays in every browser: a context manager with `add`.
+
+    fps: of frames that come without their times
+    pixel_aspect: width by height of a pixel on the screen
 
     The file takes its name when the block ends; an exception in the block, or no frame, leaves nothing.
     Raises MissingPackage without PyAV, OSError where the file cannot be written.
     """
 
-    def __init__(self, path: Path, fps: float):
+    def __init__(self, path: Path, fps: float, pixel_aspect: Fraction = Fraction(1)):
         self._av = require("av", "writing overlay videos")
         self._path = path
         self._fps = Fraction(fps).limit_denominator(1001)  # 30000/1001 survives
+        self._pixel_aspect = pixel_aspect
+        self._first_time: Fraction | None = None
+        self._last_tick = -1
         self._cleanup = ExitStack()
         self._container: Any = None
         self._stream: Any = None
 
-    def add(self, frame: np.ndarray) -> None:
-        """Append an (H, W, 3) uint8 RGB frame; all frames have the size of the first."""
+    def add(self, frame: np.ndarray, time: Fraction | None = None) -> None:
+        """Append an (H, W, 3) uint8 RGB frame; all frames have the size of the first.
+
+        time: the second at which it is shown; where the first frame has none, frames come at `fps`
+        """
         # The chroma of yuv420p needs even sides: an odd one grows by its last row or column.
         frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
         if self._stream is None:
+            self._first_time = time
             self._open(*frame.shape[:2])
         assert frame.shape[:2] == (self._stream.height, self._stream.width), "all frames have one size"
         picture = self._av.VideoFrame.from_ndarray(frame, format="rgb24")
-        self._container.mux(self._stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
+        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+        if self._first_time is not None:
+            tick = 0 if time is None else round((time - self._first_time) / TICK)
+            self._last_tick = max(self._last_tick + 1, tick)
+            picture.pts, picture.time_base = self._last_tick, TICK
+        self._container.mux(self._stream.encode(picture))
 
     def __enter__(self) -> "OverlayWriter":
         return self
@@ -66,6 +83,10 @@ class OverlayWriter:
         quality = {"crf": "20", "preset": "superfast"}
         stream = self._container.add_stream("libx264", rate=self._fps, options=quality)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        if self._pixel_aspect != 1:
+            stream.codec_context.sample_aspect_ratio = self._pixel_aspect
+        if self._first_time is not None:
+            stream.codec_context.time_base = TICK
         context = stream.codec_context  # 1 is BT.709 in each, which players assume where a file does not say
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1
         self._stream = stream
@@ -88,11 +109,21 @@ class VideoOutput:
     what was there, when the block ends; an exception in it leaves what was there. Tracks go to the spool.
     """
 
-    def __init__(self, output: Path, name: str, spool: ResultsSpool, *, fps: float | None):
-        self.spool = spool
+    def __init__(
+        self,
+        output: Path,
+        name: str,
+        spool: ResultsSpool,
+        *,
+        fps: float | None,
+        times: Mapping[str, Fraction] | None = None,
+        pixel_aspect: Fraction = Fraction(1),
+    ):
+        """times: {frame name: the second at which it is shown}, filled as the video is read"""
+        self.spool, self.times = spool, {} if times is None else times
         self.folder, overlay = video_paths(output, name)
         self.partial = self.folder.with_name(f".{name}.partial")
-        self.overlay = None if fps is None else OverlayWriter(overlay, fps)
+        self.overlay = None if fps is None else OverlayWriter(overlay, fps, pixel_aspect)
 
     def record(self, name: str, frame: Tensor, tracks: BinaryTracks, prompt: Prompt | None = None) -> None:
         """Write frame `name`, uint8 RGB (3, H, W), with its tracks."""
@@ -100,7 +131,7 @@ class VideoOutput:
         labels = labels.astype(np.min_scalar_type(labels.max()))  # 8 bits are gone through the fastest
         write_label_map(below(self.partial, name, ".png"), labels)
         if self.overlay:
-            self.overlay.add(draw_overlay(frame, labels))
+            self.overlay.add(draw_overlay(frame, labels), self.times.get(name))
         self.spool.add_tracks(name, tracks)
 
     def __enter__(self) -> "VideoOutput":

@@ -3,6 +3,7 @@
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from common.device import autocast, pick_device
 from common.errors import available
@@ -28,9 +29,12 @@ def process_video(
 ) -> None:
     """Track one video; write its maps and its overlay into `output`, and put its rows into the spool."""
     begun = time.monotonic()
+    overlay: dict[str, Any] = {"fps": None}
+    if config.overlays:
+        overlay = {"fps": video.fps, "times": video.times, "pixel_aspect": video.pixel_aspect}
     frames = progress(prefetch(video.frames()), video.name, video.num_frames)
     with (
-        VideoOutput(output, video.name, spool, fps=video.fps if config.overlays else None) as files,
+        VideoOutput(output, video.name, spool, **overlay) as files,
         EarlierFrames(output) if config.reverse else nullcontext() as earlier,
         autocast(pick_device(config.device), config.amp),
     ):

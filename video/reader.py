@@ -6,7 +6,8 @@ of a video file (a portrait clip of a phone) are applied. Masks are drawn on the
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from glob import escape, glob
 from itertools import pairwise
@@ -28,6 +29,7 @@ VIDEO_SUFFIXES |= {".ts", ".mts", ".m2ts", ".flv", ".f4v", ".3gp", ".3g2", ".ogv
 DEFAULT_FPS = 24.0  # of still images, which do not say; the rate at which DAVIS is shown
 LAYOUTS = ("JPEGImages", "480p")  # the inner folders of YouTube-VOS and DAVIS roots that hold the videos
 MOTS_FOLDER = "img1"  # in the folder of a sequence of MOTS, which names the video
+IDENTITY = np.array([1, 0, 0, 0, 1], dtype=np.int32).tobytes()  # of a display matrix, as far as it is read
 MISSING_TAIL = 1.0  # seconds by which a file may end before its stated duration: containers round it
 
 
@@ -78,6 +80,15 @@ class ImageSequence:
         return images
 
     @property
+    def times(self) -> dict[str, Fraction]:
+        """Empty: still images do not say when they are shown."""
+        return {}
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        return Fraction(1)
+
+    @property
     def frame_names(self) -> list[str]:
         """File names without their suffix."""
         return [image.stem for image in self.images]
@@ -116,7 +127,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     with open(path, "rb"):
         pass  # where the file system refuses, its own complaint is the clearest
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(str(path), metadata_errors="replace")  # a title may be in Latin-1
     except av.FFmpegError as error:
         raise UserError(
             f"{path} is not a readable video ({error.strerror}): copy it again, or re-encode it"
@@ -151,8 +162,23 @@ def _check_ending(container: Any, end: float) -> None:
         raise _Damage(f"it should last {microseconds / 1e6:.1f} s, but ends after {end:.1f} s")
 
 
-def _decode(path: Path) -> Iterator[np.ndarray]:
-    """Yield the frames of a video file, (H, W, 3) uint8 RGB, upright; raises _Damage where some are lost.
+def _upright(frame: Any) -> np.ndarray:
+    """The (H, W, 3) uint8 RGB pixels of a decoded frame as its display matrix turns and mirrors them.
+
+    The matrix takes a pixel (x, y) to (a x + c y, b x + d y); angles are rounded to quarter turns.
+    """
+    pixels = frame.to_ndarray(format="rgb24")
+    side_data = (bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX")
+    a, b, _, c, d = np.frombuffer(next(side_data, IDENTITY), dtype=np.int32)[:5].astype(np.int64)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _decode(path: Path) -> Iterator[tuple[np.ndarray, Fraction | None]]:
+    """Yield the frames of a video file, (H, W, 3) uint8 RGB, upright, and the second at which each is shown.
+
+    The second is None where the file does not say. Raises _Damage where frames are lost.
 
     The decoder conceals damage, and the reader takes a file that was cut between two packets for a whole one,
     so both are asked. Audio is read, not decoded: it shows a cut that lies between two frames.
@@ -169,26 +195,37 @@ def _decode(path: Path) -> Iterator[np.ndarray]:
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise _Damage("the next frame is corrupt")
-                yield np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+                yield _upright(frame), None if frame.pts is None else frame.pts * frame.time_base
         _check_ending(container, end)
 
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video in one file; its frames are named 00000, 00001, ... in the order in which they are shown."""
+    """A video in one file; its frames are named 00000, 00001, ... in the order in which they are shown.
+
+    times: {frame name: the second at which it is shown} of what `frames` has yielded
+    """
 
     name: str
     path: Path
+    times: dict[str, Fraction] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
-    def _header(self) -> tuple[float, int | None]:
+    def _header(self) -> tuple[float, int | None, Fraction, tuple[int, int]]:
         with _opened(self.path) as (_, stream):
-            return float(stream.average_rate or DEFAULT_FPS), stream.frames or None
+            fps, stored_size = float(stream.average_rate or DEFAULT_FPS), (stream.height, stream.width)
+            return fps, stream.frames or None, stream.sample_aspect_ratio or Fraction(1), stored_size
 
     @property
     def fps(self) -> float:
         """Frames per second, on average over the file."""
         return self._header[0]
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width by height of a pixel on the screen, of the frames as they are yielded."""
+        aspect, stored_size = self._header[2:]
+        return aspect if self.size == stored_size or aspect == 1 else 1 / aspect
 
     @property
     def num_frames(self) -> int | None:
@@ -224,9 +261,15 @@ class VideoFile:
         """
         av = require("av", "reading video files")
         count = 0
-        frames = ((f"{i:05d}", frame) for i, frame in enumerate(_decode(self.path)))
+
+        def named() -> Iterator[tuple[str, np.ndarray]]:
+            for i, (frame, second) in enumerate(_decode(self.path)):
+                if second is not None:
+                    self.times[f"{i:05d}"] = second
+                yield f"{i:05d}", frame
+
         try:
-            for count, item in enumerate(_of_one_size(self.path, frames), start=1):  # noqa: B007
+            for count, item in enumerate(_of_one_size(self.path, named()), start=1):  # noqa: B007
                 yield item
         except (_Damage, av.FFmpegError) as error:
             reason = error.args[0] if isinstance(error, _Damage) else error.strerror

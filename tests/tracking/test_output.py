@@ -1,13 +1,17 @@
 """Overlay videos: colours, rate, codec, and nothing half-written."""
 
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from common.errors import MissingPackage
-from tracking.output import OverlayWriter
+from common.types import BinaryTracks, Tracks
+from tracking.output import OverlayWriter, VideoOutput
+from tracking.spool import ResultsSpool
 from video.reader import VideoFile
 
 
@@ -64,3 +68,37 @@ def test_an_overlay_without_pyav_says_how_to_install_it(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingPackage, match="pip install av"):
         OverlayWriter(tmp_path / "a.mp4", fps=10)
+
+
+def save_clip(path: Path, times: list[Fraction], pixel_aspect: Fraction) -> VideoFile:
+    with OverlayWriter(path, fps=10, pixel_aspect=pixel_aspect) as writer:
+        for shade, time in enumerate(times):
+            writer.add(picture(32, 48, 20 * shade), time)
+    return VideoFile(path.stem, path)
+
+
+def test_an_overlay_keeps_variable_frame_times_and_the_pixel_aspect(tmp_path: Path):
+    times = [Fraction(t, 100) for t in (0, 4, 10, 50, 51, 90)]
+    source = save_clip(tmp_path / "source.mp4", times, Fraction(4, 3))
+    assert source.pixel_aspect == Fraction(4, 3) and source.size == (32, 48)
+    with (
+        ResultsSpool() as spool,
+        VideoOutput(
+            tmp_path, "a", spool, fps=source.fps, times=source.times, pixel_aspect=source.pixel_aspect
+        ) as files,
+    ):
+        for name, frame in source.frames():
+            files.record(name, frame, BinaryTracks(*no_tracks()))
+    written = VideoFile("a", tmp_path / "overlays" / "a.mp4")
+    assert len(list(written.frames())) == 6 and written.pixel_aspect == Fraction(4, 3)
+    assert list(written.times.values()) == list(source.times.values()) == times
+
+
+def no_tracks() -> tuple[torch.Tensor, ...]:
+    tracks = Tracks.empty(32, 48)
+    return tracks.ids, tracks.labels, tracks.masks > 0, tracks.scores
+
+
+def test_times_that_do_not_grow_are_moved_apart(tmp_path: Path):
+    video = save_clip(tmp_path / "a.mp4", [Fraction(0), Fraction(0), Fraction(1, 10)], Fraction(1))
+    assert len(list(video.frames())) == 3 and video.pixel_aspect == 1

@@ -235,9 +235,13 @@ def test_frames_of_a_file_are_numbered_and_upright(tmp_path: Path):
         ((0, 1, -1, 0), (64, 32), (0, 1)),  # a phone held upright: a quarter turn clockwise
         ((-1, 0, 0, -1), (32, 64), (1, 1)),
         ((0, -1, 1, 0), (64, 32), (1, 0)),
+        ((-1, 0, 0, 1), (32, 64), (0, 1)),  # mirrored
+        ((1, 0, 0, -1), (32, 64), (1, 0)),
+        ((0, 1, 1, 0), (64, 32), (0, 0)),
+        ((0, -1, -1, 0), (64, 32), (1, 1)),
     ],
 )
-def test_the_display_rotation_is_applied(tmp_path: Path, matrix, size, corner):
+def test_the_display_matrix_is_applied(tmp_path: Path, matrix, size, corner):
     path = save_video(tmp_path / "clip.mp4", corner_picture()[None])
     set_rotation(path, matrix)
     ((_, frame),) = VideoFile("clip", path).frames()
@@ -378,3 +382,18 @@ def test_the_frames_of_a_mots_sequence_are_in_its_folder_img1_and_bear_its_name(
     for path in (tmp_path / "MOTS20-02", tmp_path / "MOTS20-02" / "img1"):
         (video,) = find_videos(path)
         assert video.name == "MOTS20-02" and video.frame_names == ["000001"]
+
+
+def test_a_title_in_latin_1_does_not_keep_a_video_from_being_read(tmp_path: Path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "caf__"
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(noise(1, (32, 32))[0], format="rgb24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"caf__", b"caf\xe9 "))
+    video = VideoFile("clip", path)
+    video.check()
+    assert len(list(video.frames())) == video.num_frames == 1
