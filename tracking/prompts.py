@@ -1,6 +1,6 @@
 """The prompts of a run of inference.py: label maps or boxes, checked before anything is tracked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 import torch
@@ -8,12 +8,26 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.files import below
+from common.progress import say
 from common.types import Prompt
 from tracking.boxes import BoxPrompts, boxes_for
 from tracking.config import RunConfig
-from video.images import check_label_mode, exif_remedy, list_files, read_header, read_label_map
-from video.masks import prompt_from_labels
+from video.images import (
+    DEEP_MODES,
+    MAX_LABEL,
+    check_label_mode,
+    exif_remedy,
+    list_files,
+    list_folders,
+    read_header,
+    read_label_map,
+    smoothed_edges_line,
+)
+from video.masks import has_smoothed_edges, objects_in, prompt_from_labels
 from video.reader import ImageSequence, Video
+
+MOST_PROMPTED = 60_000  # the highest id that a prompt may give where a tracker numbers other objects after it
+MOST_NAMES = 5  # that a line lists
 
 
 def no_prompt(video: str) -> UserError:
@@ -30,6 +44,40 @@ def check_size(
         (h, w), (H, W) = size, frame_size
         remedy = (exif_remedy(image, size) if image else "") or ": draw it at the frame's size"
         raise UserError(f"prompt {path} is {w}x{h} but its frame is {W}x{H}{remedy}")
+
+
+def check_room(path: Path) -> None:
+    """Raise UserError where a map has ids after which too few are left for objects that a tracker finds."""
+    highest = int(read_label_map(path).max(initial=0))
+    if highest > MOST_PROMPTED:
+        reason = f"objects that are found get higher ids, and a label map ends at {MAX_LABEL}"
+        raise UserError(f"{path} has the id {highest}, but {reason}: use ids up to {MOST_PROMPTED}")
+
+
+def named(names: Iterable[str]) -> str:
+    """Names in words, of many only the first ones."""
+    names = sorted(names)
+    rest = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + rest
+
+
+def unused_line(video: Video, folder: Path, used: Container[str]) -> list[str]:
+    """A line on the files in a video's folder of prompts that no frame will ask for; none without any."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    unused = [path.name for path in entries if path.name not in used and path.name[0] != "."]
+    example = (video.frame_names or ["00000"])[0]
+    line = f"{folder} has files that are not used ({named(unused)}): a prompt is named as its frame"
+    return [f"{line}, such as {example}.png"] if unused else []
+
+
+def check_folders(root: Path, videos: list[Video]) -> None:
+    """Say which folders of prompts belong to no video; UserError where none belongs to one."""
+    others = set(list_folders(root)) - {video.name for video in videos}
+    if not any((root / video.name).is_dir() for video in videos):
+        there = f", but {named(others)}" if others else ""
+        raise UserError(f"--prompt_root {root} has no folder of a video, such as {videos[0].name}/{there}")
+    if others:
+        say(f"--prompt_root {root}: no video has the name of {named(others)}, not used", error=True)
 
 
 class PromptFolder:
@@ -50,20 +98,27 @@ class PromptFolder:
     def check(self, video: Video, *, needed: bool) -> None:
         """Look at a video's maps before anything is tracked: at all headers, and for the first object.
 
-        Raises UserError at a map that is no label map or has another size than the first frame; and, where a
-        prompt is needed, if no map of a frame shows an object.
+        Files that are no prompt of a frame, and smoothed edges, are told on stderr. Raises UserError at a map
+        that is no label map or has another size than the first frame; where a prompt is needed, if no map of
+        a frame shows an object; and else at an id that leaves no room for those of objects that are found.
         """
-        names, paths = video.frame_names, self._maps(video.name)
-        if names is not None:
-            paths = [path for path in paths if path.stem in set(names)]
+        folder = below(self.root, video.name)
+        paths = [path for path in self._maps(video.name) if video.has_frame(path.stem)]
+        told = unused_line(video, folder, {path.name for path in paths})
         frame_size = video.size if paths else None
         image = video.images[0] if isinstance(video, ImageSequence) else None
         for path in paths:
             mode, size = read_header(path)
             check_label_mode(path, mode)
             check_size(path, size, frame_size, image)
-        if needed and not any(read_label_map(path).any() for path in paths):
-            raise no_prompt(video.name)
+            if not needed and mode in DEEP_MODES:
+                check_room(path)
+        if needed and not any(objects_in(read_label_map(path)) for path in paths):
+            raise UserError("; ".join([str(no_prompt(video.name)), *told]))
+        if paths and has_smoothed_edges(read_label_map(paths[0])):
+            told.append(smoothed_edges_line(paths[0]))
+        for line in told:
+            say(line, error=True)
 
     def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
@@ -81,10 +136,9 @@ class PromptFolder:
     def starts_of(self, video: Video) -> dict[str, list[int]]:
         """The frames of a video whose maps are the first of some ids, in order, and those ids."""
         self.prompted_ids, starts = set(), {}
-        names = None if video.frame_names is None else set(video.frame_names)
         for path in self._maps(video.name):
             new = [i for i in self._read(path).ids if i not in self.prompted_ids]
-            if new and (names is None or path.stem in names):
+            if new and video.has_frame(path.stem):
                 starts[path.stem] = new
                 self.prompted_ids |= set(new)
         return starts
@@ -140,8 +194,8 @@ def prompts_of_run(
         raise UserError(f"this system follows what a prompt names: {remedy}")
     if config.reverse and not (needed and maps):
         raise UserError("--reverse follows prompts backwards: give label maps with --prompt_root")
-    if maps and not any(below(maps.root, video.name).is_dir() for video in videos):
-        raise UserError(f"--prompt_root {maps.root} has no folder of a video, such as {videos[0].name}/")
+    if maps:
+        check_folders(maps.root, videos)
     return maps or boxes
 
 

@@ -93,6 +93,14 @@ class ImageSequence:
         """File names without their suffix."""
         return [image.stem for image in self.images]
 
+    def has_frame(self, name: str) -> bool:
+        """Whether a frame may have this name."""
+        return name in self._names
+
+    @cached_property
+    def _names(self) -> set[str]:
+        return set(self.frame_names)
+
     @property
     def num_frames(self) -> int:
         return len(self.images)
@@ -235,6 +243,10 @@ class VideoFile:
     @property
     def frame_names(self) -> None:
         """None: only decoding can tell."""
+
+    def has_frame(self, name: str) -> bool:
+        """Whether a frame may have this name; how many there are, only decoding can tell."""
+        return name.isdecimal() and name == f"{int(name):05d}"
 
     @cached_property
     def size(self) -> tuple[int, int]:

@@ -8,7 +8,11 @@ import torch
 from PIL import Image
 
 from common.errors import UserError
-from tracking.prompts import PromptFolder
+from tests.support.image_files import write_frame
+from tests.support.label_folders import boxes, write
+from tracking.config import RunConfig
+from tracking.prompts import PromptFolder, prompts_of_run
+from video.reader import ImageSequence, VideoFile
 
 FRAME = torch.zeros(3, 2, 3, dtype=torch.uint8)
 
@@ -63,3 +67,57 @@ def test_an_absent_folder_and_a_map_of_another_size_are_told_with_path_and_remed
     prompt_of = PromptFolder(root).of_video("cat")
     with pytest.raises(UserError, match=r"00\.png is 3x2 but its frame is 5x4"):
         prompt_of("00", torch.zeros(3, 4, 5, dtype=torch.uint8))
+
+
+@pytest.fixture
+def video(tmp_path) -> ImageSequence:
+    for t in range(2):
+        write_frame(tmp_path / f"frames/cat/{t:05d}.png", 20, 30)
+    return ImageSequence("cat", tmp_path / "frames/cat")
+
+
+def test_files_that_no_frame_asks_for_are_named_before_anything_is_tracked(tmp_path, video, capsys):
+    folder = write(tmp_path / "prompts/cat", [boxes(o1=2)] * 2, ["00000", "0"])
+    write_frame(folder / "cat/00001.jpg", 20, 30)
+    (folder / "cat/.hidden").write_text("")
+    PromptFolder(folder).check(video, needed=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "prompts/cat has files that are not used (0.png, 00001.jpg)" in line and "00000.png" in line
+
+
+@pytest.mark.parametrize("name", ["0", "frame", "00002"])
+def test_a_video_whose_prompts_are_all_passed_over_is_refused_with_their_names(tmp_path, video, name):
+    folder = write(tmp_path / "prompts/cat", [boxes(o1=2)], [name])
+    with pytest.raises(UserError, match=rf"video cat has no prompt: .*not used \({name}\.png\)"):
+        PromptFolder(folder).check(video, needed=True)
+
+
+def test_a_prompt_of_a_video_file_is_named_by_five_digits(tmp_path):
+    clip = VideoFile("cat", tmp_path / "cat.mp4")
+    names = ["00000", "00012", "123456"], ["0", "012", "frame", "00000 (1)", "0123456"]
+    assert [[clip.has_frame(name) for name in some] for some in names] == [[True] * 3, [False] * 5]
+
+
+def test_folders_of_prompts_that_no_video_has_are_named(tmp_path, video, capsys):
+    for name in ("dog", "Cat"):
+        write(tmp_path / "prompts" / name, [boxes(o1=2)])
+    with pytest.raises(UserError, match="has no folder of a video, such as cat/, but Cat, dog"):
+        prompts_of_run(tmp_path / "prompts", RunConfig(), [video], needed=True)
+    write(tmp_path / "prompts/cat", [boxes(o1=2)])
+    prompts_of_run(tmp_path / "prompts", RunConfig(), [video], needed=True)
+    assert "no video has the name of Cat, dog" in capsys.readouterr().err
+
+
+def test_smoothed_edges_of_a_prompt_are_told_with_its_path(tmp_path, video, capsys):
+    smooth = (255 * (8 - np.hypot(*np.mgrid[-10:10, -15:15])).clip(0, 4) / 4).astype(np.uint8)
+    folder = write(tmp_path / "prompts/cat", [smooth])
+    PromptFolder(folder).check(video, needed=True)
+    assert "cat/00000.png has smoothed edges" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("highest", [60_001, 65_535])
+def test_ids_that_leave_no_room_for_births_are_refused_before_anything_is_tracked(tmp_path, video, highest):
+    folder = write(tmp_path / "prompts/cat", [np.where(boxes(o1=2), highest, 0).astype(np.uint16)])
+    with pytest.raises(UserError, match=rf"00000\.png has the id {highest}.*: use ids up to 60000"):
+        PromptFolder(folder).check(video, needed=False)
+    PromptFolder(folder).check(video, needed=True)  # such a system gives no ids
