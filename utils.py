@@ -118,7 +118,7 @@ def cosine_statistics(objects: Tensor, identities: Tensor) -> dict[str, Tensor]:
 def object_identities(clip: Clip, visible: Tensor) -> Tensor:
     """(B, T, K) int64 > 0, equal for the same object of the same video; 0 where not visible."""
     videos = [zlib.crc32(names[0][0].encode()) for names in clip.names]
-    video = torch.tensor(videos, dtype=torch.int64, device=visible.device)
+    video = torch.tensor(videos, dtype=torch.int64).to(visible.device, non_blocking=True)
     identity = (video[:, None] << 20) + clip.ids  # (B, K)
     return (identity[:, None] * visible).where(clip.ids[:, None] > 0, 0)
 

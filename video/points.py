@@ -57,7 +57,7 @@ class LabelsAtPoints(NamedTuple):
 def sample_labels(labels: Tensor, rows: Tensor, points: Tensor) -> LabelsAtPoints:
     """Read (B*T, H, W) label maps around (M, P, 2) points, point row m in label map rows[m]."""
     H, W = labels.shape[-2:]
-    pixels = points * points.new_tensor([W, H]) - 0.5
+    pixels = torch.stack([points[..., 0] * W, points[..., 1] * H], -1) - 0.5
     low = pixels.floor()
     right, lower = (pixels - low).unbind(-1)  # weights of the pixels at the right and below
     columns, lines = (

@@ -76,11 +76,14 @@ class AnchorTargets(NamedTuple):
 
 
 def keep_some(chosen: Tensor, most: Tensor | int) -> Tensor:
-    """At random at most so many of each row's True in (B, N); draws from torch's generator."""
+    """At random at most so many of each row's True in (B, N), (B, 1) or one number for all rows.
+
+    Draws from torch's generator.
+    """
     B, N = chosen.shape
     values = distributed.draw_rows(lambda rows: torch.rand(rows, N, device=chosen.device), B)
     order = values.masked_fill(~chosen, 2.0).argsort(1).argsort(1)
-    return chosen & (order < torch.as_tensor(most, device=chosen.device).reshape(-1, 1))
+    return chosen & (order < most)
 
 
 def anchor_targets(
@@ -93,7 +96,7 @@ def anchor_targets(
     search, side: of the search crop in pixels, and of the map of responses
     every: teach all anchors that qualify, and not a few at random
     """
-    anchors = make_anchors(side, search // 2).to(boxes.device)
+    anchors = make_anchors(side, search // 2).to(boxes.device, non_blocking=True)
     sizes = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)  # a negative pair may have no box
     target = torch.cat([(boxes[:, 2:] + boxes[:, :2]) / 2, sizes], 1)[:, None, None, None]
     iou = box_iou(corners(anchors), corners(target)).flatten(1)  # (B, A * n * n)
@@ -106,7 +109,7 @@ def anchor_targets(
     if not every:
         is_object = keep_some(is_object, MOST_POSITIVE)
         most = torch.where(positive, MOST_TAUGHT - is_object.sum(1), MOST_OF_A_NEGATIVE_PAIR)
-        is_ground = keep_some(is_ground, most)
+        is_ground = keep_some(is_ground, most[:, None])
     classes = is_object.long() - (~is_object & ~is_ground).long()
     weights = is_object / (is_object.sum(1, keepdim=True) + 1e-6)
     shape = (NUM_ANCHORS, side, side)

@@ -38,9 +38,10 @@ def box_loss(predicted: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     return ((predicted - offsets).abs().sum(-1) * weights).sum() / len(predicted)
 
 
-def mask_windows(truth: Tensor, chosen: Tensor, margin: int) -> Tensor:
-    """The (M, 127, 127) windows of truths (B, S, S) at the (B, n, n) chosen places; 0 outside of the crop.
+def mask_windows(truth: Tensor, chosen: Tensor | tuple[Tensor, ...], margin: int) -> Tensor:
+    """The (M, 127, 127) windows of truths (B, S, S) at the chosen places; 0 outside of the crop.
 
+    chosen: (B, n, n) bool, or the three indices of each place, (M,) clip, row and column
     margin: pixels by which the first window begins outside
     """
     padded = F.pad(truth, [margin] * 4)
@@ -96,7 +97,8 @@ class SiamMaskCriterion(nn.Module):
         side, search = outputs["refined" if refining else "cls"].shape[2], clip.labels.shape[-1]
         is_positive = clip.ids.any(1)
         targets = anchor_targets(clip.boxes, is_positive, search, side)
-        chosen = (targets.classes == 1).any(1)  # (B, n, n) windows with an object
+        # The windows with an object, (M,) clip, row and column, for which the device is asked once.
+        chosen = (targets.classes == 1).any(1).nonzero(as_tuple=True)
         labels = clip.labels[:, 1]
         truth = (labels == 1).float() - ((labels != 1) & (labels != IGNORE)).float()
         if refining:
@@ -119,5 +121,5 @@ class SiamMaskCriterion(nn.Module):
         split, overlaps = "train" if self.training else "val", mask_overlaps(logits, truth)
         values = {"": overlaps, "_above_50": overlaps > 0.5, "_above_70": overlaps > 0.7}
         self.stats = {f"mask_iou/{split}{name}_sum": value.float().sum() for name, value in values.items()}
-        count = overlaps.new_tensor(len(overlaps))
+        count = overlaps.new_full((), len(overlaps))
         self.stats |= {f"mask_iou/{split}{name}_count": count for name in values}

@@ -18,18 +18,19 @@ def hardest_share(iteration: int, start: int, end: int, least: float) -> float:
     return least + (1 - least) * left
 
 
-def bootstrapped_cross_entropy(logits: Tensor, labels: Tensor, share: float) -> Tensor:
+def bootstrapped_cross_entropy(logits: Tensor, labels: Tensor, counts: list[int], share: float) -> Tensor:
     """(B,) mean cross-entropy over the hardest share of each clip's pixels; ignored ones do not count.
 
     logits (B, K + 1, H, W), labels (B, H, W); 0 where nothing counts.
+    counts: of each clip the pixels that are not ignored, which the device is not asked for here
     """
     losses = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE, reduction="none")
     means = []
-    for loss, counted in zip(losses, labels != IGNORE, strict=True):
-        loss = loss[counted]
+    for loss, count in zip(losses.flatten(1), counts, strict=True):  # of ignored pixels 0, the least
+        number = int(count * share)
         if share < 1:
-            loss = loss.topk(int(len(loss) * share), sorted=False).values
-        means.append(loss.sum() / max(1, len(loss)))
+            loss = loss.topk(number, sorted=False).values
+        means.append(loss.sum() / max(1, number))
     return torch.stack(means)
 
 
@@ -54,15 +55,22 @@ class STCNCriterion(nn.Module):
     def forward(self, outputs: dict[str, Tensor], clip: Clip) -> dict[str, Tensor]:
         """Returns the scalar "ce"; outputs: `logits` (B, T - 1, K + 1, H, W) of all frames but the first."""
         config, share = self.config, 1.0
+        counts, iteration = self._fetch(clip.labels[:, 1:])
         self.stats = {}
         if self.training:
-            share = hardest_share(int(self.iteration), config.start_warm, config.end_warm, config.top_p)
+            share = hardest_share(iteration, config.start_warm, config.end_warm, config.top_p)
             self.iteration += 1
             self.stats = {"optimiser/hardest_share": torch.tensor(share)}
         empty = F.pad(clip.ids == 0, (1, 0))[:, None, :, None, None]  # slots that only fill the batch
         logits = outputs["logits"].float().masked_fill(empty, -1e4)
         losses = [
-            bootstrapped_cross_entropy(logits[:, t], clip.labels[:, t + 1], share).mean()
+            bootstrapped_cross_entropy(logits[:, t], clip.labels[:, t + 1], counts[t], share).mean()
             for t in range(logits.shape[1])
         ]
         return {"ce": torch.stack(losses).sum()}
+
+    def _fetch(self, labels: Tensor) -> tuple[list[list[int]], int]:
+        """In one transfer, how many pixels of (B, T, H, W) labels count, T lists of B, and the iteration."""
+        counts = (labels != IGNORE).flatten(2).sum(2).T  # (T, B)
+        *rows, (iteration, *_) = torch.cat([counts, self.iteration.expand(1, len(labels))]).tolist()
+        return rows, iteration

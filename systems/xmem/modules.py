@@ -186,7 +186,7 @@ class XMem(MemoryNetwork):
             values.append(value.flatten(3))  # (B, K, V, S)
             features = KeyFeatures(*(x[:, t] for x in clip))
             query = anisotropic_query_terms(features.key.flatten(2), features.selection.flatten(2))
-            chosen = self._draw_references(B, t).to(frames.device)
+            chosen = self._draw_references(B, t).to(frames.device, non_blocking=True)
             readout = read_all(query, *_at_frames(memory, torch.stack(values, 1), chosen))
             readout = readout.unflatten(1, (K, self.config.value_dim))
             readout = readout.unflatten(-1, features.key.shape[-2:])

@@ -29,17 +29,20 @@ def test_the_mean_is_over_the_hardest_pixels():
     losses = torch.tensor([[0.5, 4.0], [1.0, 2.5]])
     labels = torch.zeros(1, 2, 2, dtype=torch.uint8)
     for share, mean in ((1.0, 2.0), (0.75, 2.5), (0.5, 3.25), (0.49, 4.0)):
-        loss = bootstrapped_cross_entropy(logits_of(losses), labels, share)
+        loss = bootstrapped_cross_entropy(logits_of(losses), labels, [4], share)
         assert loss.tolist() == pytest.approx([mean], rel=1e-5)
 
 
 def test_ignored_pixels_do_not_count_and_nothing_is_zero():
     losses = torch.tensor([[0.5, 4.0], [1.0, 2.5]])
     labels = torch.tensor([[[0, 255], [0, 255]]], dtype=torch.uint8)
-    assert bootstrapped_cross_entropy(logits_of(losses), labels, 1.0).item() == pytest.approx(0.75)
-    assert bootstrapped_cross_entropy(logits_of(losses), labels, 0.5).item() == pytest.approx(1.0)
+    assert bootstrapped_cross_entropy(logits_of(losses), labels, [2], 1.0).item() == pytest.approx(0.75)
+    assert bootstrapped_cross_entropy(logits_of(losses), labels, [2], 0.5).item() == pytest.approx(1.0)
     nothing = torch.full_like(labels, 255)
-    assert [bootstrapped_cross_entropy(logits_of(losses), nothing, s).item() for s in (1.0, 0.5)] == [0, 0]
+    assert [bootstrapped_cross_entropy(logits_of(losses), nothing, [0], s).item() for s in (1.0, 0.5)] == [
+        0,
+        0,
+    ]
 
 
 def test_the_perfect_answer_costs_nothing_and_any_other_does():
