@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from common.files import below
+from common.files import below, is_visible
 from common.progress import say
 from common.types import Prompt
 from tracking.boxes import BoxPrompts, boxes_for
@@ -64,7 +64,7 @@ def named(names: Iterable[str]) -> str:
 def unused_line(video: Video, folder: Path, used: Container[str]) -> list[str]:
     """A line on the files in a video's folder of prompts that no frame will ask for; none without any."""
     entries = folder.iterdir() if folder.is_dir() else ()
-    unused = [path.name for path in entries if path.name not in used and path.name[0] != "."]
+    unused = [path.name for path in entries if path.name not in used and is_visible(path.name)]
     example = (video.frame_names or ["00000"])[0]
     line = f"{folder} has files that are not used ({named(unused)}): a prompt is named as its frame"
     return [f"{line}, such as {example}.png"] if unused else []
@@ -73,7 +73,7 @@ def unused_line(video: Video, folder: Path, used: Container[str]) -> list[str]:
 def check_folders(root: Path, videos: list[Video]) -> None:
     """Say which folders of prompts belong to no video; UserError where none belongs to one."""
     others = set(list_folders(root)) - {video.name for video in videos}
-    if not any((root / video.name).is_dir() for video in videos):
+    if not any(below(root, video.name).is_dir() for video in videos):
         there = f", but {named(others)}" if others else ""
         raise UserError(f"--prompt_root {root} has no folder of a video, such as {videos[0].name}/{there}")
     if others:
