@@ -18,6 +18,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,6 +98,14 @@ class VideoStart:
     @property
     def fps(self) -> float:
         return self.video.fps
+
+    @property
+    def times(self) -> dict[str, Fraction]:
+        return self.video.times
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        return self.video.pixel_aspect
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         yield from islice(self.video.frames(), self.num_frames)

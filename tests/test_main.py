@@ -266,6 +266,15 @@ def test_without_a_data_set_the_way_to_one_is_told(train, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_data_set_that_is_absent_is_told_before_any_weights_are_fetched(train, tmp_path, monkeypatch):
+    def fetch(*_: object) -> None:
+        raise AssertionError("weights are fetched")
+
+    monkeypatch.setattr("common.backbone.imagenet_weights", fetch)
+    flags = ["--backbone", "resnet50", "--backbone_weights", "imagenet"]
+    assert_refused(train("--dataset_root", tmp_path / "absent", *flags), tmp_path / "absent")
+
+
 def test_the_last_epoch_is_a_candidate_for_the_best(train, unscored):
     run = train("--epochs", 3, "--eval_every", 2).run
     scored = [row["epoch"] for row in csv.DictReader(open(run / "results.csv")) if row["val/J&F"]]
