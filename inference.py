@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from common import checkpoint
 from common.backbone import for_inference
 from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
-from common.device import pick_device
+from common.device import on_device, pick_device
 from common.errors import UserError, available, run_command
 from common.files import LOCK, sole_writer, write_json
 from common.progress import say
@@ -151,7 +151,7 @@ class GlobalTracker:
         recent = [i for i, r in enumerate(records) if r and r.last_seen >= oldest and r.mask is not None]
         if recent and masks is not None:
             last = torch.stack([records[column].mask for column in recent])
-            ious[:, recent] = mask_ious(masks[rows.to(masks.device)], last).cpu()
+            ious[:, recent] = mask_ious(masks[on_device(rows, masks.device)], last).cpu()
         return ious
 
     def _retire(self) -> None:
@@ -256,27 +256,31 @@ class VITATracker:
         inside = unpadded > 0
         scores = (1 - probs[:, -1]) * mask_confidence(unpadded)
         prompted_ids = assign_prompt(prompt, inside)
-        candidates = ((scores > self.config.score_threshold) | (prompted_ids > 0)).nonzero()[:, 0]
+        # From here on only masks stay on the device: what is decided by one number each is decided here.
+        numbers = torch.cat([scores[:, None], probs, outputs["embeddings"][0, 0].float()], 1).cpu()
+        class_probs, embeddings = numbers[:, 1 : probs.shape[1]], numbers[:, 1 + probs.shape[1] :]
+        candidates = ((numbers[:, 0] > self.config.score_threshold) | (prompted_ids > 0)).nonzero()[:, 0]
         prompted, config = prompted_ids[candidates] > 0, self.config
-        best = suppress(inside[candidates], scores[candidates], prompted, config.nms_iou, config.nms_inside)
-        kept = candidates[best]
-        detections = outputs["embeddings"][0, 0], scores, inside, probs[:, :-1], prompted_ids
-        ids = self.global_tracker.update(*(values[kept] for values in detections)).to(device)
-        tracked = ids > 0
-        masks = full_size_probs(logits[kept[tracked]], padded.shape[-2:], size, (H, W))
-        return self._tracks(ids[tracked], masks, scores[kept[tracked]])
+        masks = inside[on_device(candidates, device)]
+        best = suppress(masks, numbers[candidates, 0], prompted, config.nms_iou, config.nms_inside)
+        kept, masks = candidates[best], masks[on_device(best, device)]
+        detections = numbers[kept, 0], masks, class_probs[kept], prompted_ids[kept]
+        ids = self.global_tracker.update(embeddings[kept], *detections)
+        rows = on_device(kept[ids > 0], device)
+        masks = full_size_probs(logits[rows], padded.shape[-2:], size, (H, W))
+        return self._tracks(ids[ids > 0], masks, scores[rows])
 
     def _tracks(self, ids: Tensor, masks: Tensor, scores: Tensor) -> Tracks:
         """Each pixel goes to the largest score times probability among the tracks above the threshold."""
         records = self.global_tracker.records
         classes = [int(records[track].class_probs.argmax()) for track in ids.tolist()]
-        binary_masks = above(masks, self.mask_threshold)
+        ids, binary_masks = on_device(ids, masks.device), above(masks, self.mask_threshold)
         return Tracks(
             ids=ids,
             labels=labels_from_masks(masks, ids, scores=scores, binary_masks=binary_masks),
             masks=masks,
             scores=scores,
-            classes=torch.tensor(classes, dtype=torch.int64, device=ids.device),
+            classes=on_device(classes, masks.device, torch.int64),
             binary_masks=binary_masks,
         )
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from common import distributed
 from common.config import option
+from common.device import on_device
 from common.types import IGNORE, Clip
 from video.points import pixel_centres, sample_labels, sample_logits, uncertain_points
 
@@ -118,7 +119,7 @@ def cosine_statistics(objects: Tensor, identities: Tensor) -> dict[str, Tensor]:
 def object_identities(clip: Clip, visible: Tensor) -> Tensor:
     """(B, T, K) int64 > 0, equal for the same object of the same video; 0 where not visible."""
     videos = [zlib.crc32(names[0][0].encode()) for names in clip.names]
-    video = torch.tensor(videos, dtype=torch.int64).to(visible.device, non_blocking=True)
+    video = on_device(videos, visible.device, torch.int64)
     identity = (video[:, None] << 20) + clip.ids  # (B, K)
     return (identity[:, None] * visible).where(clip.ids[:, None] > 0, 0)
 

@@ -67,6 +67,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def on_device(values: list | Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """A few numbers that the program has, as a tensor on the device, for which it does not wait."""
+    return torch.as_tensor(values, dtype=dtype).to(device, non_blocking=True)
+
+
 def empty(*size: int, device: torch.device | str = "cpu") -> Tensor:
     """As `torch.empty`, float32.
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from common.device import in_float32
+from common.device import in_float32, on_device
 from common.errors import UserError
 from common.types import Prompt
 from video.masks import masks_from_labels
@@ -74,15 +74,16 @@ def assign(similarity: Tensor, allowed: Tensor) -> list[tuple[int, int]]:
 def assign_prompt(prompt: Prompt | None, masks: Tensor) -> Tensor:
     """(N,) int64 the prompt's id of each of (N, h, w) bool masks, 0 for none: Hungarian on their IoU.
 
-    Warns of objects on which no mask lies; raises UserError where the prompt has boxes.
+    They are on the CPU, wherever the masks are. Warns of objects on which no mask lies; raises UserError
+    where the prompt has boxes.
     """
-    prompted_ids = torch.zeros(len(masks), dtype=torch.int64, device=masks.device)
+    prompted_ids = torch.zeros(len(masks), dtype=torch.int64)
     if prompt is not None and prompt.boxes:
         raise UserError("VITA-TCOVIS takes label maps as prompts, no boxes")
     if prompt is None or prompt.labels is None:
         return prompted_ids
     ids = torch.tensor(prompt.ids)
-    shares = masks_from_labels(prompt.labels.to(masks.device), ids.to(masks.device)).float()
+    shares = masks_from_labels(prompt.labels.to(masks.device), on_device(ids, masks.device)).float()
     shares = F.adaptive_avg_pool2d(shares, masks.shape[-2:])  # of cells, so that no object is too small
     with in_float32(masks.device):
         intersection = torch.einsum("khw,nhw->kn", shares, masks.float())

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.device import empty, in_float32
+from common.device import empty, in_float32, on_device
 from common.errors import UserError, require
 from common.types import IGNORE, MAX_PIXELS, BoxXYWH, Prompt
 
@@ -193,22 +193,24 @@ def mask_ious(masks: Tensor, others: Tensor) -> Tensor:
 def suppress(masks: Tensor, scores: Tensor, prompted: Tensor, max_iou: float, max_inside: float) -> Tensor:
     """Non-maximum suppression: the indices, best first, of the masks that are kept.
 
-    masks (K, h, w) bool, scores (K,). What overlaps a better one by more than `max_iou`, or lies inside a
-    better one by more than `max_inside` of itself, is dropped; so is an empty mask. What a prompt shows
-    (`prompted`, (K,) bool) is better than the rest and is not dropped.
+    masks (K, h, w) bool, on any device; scores (K,) and the indices are on the CPU. What overlaps a better
+    one by more than `max_iou`, or lies inside a better one by more than `max_inside` of itself, is dropped;
+    so is an empty mask. What a prompt shows (`prompted`, (K,) bool) is better than the rest and is not
+    dropped.
     """
     order = (scores + prompted.to(scores)).argsort(descending=True, stable=True)
-    masks = masks[order]
+    masks = masks[on_device(order, masks.device)]
     areas = masks.flatten(1).sum(1)
     bad = (mask_ious(masks, masks) > max_iou) | (
         mask_intersections(masks, masks) / areas[:, None].clamp(min=1) > max_inside
     )
-    bad, areas = (bad & ~prompted[order, None]).cpu(), areas.tolist()
+    fetched = torch.cat([bad, areas[:, None]], 1).cpu()  # in one transfer
+    bad, areas = (fetched[:, :-1] > 0) & ~prompted[order, None], fetched[:, -1].tolist()
     kept: list[int] = []
     for index in range(len(order)):
         if areas[index] and not bad[index, kept].any():
             kept.append(index)
-    return order[torch.tensor(kept, dtype=torch.int64, device=order.device)]
+    return order[torch.tensor(kept, dtype=torch.int64)]
 
 
 def ids_in(labels: np.ndarray) -> list[int]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from common.config import option
+from common.device import on_device
 from common.errors import UserError
 from common.progress import every
 from common.types import Prompt, Tracks
@@ -83,13 +84,13 @@ class SAMTracker:
         embedding = self.network.encode(prepare_frame(frame, self.image_size, device))
         masks = torch.zeros(len(ids), *size, device=device)
         for rows in every([row for row, needed in enumerate(needs_propagation) if needed], OBJECTS_AT_ONCE):
-            masks[rows] = self._propagate(embedding, [ids[row] for row in rows], size)
+            masks[on_device(rows, device)] = self._propagate(embedding, [ids[row] for row in rows], size)
         if prompted_ids:  # inside of its masks a prompt alone counts
             prompted_masks = prompted_masks.to(device)
             masks.masked_fill_(prompted_masks.any(0), 0.0)
-            masks[[ids.index(track) for track in prompted_ids]] = prompted_masks.float()
-        tracks = self._tracks(torch.tensor(ids, device=device), masks)
-        self._remember(embedding, tracks, prompted_ids)
+            masks[on_device([ids.index(x) for x in prompted_ids], device)] = prompted_masks.float()
+        tracks = self._tracks(on_device(ids, device), masks)
+        self._remember(embedding, tracks, ids, prompted_ids)
         return tracks
 
     def _tracks(self, ids: Tensor, masks: Tensor) -> Tracks:
@@ -115,12 +116,16 @@ class SAMTracker:
         logits, _ = self.network.track(embedding, embeddings, shares, padding)
         return self.network.to_frame(logits, size, self.image_size)[:, 0]
 
-    def _remember(self, embedding: Tensor, tracks: Tracks, prompted_ids: list[int]) -> None:
-        """Make the frame the template of those objects that are sure in it, and forget frames without use."""
-        ids, inside = tracks.ids.tolist(), masks_from_labels(tracks.labels, tracks.ids)
+    def _remember(self, embedding: Tensor, tracks: Tracks, ids: list[int], prompted_ids: list[int]) -> None:
+        """Make the frame the template of those objects that are sure in it, and forget frames without use.
+
+        ids: of the tracks
+        """
+        inside = masks_from_labels(tracks.labels, tracks.ids)
         is_sure = (inside.any(1).any(1) & (tracks.scores >= self.config.gate)).tolist()
         rows = [row for row, track in enumerate(ids) if is_sure[row] or track in prompted_ids]
-        masks = inside[rows].float() if self.config.feedback == "binary" else tracks.masks[rows]
+        masks = inside.float() if self.config.feedback == "binary" else tracks.masks
+        masks = masks[on_device(rows, masks.device, torch.int64)]
         shares = masks_on_grid(masks, self.image_size, embedding.shape[-1])
         for row, share in zip(rows, shares, strict=True):
             self.previous[ids[row]] = Template(self.count, share)

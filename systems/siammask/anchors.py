@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common import distributed
+from common.device import on_device
 
 STRIDE = 8  # pixels of the search crop from one response to the next
 RATIOS, SCALE = (0.33, 0.5, 1.0, 2.0, 3.0), 8  # height over width, and size in strides
@@ -96,7 +97,7 @@ def anchor_targets(
     search, side: of the search crop in pixels, and of the map of responses
     every: teach all anchors that qualify, and not a few at random
     """
-    anchors = make_anchors(side, search // 2).to(boxes.device, non_blocking=True)
+    anchors = on_device(make_anchors(side, search // 2), boxes.device)
     sizes = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)  # a negative pair may have no box
     target = torch.cat([(boxes[:, 2:] + boxes[:, :2]) / 2, sizes], 1)[:, None, None, None]
     iou = box_iou(corners(anchors), corners(target)).flatten(1)  # (B, A * n * n)

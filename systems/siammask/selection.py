@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from common.device import on_device
 from systems.siammask.anchors import NUM_ANCHORS, decode, make_anchors
 from systems.siammask.crops import CONTEXT
 
@@ -19,7 +20,7 @@ def predicted_boxes(loc: Tensor) -> Tensor:
 
     Sides are at most exp(10) times an anchor's and at least exp(-10) times, so that they are finite.
     """
-    anchors = make_anchors(loc.shape[-1]).flatten(0, 2).to(loc.device).double()
+    anchors = on_device(make_anchors(loc.shape[-1]).flatten(0, 2), loc.device).double()
     offsets = loc.double().unflatten(1, (4, NUM_ANCHORS)).flatten(2).transpose(1, 2)
     offsets = torch.cat([offsets[..., :2], offsets[..., 2:].clamp(-MOST_CHANGE, MOST_CHANGE)], -1)
     return decode(offsets, anchors)

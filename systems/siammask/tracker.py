@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from common.config import option
-from common.device import empty, in_float32
+from common.device import empty, in_float32, on_device
 from common.errors import require
 from common.progress import every
 from common.types import Prompt, Tracks
@@ -230,7 +230,7 @@ class SiamMaskTracker:
         searches = [crops.crop(image, x.centre, SEARCH, x.search_side, x.colour) for x in targets]
         response = self.network.search(kernels, self._to_network(searches))
         sizes = [[length * (TEMPLATE / x.template_side) for length in x.size] for x in targets]
-        sizes = torch.tensor(sizes, dtype=torch.float64, device=response.cls.device)
+        sizes = on_device(sizes, response.cls.device, torch.float64)
         penalties = {name: getattr(self.config, name) for name in ("penalty_k", "window_influence")}
         place, numbers = choose(response.cls, response.loc, sizes, **penalties)
         if self.config.mask_form == "box":

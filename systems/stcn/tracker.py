@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.config import option
+from common.device import on_device
 from common.errors import UserError
 from common.types import Prompt, Tracks
 from systems.stcn.affinity import memory_terms, query_terms
@@ -180,7 +181,7 @@ class STCNTracker:
             self.groups.append(Group(known, len(self.ids), self._make_bank()))
         objects = F.pad(probs[1:], (0, 0, 0, 0, 0, len(self.ids) - known))
         objects = objects.masked_fill(masks.any(0), 0.0)
-        objects[[self.ids.index(i) for i in ids]] = masks
+        objects[on_device([self.ids.index(i) for i in ids], probs.device)] = masks
         return soft_aggregate(objects[None])[0].softmax(0)
 
     def _remember(
@@ -210,7 +211,7 @@ class STCNTracker:
         probs = probs.flip(-1) if self.config.flip else probs
         if probs.shape[-2:] != size:
             probs = F.interpolate(probs[None], size, mode="bilinear", align_corners=False)[0]
-        ids = torch.tensor(self.ids, device=probs.device)
+        ids = on_device(self.ids, probs.device)
         masks = probs[1:].clamp(0, 1)
         labels = F.pad(ids, (1, 0))[probs.max(0).indices]  # on a CPU several times as fast as argmax
         scores = mean_inside(masks, masks_from_labels(labels, ids))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from common.config import option
-from common.device import in_float32
+from common.device import in_float32, on_device
 from common.errors import UserError
 from systems.stcn.affinity import (
     anisotropic_memory_terms,
@@ -202,10 +202,10 @@ class MemoryBank:
             return
         long_term = self.buffer.rows(slice(self.start, self.middle))
         worth = long_term.usage if self.config.enable_long_term_count_usage else -long_term.life
-        leaving = ~(worth > worth.kthvalue(surplus).values)
+        leaving = (~(worth > worth.kthvalue(surplus).values)).cpu()
         number = int(leaving.sum())
-        staying = (~leaving[:number]).nonzero()[:, 0]
-        gaps = leaving[number:].nonzero()[:, 0] + number
+        staying = on_device((~leaving[:number]).nonzero()[:, 0], worth.device)
+        gaps = on_device(leaving[number:].nonzero()[:, 0] + number, worth.device)
         for rows in long_term:
             rows[gaps] = rows[staying]
         self.start += number

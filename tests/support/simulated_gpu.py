@@ -133,6 +133,7 @@ class SimulatedGPU(TorchDispatchMode):
         """What an operation of torch returns, on the device on which it belongs."""
         tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
         on_gpu = any(isinstance(x, GPUTensor) for x in tensors)
+        assert not any(is_host(x) and x.is_meta for x in tensors), f"{operation} of values that torch lost"
         device = torch.device(kwargs.get("device") or (CUDA if on_gpu else CPU))
         if operation is aten.is_pinned.default:
             return False
@@ -189,11 +190,20 @@ class SimulatedGPU(TorchDispatchMode):
                 self.synchronisations.append(Event.of(operation))
 
 
+def as_index(index: Any) -> Any:
+    """An index whose lists are tensors on the CPU."""
+    if isinstance(index, tuple):
+        return tuple(map(as_index, index))
+    return torch.tensor(index, dtype=None if index else torch.int64) if isinstance(index, list) else index
+
+
 class Constructors(TorchFunctionMode):
     """The mode in which data becomes a tensor on the CPU first and is copied from there, as CUDA does it."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if function in (Tensor.__getitem__, Tensor.__setitem__):
+            return function(args[0], as_index(args[1]), *args[2:])
         if function in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None:
             return function(*args, **{**kwargs, "device": None}).to(kwargs["device"])
         return function(*args, **kwargs)

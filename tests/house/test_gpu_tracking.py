@@ -1,0 +1,95 @@
+"""Trackers of every system on a simulated GPU: they say what they say on a CPU, and seldom wait."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+import main
+from common.types import Prompt, Tracker, Tracks
+from inference import SYSTEMS
+from tests.support.commands import SMALL
+from tests.support.simulated_gpu import SimulatedGPU, simulated_gpu
+from tracking.discovery import DiscoveringTracker
+
+# How often a frame without a prompt waits at most: the frame goes to the GPU, and what is named comes back.
+WAITS = {
+    "vita_tcovis": 5,  # scores and embeddings; overlaps of masks: among them twice, and with the last ones
+    "stcn": 1,
+    "xmem": 2,  # what the long-term memory forgets
+    "siammask": 2,  # boxes and masks of the best windows
+    "sam_track": 2,  # which masks are to be trusted
+}
+
+
+@pytest.fixture
+def gpu() -> Iterator[SimulatedGPU]:
+    with simulated_gpu() as gpu:
+        yield gpu
+
+
+def make_tracker(name: str, device: str) -> Tracker:
+    """A tracker with the same random weights on every device; VITA-TCOVIS takes whatever it sees."""
+    eager = ["--score_threshold", "0", "--birth_score", "0"] if name == "vita_tcovis" else []
+    plan = SYSTEMS[name].plan(main.parse_args(["--system", name, *SMALL[name], *eager])[0])
+    torch.manual_seed(0)
+    return SYSTEMS[name].tracker(plan.make_network().eval().to(device), plan.configs["tracker"])
+
+
+def make_frames() -> list[Tensor]:
+    """Six frames of 32x32, noise: of this size nobody resizes, which a GPU does by another arithmetic."""
+    generator = torch.Generator().manual_seed(1)
+    return list(torch.randint(0, 255, (6, 3, 32, 32), generator=generator, dtype=torch.uint8))
+
+
+def prompt_of(ids: dict[int, slice]) -> Prompt:
+    """A band of rows for each id."""
+    labels = torch.zeros(32, 32, dtype=torch.int64)
+    for track, rows in ids.items():
+        labels[rows] = track
+    return Prompt(labels)
+
+
+def track(tracker: Tracker, gpu: SimulatedGPU) -> tuple[list[Tracks], list[int]]:
+    """The tracks of six frames with prompts on the first, and how often each frame waited."""
+    tracks, waits = [], []
+    for number, frame in enumerate(make_frames()):
+        prompt = prompt_of({5: slice(2, 14)}) if number == 0 and tracker.needs_prompt else None
+        gpu.reset()
+        tracks.append(tracker.step(frame, prompt))
+        waits.append(len(gpu.synchronisations))
+    return tracks, waits
+
+
+def assert_alike(tracks: list[Tracks], expected: list[Tracks]) -> None:
+    assert any(len(frame.ids) for frame in expected)
+    for one, other in zip(tracks, expected, strict=True):
+        assert one.ids.tolist() == other.ids.tolist()
+        torch.testing.assert_close(one.masks.cpu(), other.masks, rtol=0, atol=1e-5)
+        torch.testing.assert_close(one.scores.cpu(), other.scores, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_tracker_says_on_a_gpu_what_it_says_on_a_cpu_and_seldom_waits(gpu, name):
+    expected, _ = track(make_tracker(name, "cpu"), gpu)
+    tracks, waits = track(make_tracker(name, "cuda"), gpu)
+    assert_alike(tracks, expected)
+    assert max(waits[1:]) == WAITS[name]
+
+
+@pytest.mark.parametrize("name", [name for name, system in SYSTEMS.items() if system.tracker.needs_prompt])
+def test_a_prompt_in_mid_video_is_taken_on_a_gpu_as_a_label_map_and_as_a_box(gpu, name):
+    tracker = make_tracker(name, "cuda")
+    prompts = {0: prompt_of({5: slice(2, 14)}), 2: prompt_of({5: slice(4, 14), 9: slice(20, 30)})}
+    prompts[3] = Prompt(boxes={7: (2.0, 2.0, 20.0, 12.0)})
+    tracks = [tracker.step(frame, prompts.get(number)) for number, frame in enumerate(make_frames())]
+    assert [sorted(frame.ids.tolist()) for frame in tracks[1:4]] == [[5], [5, 9], [5, 7, 9]]
+
+
+@pytest.mark.parametrize("name", ["stcn", "xmem"])
+def test_objects_are_discovered_on_a_gpu(gpu, name):
+    finder = make_tracker("vita_tcovis", "cuda")
+    tracker = DiscoveringTracker(make_tracker(name, "cuda"), finder, every=2, most=2)
+    tracks = [tracker.step(frame) for frame in make_frames()]
+    assert all(frame.ids.tolist() for frame in tracks)
