@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.types import IGNORE, Prompt, Tracker, Tracks
+from common.types import Prompt, Tracker, Tracks
 from inference import VITATracker
 
 SURE = 1 / (1 + math.exp(-10))  # the probability inside the masks of the mock network
@@ -279,7 +279,7 @@ def test_a_prompt_on_which_no_token_lies_is_told():
     assert tracks.ids.tolist() == [2]
 
 
-@pytest.mark.parametrize("labels", [None, label_map({}), label_map({IGNORE: LEFT})])
+@pytest.mark.parametrize("labels", [None, label_map({})])
 def test_a_prompt_that_names_nobody_changes_nothing(labels):
     script = [[token(LEFT, 0)]]
     assert same(play(make_tracker(script), {0: Prompt(labels)}), play(make_tracker(script)))

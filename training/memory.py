@@ -85,8 +85,8 @@ class StandIns(TorchFunctionMode):
     """What stands for that which tensors without data cannot say.
 
     What the CPU reads back is zero: all costs are the same, so that every object is matched, with the first
-    tokens. A mask chooses everything, or of each clip as many as the criterion's `most_chosen` says. What is
-    made of NumPy arrays alone stays real.
+    tokens. `nonzero` of a mask, as a tuple, names everything, or of each clip as many as the criterion's
+    `most_chosen` says. What is made of NumPy arrays alone stays real.
     """
 
     def __init__(self, most_chosen: int | None) -> None:
@@ -103,14 +103,14 @@ class StandIns(TorchFunctionMode):
                 return function(*args, **kwargs)
         if name in READS:
             return READS[name](np.zeros(tuple(args[0].shape)))
-        if name == "__getitem__" and isinstance(args[1], Tensor) and args[1].dtype == torch.bool:
-            return self._chosen(*args)
+        if name == "nonzero":
+            return self._chosen(args[0])
         return function(*args, **kwargs)
 
-    def _chosen(self, x: Tensor, mask: Tensor) -> Tensor:
+    def _chosen(self, mask: Tensor) -> tuple[Tensor, ...]:
+        """As many indices in each dimension as there may be, all 0."""
         number = mask.numel() if self.most_chosen is None else self.most_chosen * len(mask)
-        rows = torch.zeros(min(number, mask.numel()), dtype=torch.int64)
-        return x.flatten(0, mask.ndim - 1)[rows]
+        return (torch.zeros(min(number, mask.numel()), dtype=torch.int64),) * mask.ndim
 
 
 def _in_float32(operation: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -148,6 +148,14 @@ def without_data(clip: Clip) -> Clip:
     return replace(clip, **{name: torch.empty(x.shape, dtype=x.dtype) for name, x in tensors.items()})
 
 
+def _forget_data(module: nn.Module) -> None:
+    """Put fake tensors in the place of a module's own parameters and buffers, inside a fake mode."""
+    for name, x in module.named_parameters(recurse=False):
+        setattr(module, name, nn.Parameter(torch.empty_like(x.detach(), device="cpu"), x.requires_grad))
+    for name, x in module.named_buffers(recurse=False):
+        setattr(module, name, torch.empty_like(x, device="cpu"))
+
+
 def trace_step(objective: nn.Module, clip: Clip, options: TrainConfig, amp: str) -> MemoryUse:
     """Trace two optimiser steps of a batch on fake tensors: forward, backward and update.
 
@@ -157,7 +165,9 @@ def trace_step(objective: nn.Module, clip: Clip, options: TrainConfig, amp: str)
     objective = copy.deepcopy(objective)
     stand_ins = StandIns(getattr(objective.criterion, "most_chosen", None))
     with FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory, cuda_autocast_rules():
-        objective.to_empty(device="cpu").train()
+        for module in objective.modules():
+            _forget_data(module)
+        objective.train()
         trained = [p for p in objective.parameters() if p.requires_grad]
         optimizer = OPTIMIZERS[options.optimizer](trained, lr=0.0, fused=True)
         average = MovingAverage(objective.network, options.ema) if options.ema else None
