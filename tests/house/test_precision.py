@@ -22,7 +22,7 @@ from video.annotated import AnnotatedVideo, VOSFolder
 from video.transforms import upload
 
 LEAST_AGREEMENT = 0.995  # of the pixels of a frame
-STEPS = {"vita_tcovis": 120, "stcn": 60, "xmem": 80}
+STEPS = {"vita_tcovis": 120, "stcn": 60, "xmem": 160}
 
 
 def frames_of(video: AnnotatedVideo) -> list[tuple[str, Tensor]]:
