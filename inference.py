@@ -37,16 +37,8 @@ from tracking.process import process_videos
 from tracking.prompts import check_videos, prompts_of_run
 from training.system import System
 from utils import TCOVISCriterion
-from video.masks import (
-    above,
-    full_size_probs,
-    labels_from_masks,
-    mask_confidence,
-    mask_intersections,
-    mask_ious,
-    pad_to_stride,
-    suppress,
-)
+from video.masks import above, full_size_probs, labels_from_masks, mask_confidence, pad_to_stride
+from video.overlaps import Overlaps, suppress
 from video.reader import find_videos
 from video.transforms import LONGEST, fit_short_side, normalise, resize_frames
 
@@ -96,24 +88,29 @@ class GlobalTracker:
         masks: Tensor | None = None,
         class_probs: Tensor | None = None,
         prompted_ids: Tensor | None = None,
+        overlaps: Overlaps | None = None,
     ) -> Tensor:
         """Take the detections of the next frame and say who each is: (K,) int64 ids, 0 for nobody yet.
 
         embeddings (K, E) of any length; scores (K,); masks (K, h, w) bool or None; class_probs (K, C) or
         None; prompted_ids (K,) int64: ids that a prompt gives to some detections, 0 where it gives none.
+        overlaps: what `overlaps` says of the masks, for who has asked it already
         """
+        if overlaps is None and masks is not None:
+            overlaps = self.overlaps(masks)
         K = len(embeddings)
         detections = Detections(
             embeddings=F.normalize(embeddings.float(), dim=-1).cpu(),
             scores=scores.float().cpu(),
             masks=masks,
+            overlaps=overlaps,
             class_probs=torch.ones(K, 1) if class_probs is None else class_probs.float().cpu(),
             prompted_ids=torch.zeros(K, dtype=torch.int64) if prompted_ids is None else prompted_ids.cpu(),
         )
-        ids = detections.prompted_ids.clone()
+        recent, ids = self._recent(), detections.prompted_ids.clone()
         self.next_id = max([self.next_id, *(ids + 1).tolist()])  # no birth takes an id that a prompt gives
         self._retire()
-        self._continue(ids, detections)
+        self._continue(ids, detections, recent)
         for index in ((ids == 0) & (detections.scores >= self.config.birth_score)).nonzero()[:, 0].tolist():
             self.next_id += self.next_id == IGNORE  # in a label map it would be ignored
             ids[index] = self.next_id
@@ -122,7 +119,18 @@ class GlobalTracker:
         self.frame += 1
         return ids
 
-    def _continue(self, ids: Tensor, detections: Detections) -> None:
+    def overlaps(self, masks: Tensor) -> Overlaps:
+        """Of (K, h, w) bool masks of the next frame, with one another and with the last masks of tracks."""
+        last = [self.records[track].mask for track in self._recent()]
+        return Overlaps.of(masks, torch.stack(last) if last else masks[:0])
+
+    def _recent(self) -> list[int]:
+        """The tracks whose last masks count: those that were seen of late."""
+        oldest = self.frame - self.config.iou_age
+        records = self.records.items()
+        return [track for track, r in records if r.last_seen >= oldest and r.mask is not None]
+
+    def _continue(self, ids: Tensor, detections: Detections, recent: list[int]) -> None:
         """Write into `ids` which detections without one continue tracks, active or dormant, that nobody has.
 
         One assignment for all, so that a track that is missing for a moment takes no dormant track's object.
@@ -134,7 +142,7 @@ class GlobalTracker:
             return
         cosine = detections.embeddings[free] @ torch.stack([memory[track] for track in tracks]).T
         # Who stayed in place may look somewhat different.
-        bonus = self.config.iou_weight * self._recent_ious(detections.masks, free, tracks)
+        bonus = self.config.iou_weight * self._recent_ious(detections.overlaps, free, tracks, recent)
         least = {True: self.config.match_threshold, False: self.config.revive_threshold}
         thresholds = torch.tensor([least[track in self.bank] for track in tracks])
         similarity = (1 + cosine) / 2
@@ -143,15 +151,16 @@ class GlobalTracker:
         for row, column in assign(similarity + bonus, cosine + bonus >= thresholds):
             ids[free[row]] = tracks[column]
 
-    def _recent_ious(self, masks: Tensor | None, rows: Tensor, tracks: list[int]) -> Tensor:
-        """(F, R) IoU of F rows of the masks with the last masks of R tracks; 0 for those not seen of late."""
+    def _recent_ious(
+        self, overlaps: Overlaps | None, rows: Tensor, tracks: list[int], recent: list[int]
+    ) -> Tensor:
+        """(F, R) IoU of F detections with the last masks of R tracks; 0 for those not seen of late."""
         ious = torch.zeros(len(rows), len(tracks))
-        oldest = self.frame - self.config.iou_age
-        records = [self.records.get(track) for track in tracks]
-        recent = [i for i, r in enumerate(records) if r and r.last_seen >= oldest and r.mask is not None]
-        if recent and masks is not None:
-            last = torch.stack([records[column].mask for column in recent])
-            ious[:, recent] = mask_ious(masks[on_device(rows, masks.device)], last).cpu()
+        if overlaps is not None:
+            others = overlaps.ious()[rows, len(overlaps.common) :]
+            for column, track in enumerate(tracks):
+                if track in recent:
+                    ious[:, column] = others[:, recent.index(track)]
         return ious
 
     def _retire(self) -> None:
@@ -164,16 +173,15 @@ class GlobalTracker:
 
     def _is_clear(self, detections: Detections) -> Tensor:
         """(K,) bool: which detections update the memory bank: no weak one, and none behind another."""
-        clear, masks = detections.scores >= self.config.update_score, detections.masks
-        if masks is not None and len(masks):
-            overlap = mask_intersections(masks, masks).fill_diagonal_(0).amax(1)
-            share = overlap / masks.flatten(1).sum(1).clamp(min=1)
-            clear &= (share <= self.config.max_overlap).cpu()
+        clear = detections.scores >= self.config.update_score
+        if detections.overlaps is not None and len(clear):
+            share = detections.overlaps.shares().fill_diagonal_(0).amax(1)
+            clear &= share <= self.config.max_overlap
         return clear
 
     def _remember(self, ids: Tensor, detections: Detections) -> None:
         """Update bank and records; a detection that is not clear leaves the embedding alone."""
-        embeddings, scores, masks, class_probs, prompted_ids = detections
+        embeddings, scores, masks, _, class_probs, prompted_ids = detections
         former = [self.bank.get(track, self.dormant.pop(track, None)) for track in ids.tolist()]
         continued = [index for index, mu in enumerate(former) if mu is not None]
         old = embeddings.clone()
@@ -246,7 +254,7 @@ class VITATracker:
         H, W = frame.shape[-2:]
         device = next(self.network.parameters()).device
         size = fit_short_side(H, W, self.config.image_size, LONGEST * self.config.image_size)
-        small = normalise(resize_frames(frame.to(device), size))
+        small = normalise(resize_frames(frame.to(device, non_blocking=True), size))
         padded = pad_to_stride(small, self.network.stride)
         outputs = self.network(padded[None, None])
         probs = outputs["class_logits"][0, 0].float().softmax(-1)  # (N, C + 1)
@@ -262,9 +270,10 @@ class VITATracker:
         candidates = ((numbers[:, 0] > self.config.score_threshold) | (prompted_ids > 0)).nonzero()[:, 0]
         prompted, config = prompted_ids[candidates] > 0, self.config
         masks = inside[on_device(candidates, device)]
-        best = suppress(masks, numbers[candidates, 0], prompted, config.nms_iou, config.nms_inside)
+        overlaps = self.global_tracker.overlaps(masks)
+        best = suppress(overlaps, numbers[candidates, 0], prompted, config.nms_iou, config.nms_inside)
         kept, masks = candidates[best], masks[on_device(best, device)]
-        detections = numbers[kept, 0], masks, class_probs[kept], prompted_ids[kept]
+        detections = numbers[kept, 0], masks, class_probs[kept], prompted_ids[kept], overlaps.chosen(best)
         ids = self.global_tracker.update(embeddings[kept], *detections)
         rows = on_device(kept[ids > 0], device)
         masks = full_size_probs(logits[rows], padded.shape[-2:], size, (H, W))

@@ -26,7 +26,7 @@ from inference import GlobalTracker
 HEIGHT, WIDTH, EMBEDDING_DIM = 96, 160, 128
 NOISE = 0.03  # of each number of a vector; the cosine with the object's own is then about 0.95
 AIM_SIZES, AIM = (50, 200), 2.0  # detections and tracks; milliseconds a frame
-PARTS = {"_retire": "retire", "_continue": "assign", "_recent_ious": "mask overlaps", "_remember": "remember"}
+PARTS = {"_retire": "retire", "_continue": "assign", "overlaps": "mask overlaps", "_remember": "remember"}
 
 
 def draw_masks(number: int) -> Tensor:

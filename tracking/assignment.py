@@ -14,6 +14,7 @@ from common.device import in_float32, on_device
 from common.errors import UserError
 from common.types import Prompt
 from video.masks import masks_from_labels
+from video.overlaps import Overlaps
 
 
 class Detections(NamedTuple):
@@ -22,6 +23,7 @@ class Detections(NamedTuple):
     embeddings: (K, E) float32 of unit length, on the CPU
     scores: (K,) float32 in [0, 1], on the CPU
     masks: (K, h, w) bool on any device, or None
+    overlaps: of the masks with one another and with the last masks of tracks, or None
     class_probs: (K, C) float32, on the CPU
     prompted_ids: (K,) int64 the id that a prompt gives, 0 where it gives none, on the CPU
     """
@@ -29,6 +31,7 @@ class Detections(NamedTuple):
     embeddings: Tensor
     scores: Tensor
     masks: Tensor | None
+    overlaps: Overlaps | None
     class_probs: Tensor
     prompted_ids: Tensor
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.device import empty, in_float32, on_device
+from common.device import empty
 from common.errors import UserError, require
 from common.types import IGNORE, MAX_PIXELS, BoxXYWH, Prompt
 
@@ -175,42 +175,6 @@ def mask_confidence(logits: Tensor) -> Tensor:
     Times the probability of an object it ranks detections (Cheng et al. 2021, MaskFormer).
     """
     return mean_inside(logits.sigmoid(), logits > 0)
-
-
-def mask_intersections(masks: Tensor, others: Tensor) -> Tensor:
-    """(K, h, w) and (R, h, w) bool to the (K, R) float numbers of common pixels."""
-    with in_float32(masks.device):
-        return masks.flatten(1).float() @ others.flatten(1).float().T
-
-
-def mask_ious(masks: Tensor, others: Tensor) -> Tensor:
-    """(K, h, w) and (R, h, w) bool to (K, R) intersection over union, 0 where the union is empty."""
-    common = mask_intersections(masks, others)
-    areas, other_areas = masks.flatten(1).sum(1), others.flatten(1).sum(1)
-    return common / (areas[:, None] + other_areas - common).clamp(min=1)
-
-
-def suppress(masks: Tensor, scores: Tensor, prompted: Tensor, max_iou: float, max_inside: float) -> Tensor:
-    """Non-maximum suppression: the indices, best first, of the masks that are kept.
-
-    masks (K, h, w) bool, on any device; scores (K,) and the indices are on the CPU. What overlaps a better
-    one by more than `max_iou`, or lies inside a better one by more than `max_inside` of itself, is dropped;
-    so is an empty mask. What a prompt shows (`prompted`, (K,) bool) is better than the rest and is not
-    dropped.
-    """
-    order = (scores + prompted.to(scores)).argsort(descending=True, stable=True)
-    masks = masks[on_device(order, masks.device)]
-    areas = masks.flatten(1).sum(1)
-    bad = (mask_ious(masks, masks) > max_iou) | (
-        mask_intersections(masks, masks) / areas[:, None].clamp(min=1) > max_inside
-    )
-    fetched = torch.cat([bad, areas[:, None]], 1).cpu()  # in one transfer
-    bad, areas = (fetched[:, :-1] > 0) & ~prompted[order, None], fetched[:, -1].tolist()
-    kept: list[int] = []
-    for index in range(len(order)):
-        if areas[index] and not bad[index, kept].any():
-            kept.append(index)
-    return order[torch.tensor(kept, dtype=torch.int64)]
 
 
 def ids_in(labels: np.ndarray) -> list[int]:

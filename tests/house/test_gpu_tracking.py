@@ -15,7 +15,7 @@ from tracking.discovery import DiscoveringTracker
 
 # How often a frame without a prompt waits at most: the frame goes to the GPU, and what is named comes back.
 WAITS = {
-    "vita_tcovis": 5,  # scores and embeddings; overlaps of masks: among them twice, and with the last ones
+    "vita_tcovis": 2,  # scores and embeddings; overlaps of masks
     "stcn": 1,
     "xmem": 2,  # what the long-term memory forgets
     "siammask": 2,  # boxes and masks of the best windows

@@ -1,10 +1,9 @@
-"""Masks and label maps: conversions, overlaps, suppression, padding, soft aggregation."""
+"""Masks and label maps: conversions, padding, soft aggregation."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import uniform_filter
-from torch import Tensor
 
 from video.masks import (
     edge_ids,
@@ -15,12 +14,10 @@ from video.masks import (
     labels_from_masks,
     labels_in_turn,
     mask_confidence,
-    mask_ious,
     masks_from_labels,
     pad_around,
     pad_to_stride,
     soft_aggregate,
-    suppress,
     windows,
 )
 
@@ -126,50 +123,6 @@ def test_extreme_points_are_the_middles_of_the_outermost_rows_and_columns():
     single = np.zeros((3, 3), dtype=bool)
     single[1, 2] = True
     assert extreme_points(single) == [[2, 1]] * 4
-
-
-def masks_of(*rows: str) -> Tensor:
-    """(K, 1, P) bool masks, one for each string of digits."""
-    return torch.tensor([[[c == "1" for c in row]] for row in rows], dtype=torch.bool).view(len(rows), 1, -1)
-
-
-def test_mask_ious_by_hand():
-    ious = mask_ious(masks_of("1100", "0000"), masks_of("0111", "1100", "0000"))
-    assert ious.tolist() == [[0.25, 1, 0], [0, 0, 0]]
-    assert mask_ious(masks_of("11")[:0], masks_of("11")).shape == (0, 1)
-
-
-def kept(
-    masks: Tensor, scores: list[float], prompted: list[int] = (), iou: float = 0.6, inside: float = 0.8
-) -> list:
-    protected = torch.zeros(len(scores), dtype=torch.bool)
-    protected[list(prompted)] = True
-    return suppress(masks, torch.tensor(scores), protected, iou, inside).tolist()
-
-
-def test_suppression_keeps_the_better_of_two_that_overlap_and_drops_what_lies_inside_a_better_one():
-    overlapping = masks_of("11111110", "01111111")  # IoU 6/8
-    assert kept(overlapping, [0.3, 0.4]) == [1] and kept(overlapping, [0.3, 0.4], iou=0.8, inside=0.9) == [
-        1,
-        0,
-    ]
-    nested = masks_of("11111111", "11000000")  # IoU 1/4
-    assert kept(nested, [0.9, 0.4]) == [0]
-    assert kept(nested, [0.4, 0.9]) == [1, 0]  # a small one before a large one hides nothing
-    chain = masks_of("1111000000", "0111110000", "0000111110")
-    assert kept(chain, [0.5, 0.6, 0.7], iou=0.1) == [2, 0]  # what is dropped drops nobody
-
-
-def test_suppression_drops_empty_masks_and_takes_the_first_of_equals():
-    assert kept(masks_of("0000", "1100", "1100"), [0.9, 0.5, 0.5]) == [1]
-    assert kept(masks_of("1111")[:0], []) == []
-
-
-def test_what_a_prompt_shows_is_never_dropped_and_comes_first():
-    masks = masks_of("11111111", "11110000", "11111111")
-    assert kept(masks, [0.9, 0.1, 0.5]) == [0]
-    assert kept(masks, [0.9, 0.1, 0.5], prompted=[1]) == [1, 0]
-    assert kept(masks, [0.9, 0.1, 0.5], prompted=[1, 2]) == [2, 1]
 
 
 def test_a_mask_is_as_confident_as_its_pixels_are_on_average():

@@ -1,0 +1,61 @@
+"""Overlaps of masks, counted once on their device, and what is decided by them: non-maximum suppression."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from common.device import in_float32
+
+
+class Overlaps(NamedTuple):
+    """What K masks have in common with one another and with R others, on the CPU.
+
+    common: (K, K + R) float32 numbers of pixels
+    areas: (K + R,) float32, of each mask and of each other one
+    """
+
+    common: Tensor
+    areas: Tensor
+
+    @classmethod
+    def of(cls, masks: Tensor, others: Tensor) -> "Overlaps":
+        """Those of (K, h, w) and (R, h, w) bool masks of one device, in one product and one transfer."""
+        both = torch.cat([masks, others]).flatten(1).float()
+        with in_float32(masks.device):
+            counts = torch.cat([both[: len(masks)] @ both.T, both.sum(1)[None]]).cpu()
+        return cls(counts[:-1], counts[-1])
+
+    def ious(self) -> Tensor:
+        """(K, K + R) intersection over union, 0 where the union is empty."""
+        areas = self.areas[: len(self.common), None]
+        return self.common / (areas + self.areas - self.common).clamp(min=1)
+
+    def shares(self) -> Tensor:
+        """(K, K) the share of each mask (row) that lies under each (column), 0 of an empty one."""
+        K = len(self.common)
+        return self.common[:, :K] / self.areas[:K, None].clamp(min=1)
+
+    def chosen(self, rows: Tensor) -> "Overlaps":
+        """Those of some of the K masks, (k,) indices, with one another and with the same others."""
+        columns = torch.cat([rows, torch.arange(len(self.common), len(self.areas))])
+        return Overlaps(self.common[rows][:, columns], self.areas[columns])
+
+
+def suppress(
+    overlaps: Overlaps, scores: Tensor, prompted: Tensor, max_iou: float, max_inside: float
+) -> Tensor:
+    """Non-maximum suppression: the indices, best first, of the masks that are kept; all on the CPU.
+
+    scores (K,). What overlaps a better one by more than `max_iou`, or lies inside a better one by more than
+    `max_inside` of itself, is dropped; so is an empty mask. What a prompt shows (`prompted`, (K,) bool) is
+    better than the rest and is not dropped.
+    """
+    K = len(scores)
+    bad = (overlaps.ious()[:, :K] > max_iou) | (overlaps.shares() > max_inside)
+    bad &= ~prompted[:, None]
+    kept: list[int] = []
+    for index in (scores + prompted.to(scores)).argsort(descending=True, stable=True).tolist():
+        if overlaps.areas[index] and not bad[index, kept].any():
+            kept.append(index)
+    return torch.tensor(kept, dtype=torch.int64)
