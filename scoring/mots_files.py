@@ -4,7 +4,7 @@ As the tools of MOTSChallenge and KITTI MOTS read and write them (Voigtlaender e
 1000 x class + instance, and class 10 marks the regions to ignore.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +13,13 @@ import numpy as np
 from common.errors import UserError
 from common.files import below, read_text
 from common.types import MAX_FRAMES
-from scoring.label_folders import VideoPair
-from video.images import MAX_LABEL, list_files, list_folders
+from scoring.label_folders import VideoPair, true_masks
+from video.images import MAX_LABEL, list_files, list_folders, read_header, read_label_map
 from video.masks import RLE, check_mask_size, checked_rle, decode_rle
 
 MOTS_IGNORE = 10_000  # the id of regions to ignore in a 16-bit MOTS annotation
 IGNORED_CLASS = 10
+PEDESTRIAN = 2  # the class of MOTSChallenge; KITTI MOTS has cars, 1, too
 FORM = "time id class height width rle"
 
 
@@ -81,6 +82,56 @@ class MotsFile:
         return labels
 
 
+def by_time(paths: Iterable[Path]) -> dict[int, Path]:
+    """{time: path} of the frames of a sequence, whose names are the times; UserError where they are none."""
+    frames: dict[int, Path] = {}
+    for path in paths:
+        if not path.stem.isdecimal() or int(path.stem) > MAX_FRAMES or int(path.stem) in frames:
+            raise UserError(f"{path}: MOTS counts frames by their names: name each by a number of its own")
+        frames[int(path.stem)] = path
+    return frames
+
+
+class MapFolder:
+    """The label maps of a sequence that are image files, as those of a `MotsFile`; times are their names."""
+
+    def __init__(self, path: Path):
+        self.path, self.frames = path, by_time(true_masks(path))
+        self.size = read_header(next(iter(self.frames.values())))[1]
+
+    def label_map(self, time: int, size: tuple[int, int]) -> np.ndarray:
+        """The label map of a frame; UserError where it is missing or of another (H, W) `size`."""
+        if time not in self.frames:
+            raise UserError(f"{self.path} has no label map of time {time}: add it, or take away its masks")
+        labels = read_label_map(self.frames[time])
+        if labels.shape != size:
+            raise UserError(f"{self.frames[time]} has the size {labels.shape}, others {size}: give all one")
+        return labels
+
+
+def class_of(label: int, tells_class: bool, where: str) -> int:
+    """The class of an id: its thousands where it `tells_class`; UserError where those are no class."""
+    if tells_class and label // 1000 >= IGNORED_CLASS:
+        legal = f"1000 x class + instance, below {MOTS_IGNORE}"
+        raise UserError(f"{where} has the id {label}, but MOTS ids of objects are {legal}: renumber it")
+    return label // 1000 if tells_class else PEDESTRIAN
+
+
+def mots_text(masks: Sequence[MotsMask], where: str) -> str:
+    """The text of a MOTS file, its masks in the order given.
+
+    Where all ids of the sequence reach 1000 they tell the class, as in annotations of MOTS; else all objects
+    are pedestrians. Raises UserError, which begins with `where`, at an id that tells no class.
+    """
+    tells_class = all(mask.id >= 1000 for mask in masks)
+    lines = (
+        f"{mask.time} {mask.id} {class_of(mask.id, tells_class, where)} "
+        f"{mask.size[0]} {mask.size[1]} {mask.rle['counts']}\n"
+        for mask in masks
+    )
+    return "".join(lines)
+
+
 def mots_files(root: Path) -> dict[str, Path]:
     """{sequence: its MOTS file} below a folder; empty where it holds none, as a folder of label maps.
 
@@ -92,18 +143,22 @@ def mots_files(root: Path) -> dict[str, Path]:
     return files or {name: path for name, path in nested.items() if path.is_file()}
 
 
-def mots_pairs(results: Path, annotations: Path) -> list[VideoPair]:
-    """The sequences of `annotations` with the MOTS file of each; empty where neither folder holds any.
+def _map_folders(root: Path) -> dict[str, Path]:
+    return {name: below(root, name) for name in list_folders(root)}
 
-    Raises UserError where only one of the two does, or a sequence has no results.
+
+def mots_pairs(results: Path, annotations: Path) -> list[VideoPair]:
+    """The sequences of `annotations`, of each a MOTS file or a folder of label maps, and so its results.
+
+    Empty where neither folder holds MOTS files. Raises UserError where a sequence has no results.
     """
     truth, result = mots_files(annotations), mots_files(results)
-    if bool(truth) != bool(result):
-        remedy = "give MOTS files for both, or label maps for both"
-        raise UserError(f"only one of {results} and {annotations} holds MOTS files: {remedy}")
+    if not truth and not result:
+        return []
+    truth, result = truth or _map_folders(annotations), result or _map_folders(results)
     for name in truth:
         if name not in result:
-            raise UserError(f"there is no {results / name}.txt: add the results of {name}, be they empty")
+            raise UserError(f"{results} has neither {name}.txt nor a folder {name}: add its results")
     return [VideoPair(name, path, result[name]) for name, path in truth.items()]
 
 
@@ -112,7 +167,7 @@ def read_mots_pairs(pair: VideoPair) -> Iterator[tuple[str, np.ndarray, np.ndarr
 
     Raises UserError where the two differ in size.
     """
-    truth, result = MotsFile(pair.truth), MotsFile(pair.result)
+    truth, result = (MotsFile(path) if path.is_file() else MapFolder(path) for path in pair[1:])
     if truth.size and result.size and truth.size != result.size:
         raise UserError(f"{pair.result} has masks of {result.size}, but {pair.truth} of {truth.size}")
     size = truth.size or result.size

@@ -166,8 +166,8 @@ def test_warnings_are_told_and_change_nothing(flags, results, tmp_path):
 def test_what_cannot_be_done_is_refused_and_nothing_is_written(flags, results, tmp_path):
     page = tmp_path / "page.html"
     assert_refused(run_here(evaluate.main, *flags, "--protocol", "ytvis", "--explain", page), "tools.convert")
-    packing = [*flags, "--protocol", "mots", "--submission", tmp_path / "s.zip"]
-    assert_refused(run_here(evaluate.main, *packing), "mots")
+    packing = [*flags, "--protocol", "sav", "--submission", tmp_path / "s.zip"]
+    assert_refused(run_here(evaluate.main, *packing), "sav")
     (results / "dog" / "00004.png").unlink()
     packing = [*flags, "--protocol", "davis", "--submission", tmp_path / "s.zip"]
     assert_refused(run_here(evaluate.main, *packing), results / "dog" / "00004.png")

@@ -1,4 +1,4 @@
-"""Submissions to the servers of DAVIS and YouTube-VOS: a folder or a zip of checked palette PNGs."""
+"""Submissions to the servers of DAVIS, YouTube-VOS and MOTS: a folder or a zip of checked results."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ from common.errors import UserError
 from common.files import atomic_folder, atomic_write, below
 from common.progress import progress
 from scoring.label_folders import mask_root
+from scoring.mots_files import MotsMask, by_time, mots_text
 from scoring.protocols.servers import Server, VideoRequest
 from scoring.protocols.table import PROTOCOLS
 from video.images import (
@@ -24,7 +25,7 @@ from video.images import (
     read_pixels,
     write_label_map,
 )
-from video.masks import ids_in
+from video.masks import encode_rle, ids_in
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every file in a zip, so that equal files make equal bytes
 
@@ -47,8 +48,8 @@ def palette_png(path: Path, labels: np.ndarray) -> bytes:
         return (Path(folder) / path.name).read_bytes()
 
 
-def checked_png(path: Path, image: Path, video: VideoRequest) -> bytes:
-    """The palette PNG of one frame; UserError where it is missing, of another size, or has an unknown id."""
+def checked_map(path: Path, image: Path, video: VideoRequest) -> np.ndarray:
+    """The label map of a frame; UserError where it is missing, of another size, or has an unknown id."""
     if not path.is_file():
         raise UserError(f"{path} is missing: a submission needs a map of every frame of {video.name}")
     labels, size = read_label_map(path), read_frame_size(image)
@@ -59,7 +60,24 @@ def checked_png(path: Path, image: Path, video: VideoRequest) -> bytes:
     if unknown:
         legal = ", ".join(map(str, video.ids)) if len(video.ids) < 10 else f"1 to {max(video.ids)}"
         raise UserError(f"{path} has the id {unknown[0]}, but {video.ids_of} has {legal or 'none'}: renumber")
-    return palette_png(path, labels)
+    return labels
+
+
+def png_files(folder: Path, video: VideoRequest) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the palette PNG of each frame; `folder` holds the label maps of the video."""
+    for frame, image in video.frames.items():
+        path = below(folder, frame, ".png")
+        yield f"{video.name}/{path.name}", palette_png(path, checked_map(path, image, video))
+
+
+def mots_file(folder: Path, video: VideoRequest) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the one MOTS file of a video; `folder` holds its label maps."""
+    masks: list[MotsMask] = []
+    paths = by_time(below(folder, frame, ".png") for frame in video.frames)
+    for (time, path), image in zip(paths.items(), video.frames.values(), strict=True):
+        labels = checked_map(path, image, video)
+        masks += (MotsMask(time, i, labels.shape, encode_rle(labels == i)) for i in ids_in(labels))
+    yield f"{video.name}.txt", mots_text(masks, str(folder)).encode()
 
 
 def add_to_folder(folder: Path, name: str, content: bytes) -> None:
@@ -89,9 +107,10 @@ def write_submission(
 ) -> str:
     """Write what the server of a protocol takes, checked, into a .zip or a new folder; returns a summary.
 
-    results: label maps <video>/<frame>.png, or a folder with Annotations; grey maps become palette PNGs
+    results: label maps <video>/<frame>.png, or a folder with Annotations; grey maps become palette PNGs, and
+    those of a sequence of MOTS a text file
     annotations: the data set, which says what frames are needed, their sizes and the legal ids: a DAVIS root,
-    or a YouTube-VOS set with meta.json, each with JPEGImages
+    or a YouTube-VOS set with meta.json, each with JPEGImages, or the sequences of MOTS
     protocol: one whose row of PROTOCOLS has a server
     image_set: the set of a DAVIS root
     Raises UserError that names the file where one is missing or illegal; nothing is left then.
@@ -103,9 +122,9 @@ def write_submission(
         raise UserError(f"{annotations} names no frames: there is nothing to submit")
     with packed(target) as add:
         for video in progress(videos, f"writing {target.name}"):
-            for frame, image in video.frames.items():
-                path = below(below(masks, video.name), frame, ".png")
-                add(f"{server.folder}{video.name}/{path.name}", checked_png(path, image, video))
+            files = (mots_file if server.as_text else png_files)(below(masks, video.name), video)
+            for name, content in files:
+                add(f"{server.folder}{name}", content)
     others = sum(len(list_files(masks / name, {".png"})) for name in list_folders(masks)) - num_frames
     left_out = f" ({others} other label maps are left out)" if others else ""
     return f"{target}: {len(videos)} videos, {num_frames} frames for {protocol}{left_out}"

@@ -20,6 +20,7 @@ from video.masks import ids_in
 from video.pictures import PALETTE
 
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
+MOTS_FOLDER = "img1"  # in the folder of a sequence of MOTS, which names the video
 LABEL_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}  # the Pillow modes whose pixel values are integers
 DEEP_MODES = {"I", "I;16", "I;16B", "I;16L"}  # grey of more than 8 bits
 TURNS = {  # what brings a picture of each EXIF orientation upright; 1 is upright
@@ -253,6 +254,12 @@ def list_files(folder: Path, suffixes: Container[str]) -> list[Path]:
 
 def list_folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and is_visible(entry.name))
+
+
+def mots_sequences(root: Path) -> list[str]:
+    """The names of the sequences <sequence>/img1 in a folder of MOTS; empty where there are none."""
+    names = list_folders(root) if root.is_dir() else []
+    return [name for name in names if (root / name / MOTS_FOLDER).is_dir()]
 
 
 def files_below(folder: Path, suffixes: Container[str]) -> Iterator[Path]:

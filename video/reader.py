@@ -21,14 +21,13 @@ from torch import Tensor
 from common.errors import UserError, require
 from common.files import check_file, is_visible
 from common.types import MAX_PIXELS
-from video.images import natural_key, read_frame, read_frame_size
+from video.images import MOTS_FOLDER, natural_key, read_frame, read_frame_size
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
 VIDEO_SUFFIXES |= {".ts", ".mts", ".m2ts", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".vob", ".m2v", ".mxf"}
 DEFAULT_FPS = 24.0  # of still images, which do not say; the rate at which DAVIS is shown
 LAYOUTS = ("JPEGImages", "480p")  # the inner folders of YouTube-VOS and DAVIS roots that hold the videos
-MOTS_FOLDER = "img1"  # in the folder of a sequence of MOTS, which names the video
 IDENTITY = np.array([1, 0, 0, 0, 1], dtype=np.int32).tobytes()  # of a display matrix, as far as it is read
 MISSING_TAIL = 1.0  # seconds by which a file may end before its stated duration: containers round it
 

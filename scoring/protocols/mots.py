@@ -12,12 +12,14 @@ from common.errors import UserError
 from common.parallel import process_map
 from common.types import IGNORE
 from scoring.jf import pairwise_overlap, slots_of
-from scoring.label_folders import VideoPair, mask_root, read_pairs, score_folders, true_masks
+from scoring.label_folders import MASK_FOLDERS, VideoPair, mask_root, read_pairs, score_folders, true_masks
 from scoring.mots_files import MOTS_IGNORE, mots_pairs, read_mots_pairs
 from scoring.protocols.mots_tools import MotsToolsAccumulator, MotsToolsCounts
 from scoring.report import Report, Scores, make_report, nothing_scored
 from scoring.tracking_scores import TrackingAccumulator, TrackingScore, outside_ignored
 from video.masks import ids_in
+
+MOTS_FOLDERS = (*MASK_FOLDERS, "instances")  # below the root of a data set
 
 
 def ignored_region(truth: np.ndarray) -> np.ndarray:
@@ -27,7 +29,7 @@ def ignored_region(truth: np.ndarray) -> np.ndarray:
 
 def frame_pairs(pair: VideoPair) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """For each frame its name, and the (H, W) label maps of truth and result, be they files or MOTS files."""
-    if pair.truth.is_file():
+    if pair.truth.is_file() or pair.result.is_file():
         yield from read_mots_pairs(pair)
         return
     paths = true_masks(pair.truth)
@@ -86,8 +88,9 @@ def _mots_summary(score: TrackingScore) -> Scores:
 def mots(results: Path, annotations: Path, *, definition: str = "trackeval", num_workers: int = 0) -> Report:
     """MOTS on label maps of 8 or 16 bits, or on MOTS files, in fractions of 1; all ids are of one class.
 
-    MOTS files hold lines `time id class height width rle`, a file <sequence>.txt for each sequence; the truth
-    may be in instances_txt/<sequence>.txt or <sequence>/gt/gt.txt.
+    MOTS files <sequence>.txt hold lines `time id class height width rle`; the truth may be in instances_txt,
+    <sequence>/gt/gt.txt, or instances/<sequence> as label maps. --submission writes them of label maps named
+    by their times; where all ids of a sequence reach 1000 they tell the class, else it is 2, pedestrian.
 
     definition: trackeval: HOTA, IDF1 and the MOTSA family, and each video lists its id switches (frame, true
     object, old and new id); mots_tools: the MOTSA family as the first program had it, which matches above an
@@ -112,7 +115,7 @@ def mots(results: Path, annotations: Path, *, definition: str = "trackeval", num
     if definition not in definitions:
         raise UserError(f"unknown definition {definition}: choose among {', '.join(definitions)}")
     score, total, summarise, num_true = definitions[definition]
-    roots = mask_root(results), mask_root(annotations)
+    roots = mask_root(results), mask_root(annotations, MOTS_FOLDERS)
     if pairs := mots_pairs(*roots):
         scores, warnings = process_map(score, pairs, num_workers=num_workers), []
         scored = {pair.name: one for pair, one in zip(pairs, scores, strict=True)}

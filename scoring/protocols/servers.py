@@ -1,8 +1,9 @@
-"""What the servers of DAVIS and YouTube-VOS take: which frames of which videos, with which ids.
+"""What the servers of DAVIS, YouTube-VOS and MOTS take: which frames of which videos, with which ids.
 
 DAVIS takes <sequence>/<frame>.png at the top of the zip, for every frame of the sequences of a set.
 YouTube-VOS takes Annotations/<video>/<frame>.png, for the frames that meta.json lists for any object: 6 a
 second, from the first object's first frame on.
+MOTS takes a text file <sequence>.txt at the top of the zip, made from a map of every frame.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -12,14 +13,22 @@ from typing import NamedTuple
 from common.errors import UserError
 from common.files import below, read_json
 from common.types import IGNORE
-from scoring.label_folders import mask_root
+from scoring.label_folders import MASK_FOLDERS, mask_root
 from scoring.protocols.davis import (
     MAX_PROPOSALS,
     list_folders_of,
     listed_sequences,
     num_objects,
 )
-from video.images import FRAME_SUFFIXES, list_files, list_folders, read_label_map
+from video.images import (
+    FRAME_SUFFIXES,
+    MAX_LABEL,
+    MOTS_FOLDER,
+    list_files,
+    list_folders,
+    mots_sequences,
+    read_label_map,
+)
 
 IMAGE_FOLDERS = ("JPEGImages/480p", "JPEGImages")
 PROPOSALS = range(1, MAX_PROPOSALS + 1)
@@ -46,10 +55,12 @@ class Server(NamedTuple):
 
     requests: what it takes of a data set, by its root and the name of the set
     folder: where the videos are in a zip
+    as_text: whether a video is a MOTS file, not a folder of label maps
     """
 
     requests: Callable[[Path, str], Iterable[VideoRequest]]
     folder: str = ""
+    as_text: bool = False
 
 
 def _image_root(root: Path) -> Path:
@@ -124,6 +135,15 @@ def _youtube_vos_requests(root: Path, image_set: str) -> Iterator[VideoRequest]:
         yield VideoRequest(name, frames, objects.keys(), str(path))
 
 
+def _mots_requests(root: Path, image_set: str) -> Iterator[VideoRequest]:
+    """Every frame of all sequences, <sequence>/img1; of other data sets their frames, or else label maps."""
+    folders = {name: root / name / MOTS_FOLDER for name in mots_sequences(root)}
+    images = mask_root(root, (*IMAGE_FOLDERS, *MASK_FOLDERS))
+    for name, folder in (folders or {name: images / name for name in list_folders(images)}).items():
+        yield VideoRequest(name, _images_of(folder), range(1, MAX_LABEL + 1), "a MOTS file")
+
+
 DAVIS_SERVER = Server(_davis_requests)
 DAVIS_UNSUPERVISED_SERVER = Server(_davis_unsupervised_requests)
 YOUTUBE_VOS_SERVER = Server(_youtube_vos_requests, folder="Annotations/")
+MOTS_SERVER = Server(_mots_requests, as_text=True)

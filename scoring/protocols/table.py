@@ -7,8 +7,14 @@ import numpy as np
 
 from scoring.label_folders import MASK_FOLDERS
 from scoring.protocols.davis import DAVIS_FOLDERS, UNSUPERVISED_FOLDERS, davis, davis_unsupervised
-from scoring.protocols.mots import ignored_region, mots
-from scoring.protocols.servers import DAVIS_SERVER, DAVIS_UNSUPERVISED_SERVER, YOUTUBE_VOS_SERVER, Server
+from scoring.protocols.mots import MOTS_FOLDERS, ignored_region, mots
+from scoring.protocols.servers import (
+    DAVIS_SERVER,
+    DAVIS_UNSUPERVISED_SERVER,
+    MOTS_SERVER,
+    YOUTUBE_VOS_SERVER,
+    Server,
+)
 from scoring.protocols.tcovis import tcovis
 from scoring.protocols.vos import SAV_FOLDERS, sav, youtube_vos
 from scoring.protocols.ytvis import ytvis
@@ -67,5 +73,12 @@ PROTOCOLS = {
     "sav": Protocol(sav, folders=SAV_FOLDERS, by_id=True, percent=True, void=no_void),
     "youtube_vos": Protocol(youtube_vos, by_id=True, leading="J&F", server=YOUTUBE_VOS_SERVER),
     "ytvis": Protocol(ytvis, label_maps=False),
-    "mots": Protocol(mots, void=ignored_region, void_is_background=True, drops_void=True),
+    "mots": Protocol(
+        mots,
+        folders=MOTS_FOLDERS,
+        void=ignored_region,
+        void_is_background=True,
+        drops_void=True,
+        server=MOTS_SERVER,
+    ),
 }

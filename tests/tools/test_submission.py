@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
+from scoring.protocols.mots import mots
 from tests.support.commands import files_in
+from tests.support.label_folders import MOVING, SWITCHED, write
 from tools.submission import write_submission
 from video.images import write_label_map
 from video.pictures import PALETTE
@@ -196,7 +199,7 @@ def test_a_data_set_that_does_not_say_what_is_needed_is_refused(tmp_path, davis,
     refuse(r"there is no .*ImageSets/2017/train\.txt", results, davis, "davis", image_set="train")
     refuse(r"there is no .*meta\.json", results, davis, "youtube_vos")
     refuse(r"there is no folder .*JPEGImages", results, results, "davis")
-    refuse("no server takes results of the protocol mots", results, davis, "mots")
+    refuse("no server takes results of the protocol sav", results, davis, "sav")
     (valid / "JPEGImages/kite/00015.jpg").unlink()
     refuse(r"kite lacks frame 00015", out, valid, "youtube_vos")
     (valid / "meta.json").write_text('{"videos": {"kite": {"objects": {"4": {}}}}}')
@@ -240,3 +243,60 @@ def test_no_name_of_a_video_leaves_the_submission(tmp_path, youtube, davis, resu
         with pytest.raises(UserError, match="cannot be a name"):
             write_submission(tmp_path / target, source, root, protocol)
     assert not (tmp_path / target).exists()
+
+
+NAMES = ["000001", "000002", "000003"]  # MOTS counts from 1
+
+
+@pytest.fixture
+def mots_root(tmp_path: Path) -> Path:
+    """A sequence of MOTS with frames and truth, and results in `out`, as inference.py writes them."""
+    truth = [labels.astype(np.uint16) for labels in MOVING]
+    write(tmp_path / "MOTS/instances/MOTS20-02", truth, NAMES)
+    write(tmp_path / "out/Annotations/MOTS20-02", SWITCHED, NAMES)
+    for name in NAMES:
+        write_image(tmp_path / f"MOTS/MOTS20-02/img1/{name}.jpg", MOVING[0].shape)
+    return tmp_path / "MOTS"
+
+
+@pytest.mark.parametrize("definition", ["trackeval", "mots_tools"])
+@pytest.mark.parametrize("frames", [True, False])
+def test_mots_takes_text_files_that_score_as_the_label_maps(tmp_path, mots_root, definition, frames):
+    annotations = mots_root if frames else mots_root / "instances"
+    summary = write_submission(tmp_path / "s", tmp_path / "out", annotations, "mots")
+    assert summary == f"{tmp_path / 's'}: 1 videos, 3 frames for mots"
+    lines = [line.split() for line in (tmp_path / "s/MOTS20-02.txt").read_text().splitlines()]
+    assert [line[:5] for line in lines][:3] == [
+        ["1", "1", "2", "20", "30"],
+        ["1", "2", "2", "20", "30"],
+        ["2", "2", "2", "20", "30"],
+    ]
+    by_maps, by_files = (
+        mots(tmp_path / results, mots_root, definition=definition) for results in ("out", "s")
+    )
+    assert by_files["overall"] == by_maps["overall"] and by_maps["overall"]["MOTSA"] < 1
+
+
+def write_ids(tmp_path: Path, *ids: int) -> None:
+    maps = [np.full(MOVING[0].shape, i, dtype=np.uint16) for i in ids]
+    write(tmp_path / "out/Annotations/MOTS20-02", maps, NAMES)
+
+
+def test_ids_of_mots_tell_the_class_where_all_of_a_sequence_do(tmp_path, mots_root):
+    for ids, classes in (((1004, 2001, 2001), "122"), ((4, 1004, 12_000), "222")):
+        write_ids(tmp_path, *ids)
+        write_submission(tmp_path / f"{ids[0]}.zip", tmp_path / "out", mots_root, "mots")
+        lines = content_of(tmp_path / f"{ids[0]}.zip")["MOTS20-02.txt"].decode().splitlines()
+        assert "".join(line.split()[2] for line in lines) == classes
+    write_ids(tmp_path, 1004, 10_000, 2001)
+    with pytest.raises(UserError, match="has the id 10000, but MOTS ids of objects are 1000 x class"):
+        write_submission(tmp_path / "s.zip", tmp_path / "out", mots_root, "mots")
+    assert not (tmp_path / "s.zip").exists()
+
+
+def test_frames_of_mots_whose_names_are_no_numbers_are_told(tmp_path, davis, results):
+    for path in (davis / "JPEGImages/480p/cat/00000.jpg", results / "Annotations/cat/00000.png"):
+        path.rename(path.with_stem("first"))
+    shutil.rmtree(davis / "JPEGImages/480p/bear")  # it has no results
+    with pytest.raises(UserError, match=r"cat/first\.png: MOTS counts frames by their names"):
+        write_submission(tmp_path / "s.zip", results, davis, "mots")

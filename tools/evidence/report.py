@@ -144,7 +144,7 @@ def write_report(
     """Write one HTML file with the evidence behind the report on some results, pictures inside.
 
     against: other results, scored by the same protocol on the same annotations
-    video_root: where the frames are; by default JPEGImages beside the annotations, else grey ground
+    video_root: where the frames are; by default JPEGImages or <sequence>/img1 beside the annotations
     num_workers: processes to share the work
     Raises UserError where there are no label maps, and where a file cannot be read.
     """

@@ -13,7 +13,7 @@ from PIL import Image
 from common.parallel import process_map
 from scoring.label_folders import VideoPair
 from tools.evidence.label_maps import Rules, read_maps
-from video.images import read_frame
+from video.images import mots_sequences, read_frame
 from video.pictures import overlay, strip
 from video.reader import Video, VideoFile, find_videos
 
@@ -76,14 +76,14 @@ class Strips(NamedTuple):
 
 
 def find_frames(masks: Path, video_root: Path | None) -> dict[str, Video]:
-    """The videos by name: in `video_root`, or in the JPEGImages beside the folder of the label maps.
+    """The videos by name: in `video_root`, or in JPEGImages or <sequence>/img1 beside the label maps.
 
-    Empty where there is no such folder; UserError where a `video_root` that is given holds no video.
+    Empty where there is neither; UserError where a `video_root` that is given holds no video.
     """
     root = masks.parent.parent if masks.name == "480p" else masks.parent
-    if video_root is None and not (root / "JPEGImages").is_dir():
+    if video_root is None and not (root / "JPEGImages").is_dir() and not mots_sequences(root):
         return {}
-    return {video.name: video for video in find_videos(video_root or root / "JPEGImages")}
+    return {video.name: video for video in find_videos(video_root or root)}
 
 
 def frame_paths(video: Video | None, names: set[str], folder: Path) -> dict[str, Path]:

@@ -114,11 +114,42 @@ def test_a_line_of_a_mots_file_that_is_none_is_named(tmp_path, line, told):
     assert "a.txt" in str(error.value)
 
 
-def test_mots_files_without_a_counterpart_are_told(tmp_path):
+def test_results_without_a_counterpart_are_told(tmp_path):
     write_mots(tmp_path / "truth" / "a.txt", MOVING)
-    write(tmp_path / "R" / "a", SWITCHED)
-    with pytest.raises(UserError, match="only one of"):
-        mots(tmp_path / "R", tmp_path / "truth")
+    write(tmp_path / "R" / "b", SWITCHED)
     write_mots(tmp_path / "files" / "b.txt", SWITCHED)
-    with pytest.raises(UserError, match=r"there is no .*a\.txt"):
-        mots(tmp_path / "files", tmp_path / "truth")
+    for results in ("R", "files"):
+        with pytest.raises(UserError, match=r"has neither a\.txt nor a folder a"):
+            mots(tmp_path / results, tmp_path / "truth")
+
+
+NUMBERS = ["000001", "000002", "000003"]  # MOTS counts from 1
+
+
+@pytest.mark.parametrize("definition", ["trackeval", "mots_tools"])
+def test_label_maps_and_mots_files_are_scored_against_each_other(tmp_path, definition):
+    write(tmp_path / "R" / "a", SWITCHED, NUMBERS)
+    write(tmp_path / "A" / "instances" / "a", [labels.astype(np.uint16) for labels in MOVING], NUMBERS)
+    write_mots(tmp_path / "files" / "a.txt", SWITCHED)
+    write_mots(tmp_path / "truth" / "a" / "gt" / "gt.txt", MOVING)
+    reports = [
+        mots(tmp_path / results, tmp_path / truth, definition=definition)["overall"]
+        for results in ("R", "files")
+        for truth in ("A", "truth")
+    ]
+    assert reports[0]["MOTSA"] < 1 and all(report == reports[0] for report in reports)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a", "2", "3"], r"a\.png: MOTS counts frames by their names"),
+        (["1", "01", "3"], "name each by a number of its own"),
+        (["1", "2", "4"], "no label map of time 3"),
+    ],
+)
+def test_label_maps_whose_names_are_not_the_times_are_told(tmp_path, names, told):
+    write(tmp_path / "R" / "a", SWITCHED, names)
+    write_mots(tmp_path / "truth" / "a.txt", MOVING)
+    with pytest.raises(UserError, match=told):
+        mots(tmp_path / "R", tmp_path / "truth")

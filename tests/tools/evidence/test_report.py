@@ -272,3 +272,12 @@ def test_what_cannot_be_read_leaves_no_file(tmp_path):
         scored = ScoredResults(ap, tmp_path / "R0", tmp_path / "data", rules_of(PROTOCOLS["ytvis"], {}))
         write_report(tmp_path / "report.html", scored)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_frames_of_mots_are_found_beside_the_folder_instances(tmp_path):
+    write(tmp_path / "data/instances/cat", STILL)
+    write(tmp_path / "R0/cat", SWAP)
+    orange = np.full((*STILL[0].shape, 3), (250, 150, 0), dtype=np.uint8)
+    write(tmp_path / "data/cat/img1", [orange] * len(STILL), ".jpg")
+    page = page_of(tmp_path, "mots")
+    assert SWAPPED in page.text and "drawn on grey" not in page.text
