@@ -26,7 +26,8 @@ from common.seeding import seeded
 from common.types import IGNORE, Clip
 from training.loader import EpochSampler, Key, make_loader
 from training.system import Plan
-from video.annotated import AnnotatedVideo, VOSFolder, check, check_objects
+from video.annotated import AnnotatedVideo, VOSFolder, check, check_objects, has_annotations
+from video.images import mots_sequences
 from video.masks import void_in
 from video.transforms import (
     LONGEST,
@@ -291,12 +292,13 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
     """Training and validation videos of a data set, checked, and what is wrong with files that were left out.
 
     Where valid/ is absent, or most of its videos have masks of first frames only (as YouTube-VOS publishes
-    it), every `holdout`-th training video is held out: without masks there is no score. Raises UserError
-    where a folder is absent or holds bad files that are not to be skipped, or training videos show no object.
+    it), every `holdout`-th training video is held out: without masks there is no score. Sequences of MOTS may
+    lie in `root` itself. Raises UserError where a folder is absent or holds bad files that are not to be
+    skipped, or training videos show no object.
     """
-    train = VOSFolder(root / "train", skip_bad=skip_bad)
+    train = VOSFolder(root if mots_sequences(root) else root / "train", skip_bad=skip_bad)
     troubles = check(train, skip_bad=skip_bad)
-    if (root / "valid" / "Annotations").is_dir():
+    if has_annotations(root / "valid"):
         valid = VOSFolder(root / "valid", skip_bad=skip_bad)
         valid.categories = train.categories  # a class has the number that it was trained with
         troubles += check(valid, skip_bad=skip_bad)
@@ -308,7 +310,7 @@ def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder
     held_out = {video.name for video in valid.videos}
     train.videos = [video for video in train.videos if video.name not in held_out]
     if not train.videos:
-        raise UserError(f"{root / 'train'} holds one video; two are needed, one of them for validation")
+        raise UserError(f"{train.root} holds one video; two are needed, one of them for validation")
     check_objects(train.root, train.videos)
     return train, valid, troubles
 

@@ -14,10 +14,9 @@ from common.errors import UserError
 from common.files import below, read_text
 from common.types import MAX_FRAMES
 from scoring.label_folders import VideoPair, true_masks
-from video.images import MAX_LABEL, list_files, list_folders, read_header, read_label_map
+from video.images import MAX_LABEL, MOTS_IGNORE, list_files, list_folders, read_header, read_label_map
 from video.masks import RLE, check_mask_size, checked_rle, decode_rle
 
-MOTS_IGNORE = 10_000  # the id of regions to ignore in a 16-bit MOTS annotation
 IGNORED_CLASS = 10
 PEDESTRIAN = 2  # the class of MOTSChallenge; KITTI MOTS has cars, 1, too
 FORM = "time id class height width rle"

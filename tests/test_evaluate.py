@@ -15,6 +15,7 @@ import evaluate
 from common.types import IGNORE, Prompt, Tracks
 from evaluate import Gallery, evaluate_tracker, to_show
 from tests.support.commands import assert_refused, files_in, run_here
+from tests.support.mots import write_sequence
 from video.annotated import VOSFolder
 from video.images import write_label_map
 from video.masks import masks_from_labels
@@ -193,6 +194,13 @@ def test_ignored_pixels_count_neither_for_nor_against(tmp_path):
 
 # ----------------------------------------------------------------------------------------------------
 # classes, choices, nothing at all
+
+
+def test_a_tracker_is_scored_on_sequences_of_mots_outside_their_regions_to_ignore(tmp_path):
+    write_sequence(tmp_path, "MOTS20-02")
+    folder = VOSFolder(tmp_path)
+    scores = evaluate_tracker(Oracle(folder, lambda labels, _: labels.where(labels >= 0, 2001)), folder)
+    assert all(scores[name] == pytest.approx(100) for name in HUNDREDS)
 
 
 @pytest.mark.parametrize("use_classes, right, AP", [(True, True, 100), (True, False, 0), (False, False, 100)])

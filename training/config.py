@@ -11,7 +11,7 @@ from training.optim import OPTIMIZERS
 class TrainConfig:
     """The flags of the training loop, the same for every system."""
 
-    dataset_root: str = option("./dataset", "folder with train/ and perhaps valid/, as YouTube-VOS has them")
+    dataset_root: str = option("./dataset", "folder with train/ and perhaps valid/ (YouTube-VOS, MOTS)")
     synthetic: str | None = option(None, "write synthetic videos and train on them", ("easy", "hard"))
     synthetic_videos: int = option(250, "training videos of --synthetic", least=1)
     run_dir: str = option("runs", "a fresh numbered folder is made in here for every run")

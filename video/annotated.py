@@ -13,11 +13,15 @@ from common.files import read_json
 from common.progress import progress, say
 from video.images import (
     FRAME_SUFFIXES,
+    MOTS_FOLDER,
+    MOTS_IGNORE,
+    MOTS_MASKS,
     check_end,
     check_label_mode,
     exif_remedy,
     list_files,
     list_folders,
+    mots_sequences,
     read_frame,
     read_frame_size,
     read_header,
@@ -33,6 +37,7 @@ class AnnotatedVideo:
 
     frames, annotated: all frames, and those that have a mask, in order
     size: (H, W) of all frames, where they were checked; otherwise None
+    is_mots: whether the id 10000 stands for pixels to ignore
     """
 
     name: str
@@ -42,6 +47,7 @@ class AnnotatedVideo:
     frames: list[str]
     annotated: list[str]
     size: tuple[int, int] | None = None
+    is_mots: bool = False
 
     def frame_path(self, frame: str) -> Path:
         return self.frame_folder / f"{frame}{self.suffix}"
@@ -55,9 +61,14 @@ class AnnotatedVideo:
 
     def read_labels(self, frame: str) -> np.ndarray:
         """The (H, W) label map of an annotated frame; UserError where its size is not the frame's."""
-        labels = read_label_map(self.mask_path(frame))
+        labels = self.read_mask(frame)
         self._check_mask_size(frame, labels.shape, self.size or read_frame_size(self.frame_path(frame)))
         return labels
+
+    def read_mask(self, frame: str) -> np.ndarray:
+        """As `read_labels`, whatever its size."""
+        labels = read_label_map(self.mask_path(frame))
+        return np.where(labels == MOTS_IGNORE, -1, labels.astype(np.int32)) if self.is_mots else labels
 
     def find_bad(self) -> dict[Path, str]:
         """Path and trouble of every bad frame and mask, from headers and file ends.
@@ -85,7 +96,7 @@ class AnnotatedVideo:
     def has_smoothed_edges(self) -> bool:
         """Whether the first mask shows the edges of a paint program; False where it cannot be read."""
         try:
-            return has_smoothed_edges(read_label_map(self.mask_path(self.annotated[0])))
+            return has_smoothed_edges(self.read_mask(self.annotated[0]))
         except (UserError, OSError):
             return False
 
@@ -120,7 +131,7 @@ class AnnotatedVideo:
             raise UserError(trouble + exif_remedy(self.frame_path(frame), mask_size))
 
 
-def list_video(name: str, frame_folder: Path, mask_folder: Path) -> AnnotatedVideo:
+def list_video(name: str, frame_folder: Path, mask_folder: Path, *, is_mots: bool = False) -> AnnotatedVideo:
     """List one video; UserError where it has no frames, no masks, or frames of several formats."""
     frames, masks = list_files(frame_folder, FRAME_SUFFIXES), list_files(mask_folder, {".png"})
     suffixes = sorted({path.suffix for path in frames})
@@ -130,7 +141,7 @@ def list_video(name: str, frame_folder: Path, mask_folder: Path) -> AnnotatedVid
     if not masks:
         raise UserError(f"{mask_folder} holds no .png masks: add them, or remove the video {frame_folder}")
     stems = ([path.stem for path in paths] for paths in (frames, masks))
-    return AnnotatedVideo(name, frame_folder, mask_folder, suffixes[0], *stems)
+    return AnnotatedVideo(name, frame_folder, mask_folder, suffixes[0], *stems, is_mots=is_mots)
 
 
 def read_objects(path: Path) -> dict[str, dict[int, dict[str, Any]]]:
@@ -177,11 +188,41 @@ def read_category_names(path: Path) -> dict[int, str]:
     return names
 
 
+def vos_folder(root: Path, kind: str) -> Path:
+    """The folder of the videos in JPEGImages or Annotations, the `kind`; UserError where it is absent."""
+    folder = root / kind
+    if not folder.is_dir():
+        remedy = "point --dataset_root to the data, or try without any by --synthetic easy"
+        raise UserError(f"there is no folder {folder}: {remedy}")
+    return folder / "480p" if (folder / "480p").is_dir() else folder
+
+
+def video_folders(root: Path) -> dict[str, tuple[Path, Path]]:
+    """{video: the folders of its frames and of its masks} in any layout that `VOSFolder` takes, by name."""
+    if sequences := mots_sequences(root):
+        masks = root / MOTS_MASKS
+        if not masks.is_dir():
+            remedy = f"make it of MOTS' text files by python -m tools.convert {root} --output {masks}"
+            raise UserError(f"there is no folder {masks} of label maps <sequence>/<frame>.png: {remedy}")
+        return {name: (root / name / MOTS_FOLDER, masks / name) for name in sequences}
+    frames, masks = (vos_folder(root, kind) for kind in ("JPEGImages", "Annotations"))
+    names = sorted({*list_folders(frames), *list_folders(masks)})
+    if not names:
+        raise UserError(f"{frames} holds no videos: put the frames of each into a folder of its own")
+    return {name: (frames / name, masks / name) for name in names}
+
+
+def has_annotations(root: Path) -> bool:
+    """Whether a folder has label maps where `VOSFolder` looks for them."""
+    return (root / "Annotations").is_dir() or (bool(mots_sequences(root)) and (root / MOTS_MASKS).is_dir())
+
+
 class VOSFolder:
-    """An annotated folder in the layout of YouTube-VOS or DAVIS.
+    """An annotated folder in the layout of YouTube-VOS, DAVIS or MOTS.
 
     `root` holds JPEGImages/<video>/<frame>.jpg and Annotations/<video>/<frame>.png, or the same below
-    a folder "480p" in each, and optionally meta.json with the categories of the objects.
+    a folder "480p" in each, and optionally meta.json with the categories of the objects. Or it holds the
+    sequences of MOTS, <video>/img1/<frame>.jpg and instances/<video>/<frame>.png.
     videos: its videos, by name; categories: the sorted names of the categories, empty where there are none
     left_out: what is wrong with the videos that `skip_bad` left out
     Raises UserError where a folder is absent; where a video has no frames or no masks, unless `skip_bad`.
@@ -190,14 +231,11 @@ class VOSFolder:
     def __init__(self, root: Path, *, skip_bad: bool = False):
         self.root = root
         self.left_out: list[str] = []
-        frames, masks = (self._find(kind) for kind in ("JPEGImages", "Annotations"))
-        names = sorted({*list_folders(frames), *list_folders(masks)})
-        if not names:
-            raise UserError(f"{frames} holds no videos: put the frames of each into a folder of its own")
         self.videos: list[AnnotatedVideo] = []
-        for name in names:
+        is_mots = bool(mots_sequences(root))
+        for name, folders in video_folders(root).items():
             try:
-                self.videos.append(list_video(name, frames / name, masks / name))
+                self.videos.append(list_video(name, *folders, is_mots=is_mots))
             except UserError as error:
                 if not skip_bad:
                     raise
@@ -218,19 +256,12 @@ class VOSFolder:
             raise UserError(f"{trouble} ({', '.join(unknown)}): leave it out, or use --num_classes 1")
         return {i: self.categories.index(name) for i, name in self._categories[video].items()}
 
-    def _find(self, kind: str) -> Path:
-        folder = self.root / kind
-        if not folder.is_dir():
-            remedy = "point --dataset_root to the data, or try without any by --synthetic easy"
-            raise UserError(f"there is no folder {folder}: {remedy}")
-        return folder / "480p" if (folder / "480p").is_dir() else folder
-
 
 def check_objects(root: Path, videos: Sequence[AnnotatedVideo]) -> None:
     """Raise UserError where no mask of the videos shows an object; they are read up to the first one."""
-    for path in (video.mask_path(frame) for video in videos for frame in video.annotated):
+    for video, frame in ((one, frame) for one in videos for frame in one.annotated):
         try:
-            if objects_in(read_label_map(path)):
+            if objects_in(video.read_mask(frame)):
                 return
         except (UserError, OSError):
             continue  # it is told where it is drawn

@@ -21,6 +21,8 @@ from video.pictures import PALETTE
 
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
 MOTS_FOLDER = "img1"  # in the folder of a sequence of MOTS, which names the video
+MOTS_MASKS = "instances"  # beside the sequences: their label maps, <sequence>/<frame>.png
+MOTS_IGNORE = 10_000  # the id of regions to ignore in a 16-bit label map of MOTS
 LABEL_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}  # the Pillow modes whose pixel values are integers
 DEEP_MODES = {"I", "I;16", "I;16B", "I;16L"}  # grey of more than 8 bits
 TURNS = {  # what brings a picture of each EXIF orientation upright; 1 is upright
@@ -257,8 +259,9 @@ def list_folders(folder: Path) -> list[str]:
 
 
 def mots_sequences(root: Path) -> list[str]:
-    """The names of the sequences <sequence>/img1 in a folder of MOTS; empty where there are none."""
-    names = list_folders(root) if root.is_dir() else []
+    """The names of the sequences <sequence>/img1 in a folder of MOTS; empty where it is none."""
+    is_mots = root.is_dir() and not (root / "JPEGImages").is_dir()  # a video of others may be called img1
+    names = list_folders(root) if is_mots else []
     return [name for name in names if (root / name / MOTS_FOLDER).is_dir()]
 
 

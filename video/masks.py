@@ -181,12 +181,12 @@ def ids_in(labels: np.ndarray) -> list[int]:
     """The ids above 0 in a label map, ascending."""
     flat = labels.ravel()
     begins = flat[1:] != flat[:-1]  # neighbours mostly agree: a look at the pixel that begins a run is enough
-    return [i for i in np.unique(np.append(flat[:1], flat[1:][begins])).tolist() if i]
+    return [i for i in np.unique(np.append(flat[:1], flat[1:][begins])).tolist() if i > 0]
 
 
 def void_in(labels: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the void pixels of a label map, 255 in one of 8 bits; in a wider one 255 is an id."""
-    return labels == IGNORE if labels.itemsize == 1 else np.zeros(labels.shape, dtype=bool)
+    """(H, W) bool: the void pixels of a label map, 255 in one of 8 bits; in a wider one negative ones."""
+    return labels == IGNORE if labels.itemsize == 1 else labels < 0
 
 
 def prompt_from_labels(labels: np.ndarray) -> Prompt:

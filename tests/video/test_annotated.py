@@ -9,8 +9,11 @@ from PIL import Image
 
 from common.errors import UserError
 from tests.support.image_files import cut, write_frame, write_mask
+from tests.support.mots import write_sequence
 from video import annotated
-from video.annotated import VOSFolder, check
+from video.annotated import VOSFolder, check, check_objects
+from video.images import write_label_map
+from video.masks import objects_in, prompt_from_labels, void_in
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real clips at {REAL}")
@@ -208,3 +211,33 @@ def test_a_check_tells_smoothed_edges_in_one_line(tmp_path, capsys):
     check(VOSFolder(tmp_path), skip_bad=False)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "smoothed" in line]
     assert "Annotations/b/00000.png has smoothed edges" in line and line.endswith("; so do 1 more videos")
+
+
+def test_a_folder_of_mots_lists_its_sequences_and_10000_is_void(tmp_path):
+    write_sequence(tmp_path, "MOTS20-02")
+    folder = VOSFolder(tmp_path)
+    assert check(folder, skip_bad=False) == []
+    (video,) = folder.videos
+    assert (video.name, video.annotated) == ("MOTS20-02", ["000001", "000002", "000003"])
+    labels = video.read_labels("000002")
+    assert objects_in(labels) == [2001] and labels[10, 2] == 2001
+    assert void_in(labels).sum() == 4 * 7 and prompt_from_labels(labels).ids == [2001]
+
+
+def test_a_sequence_of_mots_that_shows_regions_to_ignore_only_has_no_object(tmp_path):
+    write_sequence(tmp_path, "a")
+    for path in (tmp_path / "instances/a").iterdir():
+        write_label_map(path, np.full((24, 32), 10_000))
+    with pytest.raises(UserError, match="has masks without any object"):
+        check_objects(tmp_path, VOSFolder(tmp_path).videos)
+
+
+def test_mots_without_label_maps_is_told_how_to_make_them(tmp_path):
+    write_frame(tmp_path / "a" / "img1" / "000001.jpg")
+    with pytest.raises(UserError, match=r"instances of label maps .*python -m tools\.convert .*instances"):
+        VOSFolder(tmp_path)
+
+
+def test_a_video_called_img1_makes_no_folder_of_mots(tmp_path):
+    write_video(tmp_path, "img1")
+    assert [video.name for video in VOSFolder(tmp_path).videos] == ["img1"]
