@@ -1,7 +1,8 @@
-"""The command that converts label maps to the YouTube-VIS form, and back.
+"""The command that converts label maps to the YouTube-VIS form, and back, and MOTS text files to label maps.
 
 python -m tools.convert masks --output truth.json
 python -m tools.convert results.json --videos truth.json --output masks
+python -m tools.convert MOTS20/train --output MOTS20/train/instances
 """
 
 from argparse import Namespace
@@ -13,17 +14,16 @@ from common.files import lock_of, sole_writer
 from common.progress import say
 from tools.convert.json_to_masks import json_to_masks
 from tools.convert.masks_to_json import masks_to_json
+from tools.convert.mots_to_masks import mots_to_masks
 
 
 def make_parser() -> Parser:
     parser = Parser(
         prog="python -m tools.convert",
         description="A folder of label maps, <video>/<frame>.png, to a JSON file in the YouTube-VIS form,\n"
-        "or such a file to a folder of label maps.",
+        "or such a file, or a folder of MOTS text files, to a folder of label maps.",
     )
-    parser.add_argument(
-        "source", type=Path, help="folder of label maps, or a .json file of annotations or results"
-    )
+    parser.add_argument("source", type=Path, help="folder of label maps or MOTS text files, or a .json file")
     parser.add_argument("--output", type=Path, required=True, help="the .json file or the folder to write")
     parser.add_argument(
         "--videos",
@@ -54,7 +54,9 @@ def convert(args: Namespace) -> str:
     if args.min_score is not None:
         raise UserError(f"--min_score is for a file of results, but {args.source} is a folder")
     if args.output.suffix != ".json" or args.output.is_dir():
-        raise UserError(f"{args.source} is a folder, so --output {args.output} must be a .json file")
+        if args.form or args.videos:
+            raise UserError(f"--form and --videos need an --output that is a .json file, not {args.output}")
+        return mots_to_masks(args.source, args.output)
     return masks_to_json(args.source, args.output, args.form or "truth", args.videos)
 
 
