@@ -156,3 +156,29 @@ def test_a_file_of_a_format_that_no_frame_has_is_refused_unread(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     with pytest.raises(UserError, match="no known image format"):
         read_frame(tmp_path / "a.png")
+
+
+def write_tiff(path: Path, kind: int = 4, following: bytes = b"") -> Path:
+    """A TIFF whose offset of pixels has the type `kind`, 4 where right; `following` is a next directory."""
+    Image.new("L", (6, 4)).save(path)
+    content = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    entries = range(start + 2, start + 2 + 12 * count, 12)
+    (offset,) = (entry for entry in entries if struct.unpack_from("<H", content, entry) == (273,))
+    struct.pack_into("<H", content, offset + 2, kind)
+    if following:
+        struct.pack_into("<I", content, entries.stop, len(content))
+    path.write_bytes(content + following)
+    return path
+
+
+NO_DIMENSIONS = struct.pack("<HHHIII", 1, 259, 3, 1, 1, 0)  # a directory that names its compression alone
+
+
+@pytest.mark.parametrize("damage", [{"kind": 2}, {"following": NO_DIMENSIONS}])
+@pytest.mark.parametrize("read", [read_frame, read_label_map])
+def test_a_tiff_without_dimensions_or_with_odd_types_is_told_with_its_path(tmp_path, damage, read):
+    assert not read(write_tiff(tmp_path / "good.tiff")).any()
+    with pytest.raises(UserError, match=r"bad\.tiff is corrupt or cut short"):
+        read(write_tiff(tmp_path / "bad.tiff", **damage))
