@@ -1,6 +1,7 @@
-"""Files and folders: names and texts from outside, one writer at a time, whole or nothing; JSON files."""
+"""Files and folders: names, texts and downloads from outside, one writer at a time, whole or nothing."""
 
 import errno
+import hashlib
 import io
 import json
 import math
@@ -8,13 +9,17 @@ import os
 import platform
 import re
 import shutil
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from common.errors import UserError
-from common.progress import say
+from common.progress import progress, say
 
 # Bytes of a name: the 255 of most file systems, less the dot and the ".partial" that may be put around it.
 LONGEST_NAME = 246
@@ -237,3 +242,108 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
+
+
+class Download(NamedTuple):
+    """A file that others publish.
+
+    name: under which it is kept; size: in bytes; size and MD5 are None where nobody has published them
+    licence: that of its repository, "unknown" where none was found
+    """
+
+    name: str
+    address: str
+    licence: str
+    size: int | None = None
+    md5: str | None = None
+
+
+CHUNK = 1 << 20  # bytes that are read at once: the mebibyte that the progress bar counts
+PATIENCE = 30  # seconds without a byte after which a connection counts as cut
+CUT = (HTTPException, ConnectionError, TimeoutError, ssl.SSLError)  # how a connection ends too early
+
+
+def _ask(address: str, start: int) -> HTTPResponse:
+    """The answer of a server that is asked for a file from byte `start` on, which not every server heeds."""
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    answer = urlopen(Request(address, headers=headers), timeout=PATIENCE)
+    if answer.headers.get_content_type() == "text/html":
+        answer.close()
+        raise UserError("the server sends a web page in place of the file")
+    return answer
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _continue(address: str, partial: Path) -> bool:
+    """Write what is missing of a download, or all of it; returns whether it is whole.
+
+    Raises URLError or one of `CUT` where the server does not answer, UserError where it sends no file.
+    """
+    start = _size(partial)
+    try:
+        answer = _ask(address, start)
+    except HTTPError as error:
+        if error.code != 416 or not start:
+            raise
+        partial.unlink()  # it is as long as the file, or longer: no beginning of it
+        return _continue(address, partial)
+    with answer, open(partial, "ab" if answer.status == 206 else "wb") as file:
+        rest = answer.length  # None where the server does not say
+        expected = None if rest is None else file.tell() + rest
+        total = None if rest is None else -(-rest // CHUNK)
+        try:
+            for chunk in progress(iter(lambda: answer.read(CHUNK), b""), f"{partial.stem}, MiB", total):
+                file.write(chunk)
+        except CUT:
+            return False
+        return expected in (None, file.tell())
+
+
+def _download(address: str, partial: Path) -> None:
+    """Bring a download to its end; one that is cut goes on as long as every connection brings a byte more."""
+    former = _size(partial)
+    while not _continue(address, partial):
+        size = _size(partial)
+        if size <= former:
+            raise UserError(f"the connection was cut after {size} bytes; the next try goes on from there")
+        former = size
+
+
+def _check_download(file: Download, partial: Path) -> None:
+    """Raise UserError, and remove what has arrived, where it has not the published size or MD5."""
+    with open(partial, "rb") as content:
+        found = {"size": _size(partial), "md5": hashlib.file_digest(content, "md5").hexdigest()}
+    for name, value in found.items():
+        expected = getattr(file, name)
+        if expected not in (None, value):
+            partial.unlink()
+            raise UserError(f"its {name} is {value}, not {expected} as published")
+
+
+def fetch(file: Download, folder: Path) -> Path:
+    """The path of a published file in a folder, where it is downloaded unless it is there.
+
+    Until it is whole and checked it lies beside its place under the ending `.partial`, which a next try
+    continues where the server can. Raises UserError, with the address and the place, where it cannot be had,
+    or another process fetches it; OSError where the disk is full.
+    """
+    path = folder / file.name
+    if path.is_file():
+        return path
+    partial = path.with_name(f"{path.name}.partial")
+    with sole_writer(lock_of(path)), naming(partial):
+        size = f", {file.size / 1e6:.0f} MB" if file.size else ""
+        say(f"fetching {path} from {file.address} (licence: {file.licence}{size})")
+        try:
+            _download(file.address, partial)
+            _check_download(file, partial)
+        except (URLError, UserError, *CUT) as error:
+            remedy = f"try again later, or put the file at {path}"
+            raise UserError(f"{file.address} cannot be fetched ({error}): {remedy}") from error
+        with open(partial, "rb+") as content:
+            os.fsync(content.fileno())
+        os.replace(partial, path)
+    return path
