@@ -12,6 +12,7 @@ import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 from zipfile import ZipFile
 
@@ -19,8 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common import distributed
 from common.config import config_from_dict
 from common.errors import UserError
+from common.files import Download, fetch
 from common.progress import say
 from common.types import Network
 
@@ -83,10 +86,12 @@ class Loadable(NamedTuple):
     """What is needed of a system to load its checkpoints; a row of the table of systems has both, too.
 
     recognise: tells the published files of the system by their keys; None where there are none
+    downloads: published files by the names that may stand for their paths
     """
 
     network: type[Network]
     recognise: Recognise | None
+    downloads: Mapping[str, Download] = MappingProxyType({})
 
 
 def _is_plain(value: Any) -> bool:
@@ -307,11 +312,28 @@ def _recognise(path: Path, content: Any, systems: Mapping[str, Loadable]) -> dic
     raise UserError(f"{path} is not a checkpoint of this project, {known}; pass another")
 
 
+def _local_file(name: str | Path, systems: Mapping[str, Loadable], system: str | None) -> Path:
+    """The file of a path, or the published one of a name, which its first use fetches into torch's cache.
+
+    A file whose path it is wins over the name. Of several processes the first fetches, and the others wait.
+    """
+    rows = [row for key, row in systems.items() if system in (None, key)]
+    downloads = {key: download for row in rows for key, download in row.downloads.items()}
+    if Path(name).is_file() or str(name) not in downloads:
+        return Path(name)
+    download, folder = downloads[str(name)], Path(torch.hub.get_dir()) / "checkpoints"
+    if distributed.is_main():
+        fetch(download, folder)
+    distributed.barrier()
+    return fetch(download, folder)  # nothing is left to do but on a machine without the first process
+
+
 def load_network(
     path: str | Path, systems: Mapping[str, Loadable], system: str | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Build the network that a checkpoint describes and load its weights, the EMA's where there are any.
 
+    path: of a file, or the name of a published one in `downloads`, which is fetched
     systems: those of which it may be, by name; it may also be a checkpoint that one of them recognises as
     published: a line says so.
     Returns the network, on the CPU in `eval` mode, and the checkpoint's config: its system, and the options
@@ -320,7 +342,7 @@ def load_network(
     Raises UserError for what `read_checkpoint` refuses, a system other than `system`, an unknown one, options
     that `config_from_dict` refuses, and weights that do not fit exactly or are not finite.
     """
-    path = Path(path)
+    path = _local_file(path, systems, system)
     content = read_file(path)
     ours = isinstance(content, dict) and "format" in content
     checkpoint = _check_ours(path, content) if ours else _recognise(path, content, systems)

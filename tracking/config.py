@@ -37,7 +37,12 @@ class RunConfig:
 
 def add_paths(parser: Parser, systems: Sequence[str]) -> None:
     """Add the flags that say what is tracked by which checkpoint, of one of these systems, and where to."""
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a .pth file that main.py wrote")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        help="a .pth file that main.py wrote, or a published one or its name",
+    )
     parser.add_argument("--video_root", type=Path, required=True, help="folder of videos, or one video")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--prompt_root", type=Path, help="label maps <video>/<frame>.png that name objects")

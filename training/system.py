@@ -10,6 +10,7 @@ from torch import nn
 
 from common.checkpoint import Recognise
 from common.config import Parser, add_config_flags, config_from_args
+from common.files import Download
 from common.types import ClipDataset, Criterion, Network, Tracker
 from training.config import TrainConfig
 from training.experiment import add_experiment_flags
@@ -46,6 +47,7 @@ class System(NamedTuple):
 
     start: brings the weights that a run begins with into a new network, by the network's options
     recognise: tells the published checkpoints of the system by their keys; None where there are none
+    downloads: the published checkpoints that are fetched by name
     defaults: of the training loop's flags, where the system has its own
     """
 
@@ -55,6 +57,7 @@ class System(NamedTuple):
     dataset: type[ClipDataset]
     start: Callable[[nn.Module, Any], None]
     recognise: Recognise | None = None
+    downloads: Mapping[str, Download] = MappingProxyType({})
     defaults: Mapping[str, Any] = MappingProxyType({})
 
     @property

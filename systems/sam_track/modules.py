@@ -113,7 +113,7 @@ class SAMTrack(nn.Module):
     @dataclass
     class Config:
         load_network: str = option(
-            "none", "start from a checkpoint of this system, ours or a published one of SAM (sam_vit_b, ...)"
+            "none", "start from a checkpoint of this system, ours or a published one of SAM or its name"
         )
         train_encoder: bool = option(False, "train the image encoder too, and keep no embeddings")
         image_size: int = option(1024, "side of the square that frames are fitted into, pixels", least=8)

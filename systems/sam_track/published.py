@@ -8,9 +8,19 @@ from torch import Tensor
 
 from common.checkpoint import Published, state_dict_of
 from common.config import checked
+from common.files import Download
 from systems.sam_track.modules import SAMTrack, check_sizes, make_decoder
 from systems.sam_track.tracker import SAMTracker
 
+META = "https://dl.fbaipublicfiles.com/segment_anything"
+DOWNLOADS = {  # the names hold the beginning of the MD5; sizes and the rest of it are of copies, which agree
+    f"sam_vit_{size}": Download(name, f"{META}/{name}", "Apache-2.0", num_bytes, md5)
+    for size, name, num_bytes, md5 in (
+        ("b", "sam_vit_b_01ec64.pth", 375042383, "01ec64d29a2fca3f0661936605ae66f8"),
+        ("l", "sam_vit_l_0b3195.pth", 1249524607, "0b3195507c641ddb6910d2bb5adee89c"),
+        ("h", "sam_vit_h_4b8939.pth", 2564550879, "4b8939a88964f0f4ff5f5b2642c598a6"),
+    )
+}
 OWN_PARTS = ("image_encoder.patch_embed.", "image_encoder.blocks.")
 PREFIX = "mask_decoder."
 ADDED = ("template_attn.", "template_mask_conv.", "track_token.")  # by tracking, in the mask decoder

@@ -8,7 +8,7 @@ from common.progress import say
 from systems.sam_track.attention import resize_table
 from systems.sam_track.image_encoder import resize_positions
 from systems.sam_track.modules import SAMTrack
-from systems.sam_track.published import recognise
+from systems.sam_track.published import DOWNLOADS, recognise
 
 # The options that decide the names and shapes of the weights, the image size aside.
 SIZES = """patch_size embed_dim depth num_heads mlp_ratio window_size global_blocks out_dim decoder_heads
@@ -33,7 +33,8 @@ def load_checkpoint(network: SAMTrack, path: str) -> None:
 
     Raises UserError for what `load_network` refuses, and where sizes differ, with the flags to give.
     """
-    source = load_network(path, {"sam_track": Loadable(SAMTrack, recognise)}, "sam_track")[0]
+    systems = {"sam_track": Loadable(SAMTrack, recognise, DOWNLOADS)}
+    source = load_network(path, systems, "sam_track")[0]
     config, given = network.config, source.config
     differing = [name for name in SIZES if getattr(given, name) != getattr(config, name)]
     if given.attn_norm and not config.attn_norm:  # one that the file lacks begins anew
@@ -60,5 +61,5 @@ def start(network: SAMTrack, config: SAMTrack.Config) -> None:
     elif not config.train_encoder:
         raise UserError(
             "--system sam_track keeps its image encoder as it is: give one by --load_network "
-            "sam_vit_b.pth, or train it by --train_encoder"
+            "sam_vit_b, or train it by --train_encoder"
         )

@@ -3,7 +3,7 @@
 from systems.sam_track.criterion import SAMTrackCriterion
 from systems.sam_track.dataset import SAMTrackDataset
 from systems.sam_track.modules import SAMTrack
-from systems.sam_track.published import recognise
+from systems.sam_track.published import DOWNLOADS, recognise
 from systems.sam_track.start import start
 from systems.sam_track.tracker import SAMTracker
 from training.system import System
@@ -17,4 +17,6 @@ DEFAULTS = {
     "clip_grad": 0.0,
     "ema": 0.0,
 }
-SYSTEM = System(SAMTrack, SAMTrackCriterion, SAMTracker, SAMTrackDataset, start, recognise, DEFAULTS)
+SYSTEM = System(
+    SAMTrack, SAMTrackCriterion, SAMTracker, SAMTrackDataset, start, recognise, DOWNLOADS, DEFAULTS
+)

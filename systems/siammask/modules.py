@@ -120,7 +120,8 @@ class SiamMask(nn.Module):
             "imagenet", "imagenet, none, or a file of ResNet-50 weights: torchvision's or the published"
         )
         load_network: str = option(
-            "none", "start from the weights of a SiamMask checkpoint instead, ours or a published one"
+            "none",
+            "start from a SiamMask checkpoint instead, ours or a published one or its name",
         )
         refine: bool = option(False, "with the refinement module, which alone is trained then (step two)")
         thaw_at: float = option(

@@ -4,9 +4,15 @@ from dataclasses import asdict
 from typing import Any
 
 from common.checkpoint import Published, state_dict_of, with_batch_counters
+from common.files import Download
 from systems.siammask.modules import SiamMask
 from systems.siammask.tracker import SiamMaskTracker
 
+OXFORD = "http://www.robots.ox.ac.uk/~qwang"
+DOWNLOADS = {
+    f"siammask_{which.lower()}": Download(f"SiamMask_{which}.pth", f"{OXFORD}/SiamMask_{which}.pth", "MIT")
+    for which in ("DAVIS", "VOT")
+}
 REFINEMENT = "refine_model."
 SIGN = "rpn_model.cls.conv_kernel.0.weight"
 PYSOT = {  # beginnings of names there, and here

@@ -4,7 +4,7 @@ from common.checkpoint import Loadable, check_start, load_network
 from common.errors import UserError
 from systems.siammask.backbones import load_imagenet
 from systems.siammask.modules import SiamMask
-from systems.siammask.published import REFINEMENT, recognise
+from systems.siammask.published import DOWNLOADS, REFINEMENT, recognise
 
 
 def load_checkpoint(network: SiamMask, path: str) -> None:
@@ -13,7 +13,8 @@ def load_checkpoint(network: SiamMask, path: str) -> None:
     A refinement module that only one of the two has is left as it is, or left out. Raises UserError for what
     `load_network` refuses, and where shapes differ.
     """
-    weights = load_network(path, {"siammask": Loadable(SiamMask, recognise)}, "siammask")[0].state_dict()
+    systems = {"siammask": Loadable(SiamMask, recognise, DOWNLOADS)}
+    weights = load_network(path, systems, "siammask")[0].state_dict()
     state = network.state_dict()
     untouched = {key: value for key, value in state.items() if key.startswith(REFINEMENT)}
     weights = untouched | {key: value for key, value in weights.items() if key in state}

@@ -182,7 +182,8 @@ class STCN(MemoryNetwork):
             "imagenet", "of the value encoder: imagenet, none, or a file of torchvision ResNet-18 weights"
         )
         load_network: str = option(
-            "none", "start from the weights of a checkpoint of this system instead, ours or a published one"
+            "none",
+            "start from a checkpoint of this system instead, ours or a published one or its name",
         )
         key_dim: int = option(64, "channels of keys", least=1)
         value_dim: int = option(512, "channels of values and of the decoder, a multiple of 16", least=16)

@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 
 from common.checkpoint import Published, state_dict_of, with_batch_counters
+from common.files import Download
 from systems.stcn.modules import STCN
 from systems.stcn.tracker import STCNTracker
 
+# The model "s012" of STCN's README, whose address there is a page; `confirm` passes the page after it.
+DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
+DOWNLOADS = {"stcn": Download("stcn.pth", f"{DRIVE}1mRrE0uCI2ktdWlUgapJI_KmgeIiF2eOm", "unknown")}
 MASK_FILTERS = "value_encoder.conv1.weight"
 CHANNELS = 5  # RGB, the object's mask, the others' masks; networks of stage 0 lack the last
 

@@ -11,7 +11,7 @@ from common.backbone import imagenet_weights, read_backbone_weights
 from common.checkpoint import Loadable, check_start, load_network
 from common.errors import UserError
 from systems.stcn.modules import STCN, MemoryNetwork
-from systems.stcn.published import CHANNELS, MASK_FILTERS, recognise
+from systems.stcn.published import CHANNELS, DOWNLOADS, MASK_FILTERS, recognise
 
 ENCODERS = (  # flag, module, and which of torchvision's weights `imagenet` means
     ("backbone_weights", "key_encoder", ResNet50_Weights.IMAGENET1K_V1),
@@ -86,4 +86,4 @@ def start_from(network: MemoryNetwork, config: STCN.Config, systems: Mapping[str
 
 def start(network: STCN, config: STCN.Config) -> None:
     """Bring the weights that a run of STCN begins with; UserError where they cannot be had."""
-    start_from(network, config, {"stcn": Loadable(STCN, recognise)})
+    start_from(network, config, {"stcn": Loadable(STCN, recognise, DOWNLOADS)})

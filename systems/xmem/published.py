@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 from common.checkpoint import Published, state_dict_of, with_batch_counters
+from common.files import Download
 from systems.stcn.published import training_note, with_channel_of_others
 from systems.xmem.modules import XMem
 from systems.xmem.tracker import XMemTracker
 
 # Of all published networks of this family only XMem has these.
+XMEM = "https://github.com/hkchengrex/XMem/releases/download/v1.0/XMem.pth"
+DOWNLOADS = {"xmem": Download("XMem.pth", XMEM, "MIT")}
 OWN_PARTS = ("key_proj.d_proj.", "key_proj.e_proj.", "decoder.fuser.", "decoder.hidden_update.")
 
 

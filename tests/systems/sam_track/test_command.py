@@ -173,7 +173,7 @@ def refused(flags: list[object], runs: Path, *message: object) -> None:
 
 def test_an_encoder_that_is_neither_given_nor_trained_is_refused(small_data, tmp_path):
     flags = [*FLAGS, "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
-    refused(flags, tmp_path / "runs", "--load_network sam_vit_b.pth", "--train_encoder")
+    refused(flags, tmp_path / "runs", "--load_network sam_vit_b,", "--train_encoder")
 
 
 def test_a_checkpoint_of_another_size_is_refused_with_the_flags_that_it_needs(flags, sam, tmp_path):
