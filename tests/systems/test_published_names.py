@@ -1,15 +1,18 @@
 """The name of a published checkpoint stands for its path: it is fetched once; a file of that name wins."""
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 import torch
 
 import inference
-from common import distributed
+from common import distributed, files
 from common.errors import UserError
 from common.files import Download
 from inference import SYSTEMS, load_network
@@ -101,6 +104,20 @@ def test_without_a_network_the_command_says_address_and_place_in_one_line(server
     outcome = run_here(inference.main, *flags)
     assert_refused(outcome, server.address, f"put the file at {cached(tmp_path)}")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_known_to_inference_and_to_the_start_of_its_system(name, tmp_path, monkeypatch):
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(files, "urlopen", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    system = next(system for system in SYSTEMS.values() if name in system.downloads)
+    network, config = SimpleNamespace(cache=None), system.network.Config(load_network=name)
+    for load in (lambda: load_network(name), lambda: system.start(network, config)):
+        with pytest.raises(UserError, match=re.escape(ROWS[name].address)):
+            load()
 
 
 def test_every_published_checkpoint_has_its_name():
