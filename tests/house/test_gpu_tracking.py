@@ -1,17 +1,25 @@
 """Trackers of every system on a simulated GPU: they say what they say on a CPU, and seldom wait."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+import inference
 import main
+from common.checkpoint import save_checkpoint
 from common.types import Prompt, Tracker, Tracks
 from inference import SYSTEMS
-from tests.support.commands import SMALL
+from tests.support.commands import SMALL, run_here
 from tests.support.simulated_gpu import SimulatedGPU, simulated_gpu
 from tracking.discovery import DiscoveringTracker
+from training.system import Plan
+from video.images import read_label_map, write_label_map
 
 # How often a frame without a prompt waits at most: the frame goes to the GPU, and what is named comes back.
 WAITS = {
@@ -29,10 +37,15 @@ def gpu() -> Iterator[SimulatedGPU]:
         yield gpu
 
 
-def make_tracker(name: str, device: str) -> Tracker:
-    """A tracker with the same random weights on every device; VITA-TCOVIS takes whatever it sees."""
+def make_plan(name: str) -> Plan:
+    """A small network, and a tracker, of which VITA-TCOVIS's takes whatever it sees."""
     eager = ["--score_threshold", "0", "--birth_score", "0"] if name == "vita_tcovis" else []
-    plan = SYSTEMS[name].plan(main.parse_args(["--system", name, *SMALL[name], *eager])[0])
+    return SYSTEMS[name].plan(main.parse_args(["--system", name, *SMALL[name], *eager])[0])
+
+
+def make_tracker(name: str, device: str) -> Tracker:
+    """A tracker with the same random weights on every device."""
+    plan = make_plan(name)
     torch.manual_seed(0)
     return SYSTEMS[name].tracker(plan.make_network().eval().to(device), plan.configs["tracker"])
 
@@ -93,3 +106,33 @@ def test_objects_are_discovered_on_a_gpu(gpu, name):
     tracker = DiscoveringTracker(make_tracker(name, "cuda"), finder, every=2, most=2)
     tracks = [tracker.step(frame) for frame in make_frames()]
     assert all(frame.ids.tolist() for frame in tracks)
+
+
+def write_inputs(folder: Path, name: str) -> list[object]:
+    """A video whose object is named on its third frame, and a checkpoint; the flags that name both."""
+    plan = make_plan(name)
+    torch.manual_seed(0)
+    config = {role: asdict(part) for role, part in plan.configs.items()}
+    state = {"format": 1, "system": name, "config": config, "model": plan.make_network().state_dict()}
+    save_checkpoint(folder / "last.pth", {**state, "ema": None})
+    (folder / "videos" / "walk").mkdir(parents=True)
+    for number, frame in enumerate(make_frames()):
+        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(folder / "videos" / "walk" / f"{number}.png")
+    labels = prompt_of({5: slice(2, 14)}).labels
+    write_label_map(folder / "prompts" / "walk" / "2.png", labels.numpy().astype(np.uint8))
+    flags = ["--checkpoint", folder / "last.pth", "--video_root", folder / "videos"]
+    return [*flags, "--prompt_root", folder / "prompts", "--amp", "off", "--overlays", "off"]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_command_writes_on_a_gpu_what_it_writes_on_a_cpu_backwards_too(gpu, tmp_path, name):
+    flags = write_inputs(tmp_path, name)
+    flags += ["--reverse"] if SYSTEMS[name].tracker.needs_prompt else []
+    written = {}
+    for device in ("cpu", "cuda"):
+        output = tmp_path / device
+        assert run_here(inference.main, *flags, "--output", output, "--device", device).status == 0
+        maps = sorted((output / "Annotations" / "walk").glob("*.png"))
+        written[device] = np.stack([read_label_map(path) for path in maps])
+    assert written["cpu"][:2].any() and (written["cpu"] == 5).any()
+    assert (written["cuda"] == written["cpu"]).mean() > 0.99

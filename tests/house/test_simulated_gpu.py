@@ -1,6 +1,7 @@
 """The simulated GPU itself: what it refuses, what it counts, and that it computes what a CPU does."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -116,3 +117,10 @@ def test_afterwards_all_is_as_before():
     assert torch.cuda.is_available() is before
     with torch.inference_mode():
         assert torch.is_inference_mode_enabled()
+
+
+def test_threads_are_in_the_simulation_too(gpu):
+    x = torch.ones(2, device="cuda")
+    with ThreadPoolExecutor() as pool:
+        sums = pool.submit(lambda: x + torch.ones(2).to("cuda")).result()
+    assert sums.is_cuda and len(gpu.copies) == 1

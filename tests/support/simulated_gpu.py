@@ -6,6 +6,7 @@ entered and changes nothing; `test_precision.py` tests that on the CPU.
 """
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -93,7 +94,7 @@ class GPUTensor(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return cls.gpu.run(operation, args, kwargs or {})  # in a thread, which has not entered the mode
+        return cls.gpu.run(operation, args, kwargs or {})  # in a thread of torch, without the mode
 
 
 def is_host(value: Any) -> bool:
@@ -215,6 +216,12 @@ def load(path: Any, map_location: Any = CPU, *, load: Any = torch.load, **option
     return tree_map_only(Tensor, lambda tensor: tensor.to(map_location), content)
 
 
+def run_simulated(thread: threading.Thread, run: Any = threading.Thread.run) -> None:
+    """As `Thread.run`, in the modes of the simulation: torch has its modes in one thread each."""
+    with Constructors(), GPUTensor.gpu:
+        run(thread)
+
+
 @contextmanager
 def simulated_gpu(capability: tuple[int, int] = (8, 0)) -> Iterator[SimulatedGPU]:
     """Inside, there is one CUDA device, of a compute capability."""
@@ -241,4 +248,5 @@ def simulated_gpu(capability: tuple[int, int] = (8, 0)) -> Iterator[SimulatedGPU
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # the one that asks no device what it can do
         stack.enter_context(Constructors())
         GPUTensor.gpu = SimulatedGPU()
+        stack.enter_context(patch.object(threading.Thread, "run", run_simulated))
         yield stack.enter_context(GPUTensor.gpu)
