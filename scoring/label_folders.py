@@ -9,7 +9,7 @@ import numpy as np
 from common.errors import UserError
 from common.files import below
 from common.parallel import process_map
-from video.images import files_below, list_files, list_folders, read_label_map
+from video.images import MOTS_MASKS, files_below, list_files, list_folders, mots_sequences, read_label_map
 
 Score = TypeVar("Score")
 
@@ -27,11 +27,14 @@ class VideoPair(NamedTuple):
 def mask_root(root: Path, folders: Iterable[str] = MASK_FOLDERS) -> Path:
     """The folder of <video>/<frame>.png: the first of `folders` below a data set's root, or the root itself.
 
-    Raises UserError where there is no such root, or it is a file.
+    Raises UserError where there is no such root, it is a file, or one of MOTS that is not asked for.
     """
     if not root.is_dir():
         trouble = f"{root} is a file" if root.is_file() else f"there is no folder {root}"
         raise UserError(f"{trouble}: give a folder of <video>/<frame>.png, or one with Annotations")
+    if MOTS_MASKS not in folders and mots_sequences(root):
+        remedy = "score them by --protocol mots, or give a folder of label maps"
+        raise UserError(f"{root} holds sequences of MOTS, with regions to ignore: {remedy}")
     return next((root / folder for folder in folders if (root / folder).is_dir()), root)
 
 

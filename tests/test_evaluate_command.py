@@ -11,6 +11,7 @@ from PIL import Image
 
 import evaluate
 from tests.support.commands import assert_refused, files_in, held_elsewhere, run_here
+from tests.support.mots import write_sequence
 from video.images import write_label_map
 
 FRAMES = 6
@@ -184,3 +185,12 @@ def test_two_evaluations_do_not_write_one_file(flags, tmp_path, flag, name):
         assert_refused(run_here(evaluate.main, *command), name, "process 7 on a node")
     assert run_here(evaluate.main, *command).status == 0
     assert files_in(tmp_path / "new") == [name]
+
+
+@pytest.mark.parametrize("protocol", ["tcovis", "davis_unsupervised"])
+def test_other_protocols_refuse_sequences_of_mots_whose_regions_to_ignore_they_do_not_know(
+    results, tmp_path, protocol
+):
+    write_sequence(tmp_path / "MOTS", "cat")
+    flags = ["--results", results, "--annotations", tmp_path / "MOTS", "--protocol", protocol]
+    assert_refused(run_here(evaluate.main, *flags), tmp_path / "MOTS", "--protocol mots")

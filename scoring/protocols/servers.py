@@ -24,6 +24,7 @@ from video.images import (
     FRAME_SUFFIXES,
     MAX_LABEL,
     MOTS_FOLDER,
+    MOTS_MASKS,
     list_files,
     list_folders,
     mots_sequences,
@@ -138,7 +139,7 @@ def _youtube_vos_requests(root: Path, image_set: str) -> Iterator[VideoRequest]:
 def _mots_requests(root: Path, image_set: str) -> Iterator[VideoRequest]:
     """Every frame of all sequences, <sequence>/img1; of other data sets their frames, or else label maps."""
     folders = {name: root / name / MOTS_FOLDER for name in mots_sequences(root)}
-    images = mask_root(root, (*IMAGE_FOLDERS, *MASK_FOLDERS))
+    images = mask_root(root, (*IMAGE_FOLDERS, *MASK_FOLDERS, MOTS_MASKS))
     for name, folder in (folders or {name: images / name for name in list_folders(images)}).items():
         yield VideoRequest(name, _images_of(folder), range(1, MAX_LABEL + 1), "a MOTS file")
 
