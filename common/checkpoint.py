@@ -33,6 +33,8 @@ NEEDED = {"format": int, "system": str, "config": dict, "model": dict}  # what e
 OPTIONAL = {"ema": dict | None, "best": dict | None, "args": dict, "epoch": int, "step": int}  # of a run
 ZIP_MAGIC = b"PK\x03\x04"  # by which torch, too, tells its zip files from the pickles of before version 1.6
 DOS_FOLDER = 0x10  # the attribute of an entry of a zip file
+WRAPPERS = ("model", "network", "state_dict")  # under which training programs keep the weights
+PREFIXES = re.compile(r"^((module|_orig_mod)\.)+")  # of data-parallel and of compiled networks
 # Published files whose names hold the beginning of a digest: torchvision's and SAM's.
 DIGESTS = {r"resnet\d+-([0-9a-f]{8})\.pth": "sha256", r"sam_vit_[bhl]_([0-9a-f]{6})\.pth": "md5"}
 
@@ -72,14 +74,18 @@ def _are_weights(content: Any) -> bool:
     )
 
 
-def state_dict_of(content: Any, wrapper: str = "") -> dict[str, Tensor]:
-    """The weights in a published file that is a state dict, or holds one under the key `wrapper`, if any.
+def state_dict_of(content: Any) -> dict[str, Tensor]:
+    """The weights in a file that is a state dict, or holds one under one of `WRAPPERS`.
 
-    Empty where it is neither.
+    Names lose the prefixes of data-parallel and compiled networks. Empty where there are no weights, and
+    where two would have the same name.
     """
-    wrapped = isinstance(content, dict) and isinstance(content.get(wrapper), dict)
-    weights = content[wrapper] if wrapped else content
-    return weights if _are_weights(weights) else {}
+    parts = [content.get(key) for key in WRAPPERS] if isinstance(content, dict) else []
+    weights = next((part for part in parts if isinstance(part, dict)), content)
+    if not _are_weights(weights):
+        return {}
+    renamed = {PREFIXES.sub("", name): x for name, x in weights.items()}
+    return renamed if len(renamed) == len(weights) else {}
 
 
 class Loadable(NamedTuple):
@@ -308,8 +314,9 @@ def _recognise(path: Path, content: Any, systems: Mapping[str, Loadable]) -> dic
         if published:
             say(f"{path}: {published.description}")
             return {"system": name, "config": published.config, "model": published.weights}
-    known = f"nor a published one of {', '.join(published_systems)}, by its keys"
-    raise UserError(f"{path} is not a checkpoint of this project, {known}; pass another")
+    others = ", ".join(published_systems)
+    known = f", nor a published one of {others}, by its keys" if others else ""
+    raise UserError(f"{path} is not a checkpoint of this project{known}; pass another")
 
 
 def _local_file(name: str | Path, systems: Mapping[str, Loadable], system: str | None) -> Path:
@@ -351,6 +358,6 @@ def load_network(
         raise UserError(f"{path} is a checkpoint of the system {name}, not of {system}; leave --system out")
     if name not in systems:
         raise UserError(f"{path} is of the unknown system {name}; known are: {', '.join(systems)}")
-    weights = checkpoint.get("ema") or checkpoint["model"]
+    weights = state_dict_of(checkpoint.get("ema") or checkpoint["model"])
     network = _build(path, systems[name].network, checkpoint["config"].get("network"), weights)
     return network, {"tracker": {}, **checkpoint["config"], "system": name}

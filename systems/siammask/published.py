@@ -26,7 +26,6 @@ PYSOT = {  # beginnings of names there, and here
 
 def official_name(key: str) -> str:
     """The name of a weight in the official program."""
-    key = key.removeprefix("module.")
     for theirs, ours in PYSOT.items():
         if key.startswith(theirs):
             return ours + key.removeprefix(theirs)
@@ -35,11 +34,11 @@ def official_name(key: str) -> str:
 
 def recognise(content: Any) -> Published | None:
     """What a file holds where it is a published SiamMask, with or without its refinement module."""
-    raw = {str(key): value for key, value in state_dict_of(content, "state_dict").items()}
+    raw = state_dict_of(content)
     weights = {official_name(key): value for key, value in raw.items()}
     if SIGN not in weights:
         return None
-    of_pysot = any(key.removeprefix("module.").startswith("rpn_head.") for key in raw)
+    of_pysot = any(key.startswith("rpn_head.") for key in raw)
     refine = any(key.startswith(REFINEMENT) for key in weights)
     config = {
         "network": asdict(SiamMask.Config(refine=refine)),

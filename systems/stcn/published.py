@@ -39,7 +39,7 @@ def with_channel_of_others(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor
 
 def recognise(content: Any) -> Published | None:
     """What a file holds where it is the published STCN: a state dict, or a training checkpoint around one."""
-    weights = state_dict_of(content, "network")
+    weights = state_dict_of(content)
     if not any(str(key).startswith(OWN_PARTS) for key in weights):
         return None
     weights, stage_note = with_channel_of_others(weights)

@@ -33,7 +33,7 @@ def sizes_of(weights: dict[str, Tensor]) -> dict[str, int]:
 
 def recognise(content: Any) -> Published | None:
     """What a file holds where it is a published XMem: a state dict, or a training checkpoint around one."""
-    weights = state_dict_of(content, "network")
+    weights = state_dict_of(content)
     if not any(str(key).startswith(OWN_PARTS) for key in weights):
         return None
     weights, stage_note = with_channel_of_others(weights)
