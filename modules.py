@@ -14,12 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.backbone import STAGES, Backbone
+from common.checkpoint import Loadable, check_start, load_network
 from common.config import option
 from common.device import without_gradient
 from common.errors import UserError
+from common.progress import say
 
 EMBEDDING_DIM = 128
 STRIDES = (32, 16, 8, 4)
+CLASS_HEAD = ("class_head.weight", "class_head.bias")  # the weights that depend on the number of classes
+TOKENS = ("tokens", "token_positions")  # and those that depend on the number of tokens
 
 
 def sine_positions(height: int, width: int, dim: int, like: Tensor) -> Tensor:
@@ -160,6 +164,9 @@ class VITA_TCOVIS(nn.Module):
         backbone_weights: str = option(
             "imagenet", "imagenet, none, or a file of torchvision ResNet-50 weights"
         )
+        load_network: str = option(
+            "none", "start from the weights of a checkpoint of this system instead; its classes may be others"
+        )
         hidden_dim: int = option(256, "width of tokens and features", least=8)
         num_tokens: int = option(20, "object tokens; also the most objects that the loader selects", least=1)
         num_classes: int = option(
@@ -262,7 +269,35 @@ class VITA_TCOVIS(nn.Module):
         ]
 
 
+def load_checkpoint(network: VITA_TCOVIS, path: str) -> None:
+    """Fill a network from a checkpoint of VITA-TCOVIS with any number of classes and of object tokens.
+
+    With another number of classes the class head begins anew. With another number of tokens the first ones
+    are taken, and those that the checkpoint lacks begin anew. A line says either. Raises UserError for what
+    `load_network` refuses, and where anything else does not fit.
+    """
+    source = load_network(path, {"vita_tcovis": Loadable(VITA_TCOVIS, None)}, "vita_tcovis")[0]
+    weights, state = source.state_dict(), network.state_dict()
+    check_start(path, weights | {key: state[key] for key in (*CLASS_HEAD, *TOKENS)}, state)
+    given, config = source.config, network.config
+    if given.num_classes != config.num_classes:
+        weights |= {key: state[key] for key in CLASS_HEAD}
+        classes = f"for {config.num_classes} classes, not {given.num_classes}"
+        say(f"--load_network {path}: the class head begins anew, {classes}")
+    if given.num_tokens != config.num_tokens:
+        taken = min(given.num_tokens, config.num_tokens)
+        weights |= {key: torch.cat([weights[key][:taken], state[key][taken:]]) for key in TOKENS}
+        anew = f"{config.num_tokens - taken} begin anew"
+        say(f"--load_network {path}: the first {taken} of {given.num_tokens} object tokens are taken, {anew}")
+    network.load_state_dict(weights)
+
+
 def start(network: VITA_TCOVIS, config: VITA_TCOVIS.Config) -> None:
-    """Bring the weights that a run begins with, the backbone's; UserError where they cannot be had."""
-    if config.backbone_weights != "none":
+    """Bring the weights that a run begins with: a checkpoint's, or the backbone's.
+
+    Raises UserError where they cannot be had.
+    """
+    if config.load_network != "none":
+        load_checkpoint(network, config.load_network)
+    elif config.backbone_weights != "none":
         network.backbone.load(config.backbone_weights)

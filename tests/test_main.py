@@ -226,6 +226,28 @@ def test_classes_are_those_of_training_though_validation_shows_fewer(data, train
     assert_refused(refused, meta, "heptagon", "--num_classes 1")
 
 
+def test_fine_tuning_to_other_classes_and_more_tokens_starts_from_a_run(trained, train, unscored):
+    first = trained.run / "last.pth"
+    flags = ["--load_network", first, "--num_classes", 3, "--num_tokens", 6]
+    tuned = train(*flags, "--lr_head", 0, "--lr_backbone", 0)
+    told = [line for line in tuned.out if line.startswith("--load_network")]
+    assert len(told) == 2 and "class head" in told[0] and "the first 4 of 4 object tokens" in told[1]
+    before, after = read_checkpoint(first), read_checkpoint(tuned.run / "last.pth")["model"]
+    weights = before["ema"] or before["model"]
+    assert after["mask_head.0.weight"].equal(weights["mask_head.0.weight"])
+    assert after["class_head.weight"].shape[0] == 4 and after["tokens"].shape[0] == 6
+
+
+def test_what_training_cannot_start_from_is_refused_and_leaves_no_folder(trained, train, tmp_path):
+    first = trained.run / "last.pth"
+    assert_refused(train("--load_network", first, "--hidden_dim", 32), "--load_network", first, "options")
+    assert_refused(train("--load_network", tmp_path / "gone.pth"), tmp_path / "gone.pth", "does not exist")
+    torch.save({"model": read_checkpoint(first)["model"]}, tmp_path / "bare.pth")
+    bare = train("--load_network", tmp_path / "bare.pth")
+    assert_refused(bare, f"{tmp_path / 'bare.pth'} is not a checkpoint of this project; pass another")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_mixed_precision_trains(train, unscored, amp):
     run = train("--epochs", 1, "--amp", amp).run

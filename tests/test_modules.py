@@ -1,9 +1,14 @@
 """The network: shapes under every switch, what each part may see, and a gradient everywhere."""
 
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from common.checkpoint import save_checkpoint
+from common.errors import UserError
 from modules import (
     VITA_TCOVIS,
     Attention,
@@ -11,6 +16,7 @@ from modules import (
     TemporalAssociationModule,
     reduced,
     sine_positions,
+    start,
 )
 
 SMALL = {"backbone": "narrow", "backbone_weights": "none", "hidden_dim": 32, "num_tokens": 5}
@@ -240,3 +246,60 @@ def test_a_network_built_for_a_checkpoint_fetches_nothing_and_has_the_same_weigh
     assert network.pyramid.proj.in_channels == 2048
     frozen = {name.split(".")[1] for name, p in network.named_parameters() if not p.requires_grad}
     assert frozen == {"stem", "layer1"}
+
+
+def saved(network: VITA_TCOVIS, path: Path) -> str:
+    config = {"network": asdict(network.config)}
+    save_checkpoint(
+        path, {"format": 1, "system": "vita_tcovis", "config": config, "model": network.state_dict()}
+    )
+    return str(path)
+
+
+def started(first: VITA_TCOVIS, path: Path, **options) -> tuple[VITA_TCOVIS, dict[str, Tensor]]:
+    """A network that starts from another's weights, and the weights that it was drawn with."""
+    second = make_network(**options, load_network=saved(first, path))
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.add_(1)
+    drawn = {key: x.clone() for key, x in second.state_dict().items()}
+    start(second, second.config)
+    return second, drawn
+
+
+def test_a_network_of_the_same_options_starts_with_all_weights_of_another(tmp_path, capsys):
+    first = make_network()
+    second, _ = started(first, tmp_path / "first.pth")
+    weights = second.state_dict()
+    assert all(x.equal(weights[key]) for key, x in first.state_dict().items())
+    assert not capsys.readouterr().out
+
+
+def test_with_another_number_of_classes_the_class_head_alone_begins_anew(tmp_path, capsys):
+    first = make_network()
+    second, drawn = started(first, tmp_path / "first.pth", num_classes=4)
+    for key, x in second.state_dict().items():
+        assert x.equal(drawn[key] if key.startswith("class_head.") else first.state_dict()[key]), key
+    told = "the class head begins anew, for 4 classes, not 1"
+    assert capsys.readouterr().out == f"--load_network {tmp_path / 'first.pth'}: {told}\n"
+
+
+@pytest.mark.parametrize("num_tokens", [3, 7])
+def test_the_first_tokens_are_taken_and_further_ones_begin_anew(tmp_path, capsys, num_tokens):
+    first = make_network()
+    second, drawn = started(first, tmp_path / "first.pth", num_tokens=num_tokens)
+    taken = min(5, num_tokens)
+    for key in ("tokens", "token_positions"):
+        weights = second.state_dict()[key]
+        assert weights[:taken].equal(first.state_dict()[key][:taken])
+        assert weights[taken:].equal(drawn[key][taken:])
+    told = f"the first {taken} of 5 object tokens are taken, {num_tokens - taken} begin anew"
+    assert capsys.readouterr().out == f"--load_network {tmp_path / 'first.pth'}: {told}\n"
+
+
+@pytest.mark.parametrize("num_tokens", [5, 7])
+@pytest.mark.parametrize("options", [{"hidden_dim": 16}, {"decoder_layers": 1}, {"mask_stride": 8}])
+def test_a_network_of_other_sizes_is_refused_as_a_start(tmp_path, capsys, options, num_tokens):
+    with pytest.raises(UserError, match=r"--load_network .*first.pth: its network has other options"):
+        started(make_network(), tmp_path / "first.pth", num_tokens=num_tokens, **options)
+    assert not capsys.readouterr().out
