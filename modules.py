@@ -7,7 +7,7 @@ association head follows TCOVIS (Li et al., ICCV 2023).
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -160,6 +160,7 @@ class VITA_TCOVIS(nn.Module):
 
     @dataclass
     class Config:
+        ADDED: ClassVar = {"load_network": "none"}
         backbone: str = option("resnet50", "feature extractor", ("resnet50", "narrow"))
         backbone_weights: str = option(
             "imagenet", "imagenet, none, or a file of torchvision ResNet-50 weights"

@@ -212,11 +212,11 @@ def config_from_dict(config: type[ConfigType], values: Any, source: str) -> Conf
     """Build the dataclass from a checkpoint's plain values, {field: value}.
 
     Raises UserError, which begins with the source, where the fields are not the same, or a value is of
-    another type than its field, no legal choice, or out of range. Fields in `RETIRED` of the dataclass, if it
-    has any, are passed over: older checkpoints hold them.
+    another type than its field, no legal choice, or out of range. Older checkpoints hold fields that are in
+    `RETIRED` of the dataclass, which are passed over, and lack those in `ADDED`, {field: value they stand for}.
     """
-    retired = getattr(config, "RETIRED", ())
-    values = values if isinstance(values, dict) else {}
+    retired, added = getattr(config, "RETIRED", ()), getattr(config, "ADDED", {})
+    values = added | values if isinstance(values, dict) else {}
     values = {
         name: tuple(x) if isinstance(x, list) else x for name, x in values.items() if name not in retired
     }

@@ -39,7 +39,8 @@ def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[
         device = pick_device(args["device"])
         now["amp"], before["amp"] = (resolve_amp(flags["amp"], device) for flags in (now, before))
     for role in ("network", "criterion", "data"):
-        now, before = now | asdict(configs[role]), before | state["config"].get(role, {})
+        added = getattr(configs[role], "ADDED", {})  # an older file lacks them
+        now, before = now | asdict(configs[role]), before | added | state["config"].get(role, {})
     names = (now.keys() | before.keys()) - {"epochs"}  # a dataset may plan with them; a run may be prolonged
     changed = sorted(name for name in names if now.get(name) != before.get(name))
     if changed:

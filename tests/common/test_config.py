@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 
@@ -186,6 +186,12 @@ def test_a_retired_field_of_an_older_checkpoint_is_passed_over(monkeypatch):
 def test_values_of_another_type_are_refused_with_source_and_name(name, value):
     with pytest.raises(UserError, match=rf"^last\.pth: .*{name}"):
         config_from_dict(Part, {**asdict(parse()), name: value}, "last.pth")
+
+
+def test_an_added_field_that_an_older_checkpoint_lacks_has_the_value_that_it_stands_for(monkeypatch):
+    monkeypatch.setattr(Part, "ADDED", {"rate": 0.25}, raising=False)
+    older = {name: value for name, value in asdict(parse()).items() if name != "rate"}
+    assert config_from_dict(Part, older, "last.pth") == replace(parse(), rate=0.25)
 
 
 def test_a_field_that_cannot_be_a_flag_is_the_programmers_mistake():
