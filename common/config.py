@@ -212,8 +212,8 @@ def config_from_dict(config: type[ConfigType], values: Any, source: str) -> Conf
     """Build the dataclass from a checkpoint's plain values, {field: value}.
 
     Raises UserError, which begins with the source, where the fields are not the same, or a value is of
-    another type than its field, no legal choice, or out of range. Older checkpoints hold fields that are in
-    `RETIRED` of the dataclass, which are passed over, and lack those in `ADDED`, {field: value they stand for}.
+    another type than its field, no legal choice, or out of range. Older checkpoints hold fields in `RETIRED`
+    of the dataclass, which are passed over, and lack those in `ADDED`, {field: the value they stand for}.
     """
     retired, added = getattr(config, "RETIRED", ()), getattr(config, "ADDED", {})
     values = added | values if isinstance(values, dict) else {}
