@@ -161,9 +161,9 @@ class VITA_TCOVIS(nn.Module):
     @dataclass
     class Config:
         ADDED: ClassVar = {"load_network": "none"}
-        backbone: str = option("resnet50", "feature extractor", ("resnet50", "narrow"))
+        backbone: str = option("resnet50", "feature extractor", ("resnet50", "mobilenet_v2", "narrow"))
         backbone_weights: str = option(
-            "imagenet", "imagenet, none, or a file of torchvision ResNet-50 weights"
+            "imagenet", "imagenet, none, or a file of torchvision weights of the backbone"
         )
         load_network: str = option(
             "none", "start from the weights of a checkpoint of this system instead; its classes may be others"

@@ -1,13 +1,15 @@
-"""ResNet features at strides 4, 8, 16 and 32: torchvision's ResNet-50, and a narrow one for two cores."""
+"""Features at strides 4, 8, 16 and 32: torchvision's ResNet-50 and MobileNetV2, and a narrow ResNet."""
 
+from bisect import bisect_right
 from collections import OrderedDict
+from itertools import pairwise
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import ResNet50_Weights, WeightsEnum, resnet50
+from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, WeightsEnum, mobilenet_v2, resnet50
 from torchvision.models.resnet import BasicBlock
 
 from common.checkpoint import check_digest, read_file
@@ -15,6 +17,11 @@ from common.errors import UserError
 
 NARROW_CHANNELS = (32, 48, 64, 96)
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+MOBILENET_ENDS = (2, 4, 7, 14, 18)  # where each of STAGES ends in `features` of torchvision's MobileNetV2
+PRETRAINED = {
+    "resnet50": ("ResNet-50", ResNet50_Weights.IMAGENET1K_V2),
+    "mobilenet_v2": ("MobileNetV2", MobileNet_V2_Weights.IMAGENET1K_V1),
+}
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -70,6 +77,16 @@ def _resnet50_stages(norm_layer: type[nn.Module]) -> tuple[nn.Module, list[nn.Mo
     return stem, [net.layer1, net.layer2, net.layer3, net.layer4], [256, 512, 1024, 2048]
 
 
+def _mobilenet_stages(norm_layer: type[nn.Module]) -> tuple[nn.Module, list[nn.Module], list[int]]:
+    """MobileNetV2 (Sandler et al., arXiv 1801.04381) without its last 1x1 convolution, 1.8 M parameters.
+
+    Blocks keep torchvision's numbers: `features.2.` is `layer1.2.` here.
+    """
+    blocks = mobilenet_v2(weights=None, norm_layer=norm_layer).features
+    stem, *stages = [blocks[a:b] for a, b in pairwise((0, *MOBILENET_ENDS))]
+    return stem, stages, [24, 32, 96, 320]
+
+
 def _narrow_stages() -> tuple[nn.Module, list[nn.Module], list[int]]:
     """A ResNet with one basic block a stage, 0.5 M parameters, and two strided convolutions as its stem."""
     c4 = NARROW_CHANNELS[0]
@@ -93,7 +110,7 @@ def _narrow_stages() -> tuple[nn.Module, list[nn.Module], list[int]]:
 def imagenet_weights(
     which: WeightsEnum = ResNet50_Weights.IMAGENET1K_V2, flag: str = "--backbone_weights"
 ) -> dict[str, Tensor]:
-    """torchvision's ImageNet weights of a ResNet, from its cache or the network.
+    """torchvision's ImageNet weights of a network, from its cache or the web.
 
     Raises UserError, with the flag that helps, where neither has them.
     """
@@ -105,7 +122,7 @@ def imagenet_weights(
     except UserError:
         raise
     except (URLError, OSError, RuntimeError) as error:
-        name = type(which).__name__.removesuffix("_Weights").replace("ResNet", "ResNet-")
+        name = type(which).__name__.removesuffix("_Weights").replace("ResNet", "ResNet-").replace("_", "")
         raise UserError(
             f"the ImageNet weights of {name} cannot be fetched ({error}): give a file with "
             f"{flag} PATH, or train from scratch with {flag} none"
@@ -113,7 +130,7 @@ def imagenet_weights(
 
 
 def read_backbone_weights(path: Path, flag: str = "--backbone_weights") -> dict[str, Tensor]:
-    """A state dict of torchvision's ResNet from a file, read without running any code in it."""
+    """A state dict of a torchvision network from a file, read without running any code in it."""
     if not path.is_file():
         raise UserError(f"{flag} {path}: no such file; legal values are imagenet, none or a file")
     try:
@@ -125,47 +142,62 @@ def read_backbone_weights(path: Path, flag: str = "--backbone_weights") -> dict[
     return weights
 
 
-class Backbone(nn.Module):
-    """A ResNet whose four stages are all returned.
+def _renamed(key: str) -> str | None:
+    """The name in Backbone of a tensor of torchvision's; None for classifiers and counters, not used here."""
+    if key.endswith("num_batches_tracked") or key.startswith(("fc.", "classifier.", "features.18.")):
+        return None
+    if key.startswith(("conv1.", "bn1.")):
+        return f"stem.{key}"
+    prefix, _, rest = key.partition(".")
+    number = rest.split(".")[0]
+    if prefix == "features" and number.isdecimal() and int(number) < MOBILENET_ENDS[-1]:
+        return f"{STAGES[bisect_right(MOBILENET_ENDS, int(number))]}.{rest}"
+    return key
 
-    name: `resnet50` (256/512/1024/2048 channels) or `narrow` (32/48/64/96)
-    weights: `imagenet`, `none`, or the path of a state dict of torchvision's ResNet-50. With weights, stem,
-        layer1 and batch norm are frozen; without, norms are GroupNorm and everything is trained.
+
+class Backbone(nn.Module):
+    """A convolutional network whose four stages are all returned.
+
+    name: `resnet50` (256/512/1024/2048 channels), `mobilenet_v2` (24/32/96/320) or `narrow` (32/48/64/96)
+    weights: `imagenet`, `none`, or the path of a state dict of torchvision's network of that name. With
+        weights, stem, layer1 and batch norm are frozen; without, norms are GroupNorm and everything is
+        trained.
     Nothing is read here: `load` brings the weights. Raises UserError where there can be none.
     """
 
     def __init__(self, name: str, weights: str):
         super().__init__()
+        self.name = name
         if name == "narrow" and weights != "none":
             raise UserError(f"--backbone narrow has no {weights} weights: add --backbone_weights none")
         frozen = weights != "none"
+        norm_layer = FrozenBatchNorm2d if frozen else group_norm
         if name == "narrow":
             self.stem, stages, self.channels = _narrow_stages()
+        elif name == "mobilenet_v2":
+            self.stem, stages, self.channels = _mobilenet_stages(norm_layer)
         else:
-            self.stem, stages, self.channels = _resnet50_stages(FrozenBatchNorm2d if frozen else group_norm)
+            self.stem, stages, self.channels = _resnet50_stages(norm_layer)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         if frozen:
             self.stem.requires_grad_(False)
             self.layer1.requires_grad_(False)
 
     def load(self, source: str) -> None:
-        """Take torchvision's weights of a ResNet-50, without its classifier and batch counters.
+        """Take torchvision's weights of the network, without its classifier and batch counters.
 
         source: `imagenet`, or the path of a state dict
         Raises UserError where the weights cannot be had or do not fit; there is no silent random start.
         """
-        weights = imagenet_weights() if source == "imagenet" else read_backbone_weights(Path(source))
-        renamed = {
-            f"stem.{key}" if key.startswith(("conv1.", "bn1.")) else key: value
-            for key, value in weights.items()
-            if not key.startswith("fc.") and not key.endswith("num_batches_tracked")
-        }
+        title, published = PRETRAINED[self.name]
+        weights = imagenet_weights(published) if source == "imagenet" else read_backbone_weights(Path(source))
+        renamed = {new: value for key, value in weights.items() if (new := _renamed(key)) is not None}
         try:
             self.load_state_dict(renamed)
         except RuntimeError as error:  # torch lists every key, in hundreds of lines
             reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"--backbone_weights {source}: not a ResNet-50 of torchvision ({reason} ...)"
+                f"--backbone_weights {source}: not a {title} of torchvision ({reason} ...)"
             ) from error
 
     def forward(self, frames: Tensor) -> dict[int, Tensor]:

@@ -36,7 +36,10 @@ DOS_FOLDER = 0x10  # the attribute of an entry of a zip file
 WRAPPERS = ("model", "network", "state_dict")  # under which training programs keep the weights
 PREFIXES = re.compile(r"^((module|_orig_mod)\.)+")  # of data-parallel and of compiled networks
 # Published files whose names hold the beginning of a digest: torchvision's and SAM's.
-DIGESTS = {r"resnet\d+-([0-9a-f]{8})\.pth": "sha256", r"sam_vit_[bhl]_([0-9a-f]{6})\.pth": "md5"}
+DIGESTS = {
+    r"(?:resnet\d+|mobilenet_v2)-([0-9a-f]{8})\.pth": "sha256",
+    r"sam_vit_[bhl]_([0-9a-f]{6})\.pth": "md5",
+}
 
 # NumPy's numbers, such as the best accuracy that a published training checkpoint noted, under their names of
 # NumPy 1 and 2.

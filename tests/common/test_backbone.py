@@ -1,4 +1,4 @@
-"""ResNet features: weights from everywhere and nowhere, what is frozen, frozen norms in bf16."""
+"""Features of a backbone: weights from everywhere and nowhere, what is frozen, frozen norms in bf16."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from urllib.error import URLError
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet18, resnet50
+from torchvision.models import MobileNet_V2_Weights, mobilenet_v2, resnet18, resnet50
 from torchvision.ops import FrozenBatchNorm2d as TorchvisionFrozenBatchNorm2d
 
 from common.backbone import Backbone, FrozenBatchNorm2d, for_inference, imagenet_weights
@@ -36,7 +36,12 @@ def weights_file(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name, channels", [("narrow", [32, 48, 64, 96]), ("resnet50", [256, 512, 1024, 2048])]
+    "name, channels",
+    [
+        ("narrow", [32, 48, 64, 96]),
+        ("mobilenet_v2", [24, 32, 96, 320]),
+        ("resnet50", [256, 512, 1024, 2048]),
+    ],
 )
 def test_without_weights_four_stages_are_trained_with_group_norm(name, channels):
     torch.manual_seed(0)
@@ -111,7 +116,7 @@ def test_without_a_network_imagenet_is_one_clear_error_that_names_the_flag(monke
 def test_a_network_for_a_checkpoint_reads_no_weights_and_has_the_same_names(monkeypatch, weights_file):
     expected = loaded_backbone(str(weights_file)).state_dict()
 
-    def fail() -> None:
+    def fail(which) -> None:
         raise AssertionError("weights were fetched")
 
     monkeypatch.setattr("common.backbone.imagenet_weights", fail)
@@ -184,3 +189,67 @@ def test_for_inference_every_batch_norm_is_folded_which_changes_rounding_only(we
     for stride, features in plain(frames).items():
         tolerance = 1e-5 * features.abs().max().item()
         torch.testing.assert_close(folded[stride], features, rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def mobilenet_file(tmp_path_factory) -> Path:
+    """torchvision's own MobileNetV2 with random weights and the statistics of noise."""
+    torch.manual_seed(0)
+    net = mobilenet_v2().train()
+    with torch.no_grad():
+        for _ in range(20):
+            net.features(torch.randn(4, 3, 64, 64))
+    path = tmp_path_factory.mktemp("weights") / "mobilenet_v2.pth"
+    torch.save(net.state_dict(), path)
+    return path
+
+
+def loaded_mobilenet(source: str) -> Backbone:
+    backbone = Backbone("mobilenet_v2", source)
+    backbone.load(source)
+    return backbone
+
+
+def test_a_mobilenet_file_gives_the_features_of_torchvision_and_freezes_stem_and_layer1(mobilenet_file):
+    net = mobilenet_v2()
+    net.load_state_dict(torch.load(mobilenet_file, weights_only=True))
+    backbone = loaded_mobilenet(str(mobilenet_file)).train()
+    x = frames = torch.randn(1, 3, 64, 96)
+    expected = {}
+    for number, block in enumerate(net.eval().features):
+        x = block(x)
+        if number in (3, 6, 13, 17):
+            expected[64 // x.shape[-2]] = x
+    torch.testing.assert_close(backbone(frames), expected, rtol=1e-3, atol=1e-4)
+    frozen = {name.split(".")[0] for name, p in backbone.named_parameters() if not p.requires_grad}
+    trained = {name.split(".")[0] for name, p in backbone.named_parameters() if p.requires_grad}
+    assert frozen == {"stem", "layer1"} and trained == {"layer2", "layer3", "layer4"}
+
+
+def test_for_inference_the_blocks_of_a_mobilenet_are_folded_too(mobilenet_file):
+    frames = torch.randn(1, 3, 64, 96)
+    plain, fast = (loaded_mobilenet(str(mobilenet_file)) for _ in range(2))
+    for_inference(fast)
+    assert not any(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in fast.modules())
+    folded = fast(frames)
+    for stride, features in plain(frames).items():
+        tolerance = 1e-5 * features.abs().max().item()
+        torch.testing.assert_close(folded[stride], features, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name, title", [("mobilenet_v2", "MobileNetV2"), ("resnet50", "ResNet-50")])
+def test_the_weights_of_another_network_are_refused_by_the_name_of_the_right_one(
+    name, title, weights_file, mobilenet_file
+):
+    other = {"mobilenet_v2": weights_file, "resnet50": mobilenet_file}[name]
+    with pytest.raises(UserError, match=f"not a {title} of torchvision"):
+        Backbone(name, str(other)).load(str(other))
+
+
+def test_a_damaged_mobilenet_in_torchs_cache_is_told_with_its_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / "mobilenet_v2-b0353104.pth"
+    cached.parent.mkdir(parents=True)
+    torch.save({}, cached)
+    with pytest.raises(UserError, match=r"mobilenet_v2-b0353104\.pth is damaged.*download it again"):
+        imagenet_weights(MobileNet_V2_Weights.IMAGENET1K_V1)
