@@ -18,6 +18,7 @@ from modules import (
     sine_positions,
     start,
 )
+from training.recompute import checkpoint_activations
 
 SMALL = {"backbone": "narrow", "backbone_weights": "none", "hidden_dim": 32, "num_tokens": 5}
 SMALL |= {"decoder_layers": 2, "num_heads": 4, "feedforward_dim": 48}
@@ -303,3 +304,16 @@ def test_a_network_of_other_sizes_is_refused_as_a_start(tmp_path, capsys, option
     with pytest.raises(UserError, match=r"--load_network .*first.pth: its network has other options"):
         started(make_network(), tmp_path / "first.pth", num_tokens=num_tokens, **options)
     assert not capsys.readouterr().out
+
+
+def test_a_mobilenet_has_the_same_gradients_where_activations_are_computed_anew():
+    gradients = []
+    for recompute in (False, True):
+        network = make_network(backbone="mobilenet_v2").train()
+        if recompute:
+            checkpoint_activations(network)
+        outputs = network(make_frames(1, 2, 3, 64, 64))
+        (outputs["mask_logits"].square().mean() + outputs["embeddings"].square().mean()).backward()
+        gradients.append({name: p.grad for name, p in network.backbone.named_parameters()})
+    assert all(x is not None for x in gradients[0].values())
+    torch.testing.assert_close(gradients[1], gradients[0])
