@@ -233,7 +233,7 @@ class VITATracker:
     @dataclass(kw_only=True)
     class Config(GlobalTracker.Config):
         image_size: int = option(
-            384, "short side of the frames in evaluation and inference, pixels", least=16
+            384, "short side of the frames in evaluation and inference, pixels", least=16, most=8192
         )
         score_threshold: float = option(0.3, "least score of a detection")
         nms_iou: float = option(0.6, "mask IoU with a better detection above which one is dropped")

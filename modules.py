@@ -169,7 +169,9 @@ class VITA_TCOVIS(nn.Module):
             "none", "start from the weights of a checkpoint of this system instead; its classes may be others"
         )
         hidden_dim: int = option(256, "width of tokens and features", least=8)
-        num_tokens: int = option(20, "object tokens; also the most objects that the loader selects", least=1)
+        num_tokens: int = option(
+            20, "object tokens; also the most objects that the loader selects", least=1, most=65_535
+        )
         num_classes: int = option(
             1, "classes of objects in meta.json; 1 tells objects from background only", least=1
         )

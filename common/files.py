@@ -80,6 +80,8 @@ def remove_own(folder: Path) -> None:
 def _take(lock: Path) -> TextIO:
     """The lock file, open and locked for this process; UserError where another process has it."""
     while True:
+        if lock.is_symlink() or (lock.exists() and not lock.is_file()):
+            raise UserError(f"{lock} is in the way, and no lock of this program's: move it away")
         file = open(lock, "a+", encoding="utf-8", errors="replace")
         try:
             import fcntl  # not on Windows
@@ -153,6 +155,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)  # were it a link, what it leads to would be written
     try:
         with naming(path):
             yield temporary

@@ -28,7 +28,9 @@ class RunConfig:
         20, "most objects followed with --discover; of more, the one lost for longest is let go", least=1
     )
     overlays: bool = option(True, "write overlays/<video>.mp4")
-    fps: float = option(DEFAULT_FPS, "frames per second of the overlays of image folders", least=0.1)
+    fps: float = option(
+        DEFAULT_FPS, "frames per second of the overlays of image folders", least=0.1, most=1000
+    )
     reverse: bool = option(False, "follow objects backwards too, from the prompts that start them")
     discover: str | None = option(None, "a checkpoint of VITA-TCOVIS that finds objects, in place of prompts")
     discover_every: int = option(10, "frames from one look for newcomers to the next; 0: first only", least=0)

@@ -150,13 +150,15 @@ def read_pixels(path: Path) -> np.ndarray:
     """Read the (H, W) pixel values of a label map: uint16 where the file has 16 bits, otherwise uint8.
 
     They are taken as they are, whatever the palette; a bilevel image holds 0 and 1.
-    Raises UserError where the file is a colour image, corrupt or cut short.
+    Raises UserError where the file is a colour image, corrupt or cut short, or holds what is no id.
     """
     with opened(path) as image:
         mode, layout = image.mode, image.tile[0][3] if image.tile else None
         labels = np.array(image)
     check_label_mode(path, mode)
     if labels.itemsize > 1:
+        if labels.size and not 0 <= labels.min() <= labels.max() <= MAX_LABEL:
+            raise UserError(f"{path} holds values outside of 0 to {MAX_LABEL}: number the objects anew")
         return labels.astype(np.uint16)
     labels = labels.astype(np.uint8, copy=False)  # a bilevel image is bool
     return labels // GREY_STEPS[layout] if layout in GREY_STEPS else labels

@@ -253,3 +253,15 @@ def test_what_systems_put_into_folders_is_no_data():
     assert all(map(is_visible, ["a", "00000.png", "@user", "#1", "thumbs", "eaDir", "desktop.png"]))
     names = ["._a.png", ".DS_Store", ".ipynb_checkpoints", "@eaDir", "__MACOSX", "Thumbs.db", "desktop.ini"]
     assert not any(map(is_visible, names))
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    (tmp_path / "lock").symlink_to(precious)
+    with pytest.raises(UserError, match="lock is in the way"), sole_writer(tmp_path / "lock"):
+        pass
+    (tmp_path / ".facts.json.tmp").symlink_to(precious)
+    with atomic_write(tmp_path / "facts.json") as temporary:
+        temporary.write_text("{}")
+    assert precious.read_text() == "mine" and not (tmp_path / "facts.json").is_symlink()

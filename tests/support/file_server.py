@@ -1,7 +1,7 @@
 """A web server for tests that sends one file on a loopback port: whole, slowly, in part, or not at all."""
 
 import threading
-import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -20,6 +20,7 @@ class FileServer:
         self.ranges = self.tells_length = True
         self.pause = 0.0
         self.asked: list[str] = []
+        self.ended = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.address = f"http://127.0.0.1:{self.server.server_port}/weights.pth"
 
@@ -30,6 +31,7 @@ class FileServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -52,8 +54,9 @@ def _handler(files: FileServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             end = start + files.cuts.pop(0) if files.cuts else len(files.content)
             for begin in range(start, end, 1000):
-                self.wfile.write(files.content[begin : min(end, begin + 1000)])
-                time.sleep(files.pause)
+                with suppress(ConnectionError):  # the client may have hung up
+                    self.wfile.write(files.content[begin : min(end, begin + 1000)])
+                files.ended.wait(files.pause)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

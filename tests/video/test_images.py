@@ -182,3 +182,11 @@ def test_a_tiff_without_dimensions_or_with_odd_types_is_told_with_its_path(tmp_p
     assert not read(write_tiff(tmp_path / "good.tiff")).any()
     with pytest.raises(UserError, match=r"bad\.tiff is corrupt or cut short"):
         read(write_tiff(tmp_path / "bad.tiff", **damage))
+
+
+@pytest.mark.parametrize("value", [-3, 65_536, 70_000])
+def test_a_label_map_of_values_that_are_no_ids_is_refused(tmp_path, value):
+    path = tmp_path / "00000.png"
+    Image.fromarray(np.full((4, 4), value, dtype=np.int32)).save(path, format="TIFF")
+    with pytest.raises(UserError, match=r"00000\.png holds values outside of 0 to 65535"):
+        read_label_map(path)
