@@ -1,13 +1,14 @@
 """Features of a backbone: weights from everywhere and nowhere, what is frozen, frozen norms in bf16."""
 
 import os
+import re
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
 from torch import nn
-from torchvision.models import MobileNet_V2_Weights, mobilenet_v2, resnet18, resnet50
+from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, mobilenet_v2, resnet18, resnet50
 from torchvision.ops import FrozenBatchNorm2d as TorchvisionFrozenBatchNorm2d
 
 from common.backbone import Backbone, FrozenBatchNorm2d, for_inference, imagenet_weights
@@ -82,13 +83,20 @@ def test_imagenet_weights_are_taken_from_torchvision(monkeypatch, weights_file):
     assert torch.equal(backbone.stem.conv1.weight, weights["conv1.weight"])
 
 
-def test_a_damaged_file_in_torchs_cache_is_told_with_its_path(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "which, name",
+    [
+        (ResNet50_Weights.IMAGENET1K_V2, "resnet50-11ad3fa6.pth"),
+        (MobileNet_V2_Weights.IMAGENET1K_V1, "mobilenet_v2-b0353104.pth"),
+    ],
+)
+def test_a_damaged_file_in_torchs_cache_is_told_with_its_path(tmp_path, monkeypatch, which, name):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / "resnet50-11ad3fa6.pth"
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
     cached.parent.mkdir(parents=True)
     torch.save({}, cached)
-    with pytest.raises(UserError, match=r"resnet50-11ad3fa6\.pth is damaged.*download it again"):
-        imagenet_weights()
+    with pytest.raises(UserError, match=rf"{re.escape(name)} is damaged.*download it again"):
+        imagenet_weights(which)
 
 
 @pytest.mark.parametrize(
@@ -244,12 +252,3 @@ def test_the_weights_of_another_network_are_refused_by_the_name_of_the_right_one
     other = {"mobilenet_v2": weights_file, "resnet50": mobilenet_file}[name]
     with pytest.raises(UserError, match=f"not a {title} of torchvision"):
         Backbone(name, str(other)).load(str(other))
-
-
-def test_a_damaged_mobilenet_in_torchs_cache_is_told_with_its_path(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / "mobilenet_v2-b0353104.pth"
-    cached.parent.mkdir(parents=True)
-    torch.save({}, cached)
-    with pytest.raises(UserError, match=r"mobilenet_v2-b0353104\.pth is damaged.*download it again"):
-        imagenet_weights(MobileNet_V2_Weights.IMAGENET1K_V1)
