@@ -14,18 +14,14 @@ their backward, take at most a tenth.
 import argparse
 import copy
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.measuring import Aim, Phases, counted, judge, peak_memory, print_parts, set_up
@@ -45,52 +41,6 @@ FORWARD, MATCHER, CRITERION = "network forward", "matcher", "criterion"
 CRITERION_BACKWARD, BACKWARD = "criterion backward", "network backward"
 OPTIMISER, REST = "optimiser", "checks, gradient norm, average"
 RATIO_AIM, SHARE_AIM = 1.5, 0.1
-READS = {"cpu", "item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "nonzero"}
-
-
-class Transfers(TorchFunctionMode):
-    """Counts the calls for which the CPU would wait for a GPU, wherever the tensors really are.
-
-    A tensor counts as the CPU's where it was made from NumPy or without a device, was read back, or comes of
-    such tensors alone; every other one, and whatever is moved to a device, counts as the GPU's.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: Counter[str] = Counter()
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(function, "__name__", "")
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        ours = all(hasattr(x, "is_on_cpu") for x in given) and not isinstance(
-            kwargs.get("device"), torch.device
-        )
-        masked = name == "__getitem__" and any(x.dtype == torch.bool for x in given[1:])
-        if not ours and (name in READS or masked):
-            self.calls["by a mask" if masked else name] += 1
-        result = function(*args, **kwargs)
-        if name == "cpu" or (ours and name != "to"):
-            for x in tree_leaves(result):
-                if isinstance(x, Tensor):
-                    x.is_on_cpu = True
-        return result
-
-
-@contextmanager
-def counted_transfers() -> Iterator[Counter[str]]:
-    """Count the transfers of the block; `from_numpy` is the one way to the CPU that no mode is told of."""
-    transfers, from_numpy = Transfers(), torch.from_numpy
-
-    def on_cpu(array: np.ndarray) -> Tensor:
-        tensor = from_numpy(array)
-        tensor.is_on_cpu = True
-        return tensor
-
-    with patch.object(torch, "from_numpy", on_cpu), transfers:
-        yield transfers.calls
 
 
 def draw_clip(args: argparse.Namespace, height: int, width: int) -> Clip:
@@ -188,8 +138,8 @@ def parts_of(trainer: Trainer, phases: Phases) -> Iterator[None]:
         yield
 
 
-def measure(trainer: Trainer, clip: Clip, rounds: int) -> tuple[Phases, Counter[str], list[float]]:
-    """Times of bare network, step and parts; transfers of a step; peak memory after each round, in MiB."""
+def measure(trainer: Trainer, clip: Clip, rounds: int) -> tuple[Phases, list[float]]:
+    """Times of bare network, step and parts; peak memory after each round, in MiB."""
     phases, memory = Phases(trainer.device), []
     bare, step = make_bare_step(trainer), make_step(trainer)
     for _ in range(1 + rounds):
@@ -202,12 +152,10 @@ def measure(trainer: Trainer, clip: Clip, rounds: int) -> tuple[Phases, Counter[
             step(clip)
         memory.append(peak_memory(trainer.device))
     del phases.rounds[0]  # compiling, and memory that is taken for the first time
-    with counted_transfers() as transfers:
-        step(clip)
-    return phases, transfers, memory
+    return phases, memory
 
 
-def report(phases: Phases, transfers: Counter[str], memory: list[float]) -> None:
+def report(phases: Phases, memory: list[float]) -> None:
     """Print the table and the ratios; ends the program with status 1 where an aim is missed."""
     times = phases.medians()
     bare, step = times.pop(BARE), times.pop(STEP)
@@ -215,9 +163,7 @@ def report(phases: Phases, transfers: Counter[str], memory: list[float]) -> None
     order = (FORWARD, MATCHER, CRITERION, CRITERION_BACKWARD, BACKWARD, OPTIMISER, REST)
     print_parts({BARE: bare, STEP: step} | {f"  {name}": times[name] for name in order}, step)
     peaks = f"peak memory {memory[-1]:.0f} MiB, after the first round {memory[0]:.0f}"
-    print(f"{1000 / step[0]:.3g} steps/s, {peaks}")
-    calls = ", ".join(f"{number} by {name}" for name, number in sorted(transfers.items()))
-    print(f"transfers to the CPU in a step: {transfers.total()} ({calls})\n")
+    print(f"{1000 / step[0]:.3g} steps/s, {peaks}\n")
     losses = sum(times[name] for name in (MATCHER, CRITERION, CRITERION_BACKWARD))
     judge(
         [

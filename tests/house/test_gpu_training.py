@@ -72,3 +72,12 @@ def test_a_run_is_trained_saved_resumed_and_scored_on_a_gpu(small_data, tmp_path
         assert "cuda, mixed precision bf16" in first.out[0]
         again = run_here(main.main, *flags, "--epochs", 2, "--resume", first.run / "last.pth")
     assert again.run == first.run and (again.run / "metrics.json").is_file()
+
+
+def test_a_dry_run_on_a_gpu_trains_its_steps_there_and_writes_nothing(small_data, tmp_path):
+    flags = [*SMALL["vita_tcovis"], "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
+    with simulated_gpu():
+        outcome = run_here(main.main, *flags, "--device", "cuda", "--memory_gb", 16, "--dry_run")
+    assert outcome.status == 0
+    assert "it fits" in outcome.out
+    assert not (tmp_path / "runs").exists()
