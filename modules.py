@@ -132,6 +132,18 @@ class FeaturePyramid(nn.Module):
             levels.append(x)
         return levels[self.attended], self.smooth(x.relu())
 
+    def load(self, published: dict[int, dict[str, Tensor]]) -> list[int]:
+        """Take the 1x1 convolutions of another pyramid, {stride: weight and bias}, where the shapes agree.
+
+        Returns the strides of those that were taken.
+        """
+        taken = []
+        for stride, ours in zip((32, *self.strides), (self.proj, *self.laterals), strict=True):
+            if stride in published and published[stride]["weight"].shape == ours.weight.shape:
+                ours.load_state_dict(published[stride])
+                taken.append(stride)
+        return taken
+
 
 class TemporalAssociationModule(nn.Module):
     """Tokens to the 128-d space in which the same object is alike in every frame: Linear, ReLU, LayerNorm."""
@@ -163,7 +175,8 @@ class VITA_TCOVIS(nn.Module):
         ADDED: ClassVar = {"load_network": "none"}
         backbone: str = option("resnet50", "feature extractor", ("resnet50", "mobilenet_v2", "narrow"))
         backbone_weights: str = option(
-            "imagenet", "imagenet, none, or a file of torchvision weights of the backbone"
+            "imagenet",
+            "imagenet, coco (of a Mask R-CNN of ResNet-50), none, or a file of torchvision weights",
         )
         load_network: str = option(
             "none", "start from the weights of a checkpoint of this system instead; its classes may be others"
@@ -303,4 +316,7 @@ def start(network: VITA_TCOVIS, config: VITA_TCOVIS.Config) -> None:
     if config.load_network != "none":
         load_checkpoint(network, config.load_network)
     elif config.backbone_weights != "none":
-        network.backbone.load(config.backbone_weights)
+        laterals = network.backbone.load(config.backbone_weights)
+        if laterals:
+            taken = ", ".join(map(str, network.pyramid.load(laterals))) or "none, as their width is 256"
+            say(f"--backbone_weights {config.backbone_weights}: the ResNet-50; laterals of strides: {taken}")

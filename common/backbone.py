@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, WeightsEnum, mobilenet_v2, resnet50
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights
 from torchvision.models.resnet import BasicBlock
 
-from common.checkpoint import check_digest, read_file
+from common.checkpoint import check_digest, read_file, state_dict_of
 from common.errors import UserError
 
 NARROW_CHANNELS = (32, 48, 64, 96)
@@ -22,6 +23,8 @@ PRETRAINED = {
     "resnet50": ("ResNet-50", ResNet50_Weights.IMAGENET1K_V2),
     "mobilenet_v2": ("MobileNetV2", MobileNet_V2_Weights.IMAGENET1K_V1),
 }
+DETECTOR = MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1  # Li et al., arXiv 2111.11429
+BODY, LATERALS = "backbone.body.", "backbone.fpn.inner_blocks."  # in the names of its weights
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -107,39 +110,71 @@ def _narrow_stages() -> tuple[nn.Module, list[nn.Module], list[int]]:
     return stem, stages, list(NARROW_CHANNELS)
 
 
-def imagenet_weights(
-    which: WeightsEnum = ResNet50_Weights.IMAGENET1K_V2, flag: str = "--backbone_weights"
-) -> dict[str, Tensor]:
-    """torchvision's ImageNet weights of a network, from its cache or the web.
+def published_weights(which: WeightsEnum, flag: str = "--backbone_weights") -> dict[str, Tensor]:
+    """torchvision's weights of a network, from its cache or the web.
 
-    Raises UserError, with the flag that helps, where neither has them.
+    Raises UserError, with the remedies, where neither has them.
     """
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(which.url).name
     try:
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(which.url).name
         if cached.is_file():  # torch checks what it downloads, once
             check_digest(cached)
         return which.get_state_dict(progress=False, check_hash=True)
     except UserError:
         raise
     except (URLError, OSError, RuntimeError) as error:
-        name = type(which).__name__.removesuffix("_Weights").replace("ResNet", "ResNet-").replace("_", "")
-        raise UserError(
-            f"the ImageNet weights of {name} cannot be fetched ({error}): give a file with "
-            f"{flag} PATH, or train from scratch with {flag} none"
-        ) from error
+        remedies = f"put it at {cached}, give a file with {flag} PATH, or train from scratch with {flag} none"
+        raise UserError(f"{which.url} cannot be fetched ({error}): {remedies}") from error
 
 
 def read_backbone_weights(path: Path, flag: str = "--backbone_weights") -> dict[str, Tensor]:
-    """A state dict of a torchvision network from a file, read without running any code in it."""
+    """The weights in a file of torch's, read without running any code in it; UserError where it has none."""
     if not path.is_file():
-        raise UserError(f"{flag} {path}: no such file; legal values are imagenet, none or a file")
+        raise UserError(f"{flag} {path}: no such file; legal values are imagenet, coco, none or a file")
     try:
-        weights = read_file(path)
+        weights = state_dict_of(read_file(path))
     except UserError as error:
         raise UserError(f"{flag} {error}") from error
-    if not isinstance(weights, dict) or not all(isinstance(x, Tensor) for x in weights.values()):
+    if not weights:
         raise UserError(f"{flag} {path}: not a state dict of tensors")
     return weights
+
+
+def pretrained_weights(
+    source: str, which: WeightsEnum, flag: str = "--backbone_weights"
+) -> dict[str, Tensor]:
+    """torchvision's weights of a network, or of the Mask R-CNN that has it as its backbone.
+
+    source: `imagenet`, which stands for `which`; `coco`, for torchvision's Mask R-CNN of ResNet-50; or a file
+    Raises UserError where they cannot be had, or are of COCO and the network is another.
+    """
+    if source == "coco" and not isinstance(which, ResNet50_Weights):
+        raise UserError(f"{flag} coco: only ResNet-50 has weights of COCO; use imagenet or a file")
+    if source in ("imagenet", "coco"):
+        return published_weights(which if source == "imagenet" else DETECTOR, flag)
+    return read_backbone_weights(Path(source), flag)
+
+
+def body_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's weights in those of a detector of torchvision; of another network, all."""
+    body = {key.removeprefix(BODY): x for key, x in weights.items() if key.startswith(BODY)}
+    return body or weights
+
+
+def laterals_of(weights: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """{stride: weight (256, C, 1, 1) and bias (256,)} of the 1x1 convolutions of a detector's pyramid.
+
+    Their batch norms are folded into them. Empty where the weights are of no detector.
+    """
+    laterals = {}
+    for stride, place in zip((4, 8, 16, 32), range(4), strict=True):
+        prefix = f"{LATERALS}{place}."
+        part = {key.removeprefix(prefix): x for key, x in weights.items() if key.startswith(prefix)}
+        if f"{prefix}1.running_var" in weights:
+            scale = part["1.weight"] * (part["1.running_var"] + FrozenBatchNorm2d.eps).rsqrt()
+            bias = part["1.bias"] - part["1.running_mean"] * scale
+            laterals[stride] = {"weight": part["0.weight"] * scale[:, None, None, None], "bias": bias}
+    return laterals
 
 
 def _renamed(key: str) -> str | None:
@@ -159,9 +194,9 @@ class Backbone(nn.Module):
     """A convolutional network whose four stages are all returned.
 
     name: `resnet50` (256/512/1024/2048 channels), `mobilenet_v2` (24/32/96/320) or `narrow` (32/48/64/96)
-    weights: `imagenet`, `none`, or the path of a state dict of torchvision's network of that name. With
-        weights, stem, layer1 and batch norm are frozen; without, norms are GroupNorm and everything is
-        trained.
+    weights: `imagenet`, `coco` (ResNet-50), `none`, or the path of a state dict of torchvision's network of
+        that name, or of a Mask R-CNN that has it. With weights, stem, layer1 and batch norm are frozen;
+        without, norms are GroupNorm and everything is trained.
     Nothing is read here: `load` brings the weights. Raises UserError where there can be none.
     """
 
@@ -183,15 +218,17 @@ class Backbone(nn.Module):
             self.stem.requires_grad_(False)
             self.layer1.requires_grad_(False)
 
-    def load(self, source: str) -> None:
+    def load(self, source: str) -> dict[int, dict[str, Tensor]]:
         """Take torchvision's weights of the network, without its classifier and batch counters.
 
-        source: `imagenet`, or the path of a state dict
-        Raises UserError where the weights cannot be had or do not fit; there is no silent random start.
+        source: `imagenet`, `coco`, or the path of a state dict
+        Returns the 1x1 convolutions of a detector's pyramid, as `laterals_of`. Raises UserError where the
+        weights cannot be had or do not fit; there is no silent random start.
         """
         title, published = PRETRAINED[self.name]
-        weights = imagenet_weights(published) if source == "imagenet" else read_backbone_weights(Path(source))
-        renamed = {new: value for key, value in weights.items() if (new := _renamed(key)) is not None}
+        weights = pretrained_weights(source, published)
+        body = body_of(weights)
+        renamed = {new: value for key, value in body.items() if (new := _renamed(key)) is not None}
         try:
             self.load_state_dict(renamed)
         except RuntimeError as error:  # torch lists every key, in hundreds of lines
@@ -199,6 +236,7 @@ class Backbone(nn.Module):
             raise UserError(
                 f"--backbone_weights {source}: not a {title} of torchvision ({reason} ...)"
             ) from error
+        return laterals_of(weights)
 
     def forward(self, frames: Tensor) -> dict[int, Tensor]:
         """(B*T, 3, H, W) with H, W multiples of 32 to {stride: (B*T, C, h, w)} for 4, 8, 16, 32."""

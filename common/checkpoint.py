@@ -37,7 +37,7 @@ WRAPPERS = ("model", "network", "state_dict")  # under which training programs k
 PREFIXES = re.compile(r"^((module|_orig_mod)\.)+")  # of data-parallel and of compiled networks
 # Published files whose names hold the beginning of a digest: torchvision's and SAM's.
 DIGESTS = {
-    r"(?:resnet\d+|mobilenet_v2)-([0-9a-f]{8})\.pth": "sha256",
+    r"(?:resnet\d+|mobilenet_v2|maskrcnn_resnet50_fpn_v2_coco)-([0-9a-f]{8})\.pth": "sha256",
     r"sam_vit_[bhl]_([0-9a-f]{6})\.pth": "md5",
 }
 

@@ -292,7 +292,7 @@ def test_a_data_set_that_is_absent_is_told_before_any_weights_are_fetched(train,
     def fetch(*_: object) -> None:
         raise AssertionError("weights are fetched")
 
-    monkeypatch.setattr("common.backbone.imagenet_weights", fetch)
+    monkeypatch.setattr("common.backbone.published_weights", fetch)
     flags = ["--backbone", "resnet50", "--backbone_weights", "imagenet"]
     assert_refused(train("--dataset_root", tmp_path / "absent", *flags), tmp_path / "absent")
 

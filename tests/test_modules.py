@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import resnet50
 
 from common.checkpoint import save_checkpoint
 from common.errors import UserError
@@ -241,7 +242,7 @@ def test_a_network_built_for_a_checkpoint_fetches_nothing_and_has_the_same_weigh
     def no_network() -> None:
         raise AssertionError("weights were fetched")
 
-    monkeypatch.setattr("common.backbone.imagenet_weights", no_network)
+    monkeypatch.setattr("common.backbone.published_weights", no_network)
     options = {**SMALL, "backbone": "resnet50", "backbone_weights": "imagenet"}
     network = VITA_TCOVIS(VITA_TCOVIS.Config(**options))
     assert network.pyramid.proj.in_channels == 2048
@@ -317,3 +318,34 @@ def test_a_mobilenet_has_the_same_gradients_where_activations_are_computed_anew(
         gradients.append({name: p.grad for name, p in network.backbone.named_parameters()})
     assert all(x is not None for x in gradients[0].values())
     torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize(
+    "hidden_dim, mask_stride, taken",
+    [(256, 4, "32, 16, 8, 4"), (256, 16, "32, 16"), (128, 4, "none, as their width is 256")],
+)
+def test_of_a_published_pyramid_the_convolutions_that_fit_are_taken(
+    tmp_path, capsys, hidden_dim, mask_stride, taken
+):
+    torch.manual_seed(0)
+    channels = {4: 256, 8: 512, 16: 1024, 32: 2048}
+    weights = {f"backbone.body.{key}": x for key, x in resnet50().state_dict().items()}
+    for place, inputs in enumerate(channels.values()):
+        prefix = f"backbone.fpn.inner_blocks.{place}"
+        norm = nn.BatchNorm2d(256).state_dict()
+        weights[f"{prefix}.0.weight"] = torch.randn(256, inputs, 1, 1)
+        weights |= {f"{prefix}.1.{key}": x for key, x in norm.items()}
+    path = tmp_path / "maskrcnn.pth"
+    torch.save(weights, path)
+    sizes = {"hidden_dim": hidden_dim, "mask_stride": mask_stride}
+    options = {**SMALL, **sizes, "backbone": "resnet50", "backbone_weights": str(path)}
+    network = VITA_TCOVIS(VITA_TCOVIS.Config(**options))
+    start(network, network.config)
+    line = f"--backbone_weights {path}: the ResNet-50; laterals of strides: {taken}"
+    assert line in capsys.readouterr().out
+    pyramid = network.pyramid
+    strides = (32, *pyramid.strides)
+    for stride, lateral in zip(strides, (pyramid.proj, *pyramid.laterals), strict=True):
+        given = weights[f"backbone.fpn.inner_blocks.{(4, 8, 16, 32).index(stride)}.0.weight"]
+        is_taken = lateral.weight.shape == given.shape and torch.allclose(lateral.weight, given, rtol=1e-4)
+        assert is_taken == (hidden_dim == 256)

@@ -4,14 +4,14 @@ The names are those of the published weights.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights
 
 from common import distributed
-from common.backbone import group_norm, imagenet_weights, read_backbone_weights
+from common.backbone import body_of, group_norm, pretrained_weights
 from common.errors import UserError
 from video.transforms import IMAGENET_MEAN, IMAGENET_STD
 
@@ -138,12 +138,12 @@ def fold_normalisation(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_imagenet(backbone: DilatedResNet, source: str) -> None:
     """Fill the backbone, which sees raw BGR pixels, from ImageNet's weights of a ResNet-50.
 
-    source: `imagenet`, or a file with a state dict of torchvision's ResNet-50, into which its normalisation
-        is folded, or of the published `resnet.model`, which stays as it is; the shortcuts of layer2 and
-        layer3 are 3x3 here, and one of 1x1 becomes the middle of it
+    source: `imagenet`, `coco`, or a file with a state dict of torchvision's ResNet-50, into which its
+        normalisation is folded, or of the published `resnet.model`, which stays as it is; the shortcuts of
+        layer2 and layer3 are 3x3 here, and one of 1x1 becomes the middle of it
     Raises UserError where the weights cannot be had or do not fit.
     """
-    weights = imagenet_weights() if source == "imagenet" else read_backbone_weights(Path(source))
+    weights = body_of(pretrained_weights(source, ResNet50_Weights.IMAGENET1K_V2))
     as_published = is_published(weights)
     weights = {key.removeprefix("features."): value for key, value in weights.items()}
     state = backbone.state_dict()

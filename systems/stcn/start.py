@@ -1,13 +1,12 @@
 """What training starts from: ImageNet's weights of the two ResNets, or a checkpoint of STCN."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights, WeightsEnum
 
-from common.backbone import imagenet_weights, read_backbone_weights
+from common.backbone import body_of, pretrained_weights
 from common.checkpoint import Loadable, check_start, load_network
 from common.errors import UserError
 from systems.stcn.modules import STCN, MemoryNetwork
@@ -27,14 +26,12 @@ def orthogonal_channels(conv_weight: Tensor, number: int) -> Tensor:
 def load_resnet(encoder: nn.Module, source: str, which: WeightsEnum, flag: str) -> None:
     """Fill an encoder from a state dict of torchvision's ResNet of that kind.
 
-    source: `imagenet`, or a file; flag: by which it was given
+    source: `imagenet`, `coco`, or a file; flag: by which it was given
     The encoder's first stage may be named `res2`; its biases of convolutions, its batch counters and the
     filters of its mask channels, which are made orthogonal, are not in such a file. Raises UserError where
     the weights cannot be had or do not fit.
     """
-    weights = (
-        imagenet_weights(which, flag) if source == "imagenet" else read_backbone_weights(Path(source), flag)
-    )
+    weights = body_of(pretrained_weights(source, which, flag))
     if hasattr(encoder, "res2"):
         weights = {
             f"res2{key.removeprefix('layer1')}" if key.startswith("layer1.") else key: value

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, mobilenet_v2, resnet18, resnet50
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights
+from torchvision.models.detection.backbone_utils import BackboneWithFPN, _resnet_fpn_extractor
 from torchvision.ops import FrozenBatchNorm2d as TorchvisionFrozenBatchNorm2d
 
-from common.backbone import Backbone, FrozenBatchNorm2d, for_inference, imagenet_weights
+from common.backbone import Backbone, FrozenBatchNorm2d, for_inference, published_weights
 from common.errors import UserError
 
 
@@ -88,6 +90,7 @@ def test_imagenet_weights_are_taken_from_torchvision(monkeypatch, weights_file):
     [
         (ResNet50_Weights.IMAGENET1K_V2, "resnet50-11ad3fa6.pth"),
         (MobileNet_V2_Weights.IMAGENET1K_V1, "mobilenet_v2-b0353104.pth"),
+        (MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1, "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"),
     ],
 )
 def test_a_damaged_file_in_torchs_cache_is_told_with_its_path(tmp_path, monkeypatch, which, name):
@@ -96,7 +99,7 @@ def test_a_damaged_file_in_torchs_cache_is_told_with_its_path(tmp_path, monkeypa
     cached.parent.mkdir(parents=True)
     torch.save({}, cached)
     with pytest.raises(UserError, match=rf"{re.escape(name)} is damaged.*download it again"):
-        imagenet_weights(which)
+        published_weights(which)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_without_a_network_imagenet_is_one_clear_error_that_names_the_flag(monke
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     with pytest.raises(UserError) as caught:
-        imagenet_weights()
+        published_weights(ResNet50_Weights.IMAGENET1K_V2)
     message = str(caught.value)
     assert "\n" not in message and str(error) in message
     assert "--backbone_weights PATH" in message and "--backbone_weights none" in message
@@ -124,10 +127,10 @@ def test_without_a_network_imagenet_is_one_clear_error_that_names_the_flag(monke
 def test_a_network_for_a_checkpoint_reads_no_weights_and_has_the_same_names(monkeypatch, weights_file):
     expected = loaded_backbone(str(weights_file)).state_dict()
 
-    def fail(which) -> None:
+    def fail(*args) -> None:
         raise AssertionError("weights were fetched")
 
-    monkeypatch.setattr("common.backbone.imagenet_weights", fail)
+    monkeypatch.setattr("common.backbone.published_weights", fail)
     for weights in ("imagenet", "no/such/file.pth"):
         built = Backbone("resnet50", weights).state_dict()
         assert {k: x.shape for k, x in built.items()} == {k: x.shape for k, x in expected.items()}
@@ -162,7 +165,7 @@ def test_a_bad_weights_file_is_one_short_line_that_names_it(tmp_path, write):
 
 def test_an_absent_weights_file_is_told_with_the_legal_values(tmp_path):
     with pytest.raises(
-        UserError, match=r"absent\.pth: no such file; legal values are imagenet, none or a file"
+        UserError, match=r"absent\.pth: no such file; legal values are imagenet, coco, none or a file"
     ):
         loaded_backbone(str(tmp_path / "absent.pth"))
 
@@ -252,3 +255,59 @@ def test_the_weights_of_another_network_are_refused_by_the_name_of_the_right_one
     other = {"mobilenet_v2": weights_file, "resnet50": mobilenet_file}[name]
     with pytest.raises(UserError, match=f"not a {title} of torchvision"):
         Backbone(name, str(other)).load(str(other))
+
+
+@pytest.fixture(scope="module")
+def detector() -> BackboneWithFPN:
+    """The backbone of torchvision's Mask R-CNN of COCO, with random weights and the statistics of noise."""
+    torch.manual_seed(0)
+    network = _resnet_fpn_extractor(resnet50(), 5, norm_layer=nn.BatchNorm2d).train()
+    with torch.no_grad():
+        for _ in range(5):
+            network(torch.randn(2, 3, 64, 64))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def detector_file(detector, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "maskrcnn.pth"
+    weights = {f"backbone.{key}": x for key, x in detector.state_dict().items()}
+    torch.save(weights | {"roi_heads.box_head.0.0.weight": torch.zeros(4, 4, 3, 3)}, path)
+    return path
+
+
+def test_of_a_detector_of_coco_backbone_and_laterals_are_taken(detector, detector_file):
+    backbone = Backbone("resnet50", "coco")
+    laterals = backbone.load(str(detector_file))
+    frames = torch.randn(1, 3, 64, 96)
+    features = backbone(frames)
+    body = detector.body(frames)
+    for place, stride in enumerate((4, 8, 16, 32)):
+        torch.testing.assert_close(features[stride], body[str(place)], rtol=1e-3, atol=1e-4)
+        lateral = nn.functional.conv2d(body[str(place)], **laterals[stride])
+        expected = detector.fpn.inner_blocks[place](body[str(place)])
+        torch.testing.assert_close(lateral, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_name_coco_stands_for_torchvisions_detector(monkeypatch, detector_file):
+    weights, asked = torch.load(detector_file, weights_only=True), []
+
+    def fetch(address: str, **options) -> dict:
+        asked.append(address)
+        return weights
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    assert set(loaded_backbone("coco").load("coco")) == {4, 8, 16, 32}
+    assert {Path(address).name for address in asked} == {"maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"}
+
+
+def test_other_backbones_have_no_weights_of_coco():
+    with pytest.raises(UserError, match="--backbone_weights coco: only ResNet-50"):
+        Backbone("mobilenet_v2", "coco").load("coco")
+
+
+def test_weights_that_training_programs_wrapped_are_the_same(weights_file, tmp_path):
+    weights = torch.load(weights_file, weights_only=True)
+    torch.save({"state_dict": {f"module.{key}": x for key, x in weights.items()}}, tmp_path / "wrapped.pth")
+    backbone = loaded_backbone(str(tmp_path / "wrapped.pth"))
+    assert torch.equal(backbone.stem.conv1.weight, weights["conv1.weight"])
