@@ -21,7 +21,7 @@ from common.config import Parser, boolean
 from common.errors import UserError, run_command
 from common.files import atomic_write, lock_of, sole_writer, write_json
 from common.parallel import prefetch
-from common.progress import progress, say
+from common.progress import check_shown, progress, say
 from common.types import BinaryTracks, Prompt, Tracker
 from scoring.protocols.table import PROTOCOLS
 from scoring.report import Report
@@ -266,7 +266,7 @@ def sole_writer_of_all(args: argparse.Namespace) -> Iterator[None]:
 
 
 def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
-    """Score the results, and print and write what was asked for."""
+    """Score the results, print them and write what was asked for, which a lost line does not keep from it."""
     protocol = PROTOCOLS[args.protocol]
     report = protocol.score(args.results, args.annotations, **options)
     print_table(report)
@@ -291,6 +291,7 @@ def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
             video_root=args.video_root,
             num_workers=args.num_workers,
         )
+    check_shown()
 
 
 def main() -> None:

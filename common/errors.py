@@ -1,10 +1,19 @@
 """Mistakes that a user can make, told in one line with the remedy."""
 
 import importlib
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, ModuleType
+from typing import Any, TextIO
+
+# By which terminals, schedulers and users end a program, those of them that the platform has.
+_NAMES = "SIGTERM SIGHUP SIGQUIT SIGUSR1 SIGUSR2 SIGXCPU SIGBREAK".split()
+ENDING_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tabs and ends of lines
 
 
 class UserError(ValueError):
@@ -43,23 +52,58 @@ def available(module: str) -> bool:
     return True
 
 
+def write_line(text: str, stream: TextIO | None) -> None:
+    """Write a line at once; what the stream cannot show, and control characters, are escaped.
+
+    Raises OSError where the stream is closed (None, as Python has it then), or what it leads to is full.
+    """
+    if stream is None:
+        raise OSError("it is closed")
+    encoding = stream.encoding or "utf-8"
+    text = CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def handle_signals(numbers: list[int], handler: Callable | int) -> dict[int, Any]:
+    """Let a handler answer signals, but for those that are ignored, as SIGHUP is under nohup.
+
+    Returns {number: the former handler}.
+    """
+    former = {number: signal.getsignal(number) for number in numbers}
+    former = {number: one for number, one in former.items() if one not in (signal.SIG_IGN, None)}
+    for number in former:
+        signal.signal(number, handler)
+    return former
+
+
+def _keep_descriptors() -> None:
+    """Let no file get the number of a closed standard stream, to which libraries write their messages."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(descriptor)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # another one would break off the cleaning up
+    # Another one would break off the cleaning up. Python complains of SIG_IGN where one has come already.
+    handle_signals(ENDING_SIGNALS, lambda *_: None)
     raise KeyboardInterrupt
 
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's main function; what the user can mend ends it in one line, status 2.
 
-    Ctrl-C, and the SIGTERM of a scheduler, let it clean up and end it with status 130.
+    Ctrl-C, and the signals of schedulers and closed terminals, let it clean up and end it with status 130.
     """
-    former = signal.signal(signal.SIGTERM, _interrupt)
+    _keep_descriptors()
+    former = handle_signals(ENDING_SIGNALS, _interrupt)
     try:
         main()
     except (UserError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        with suppress(OSError):  # the status says it, too
+            write_line("error: " + " ".join(str(error).split()), sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)

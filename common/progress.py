@@ -1,34 +1,70 @@
 """What a program says while it runs: lines, and a progress bar on a terminal."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import suppress
+from typing import TextIO, TypeVar
 
 from common import distributed
-from common.errors import MissingPackage, require
+from common.errors import MissingPackage, require, write_line
 
 Item = TypeVar("Item")
+READER_LEFT = 141  # the exit status of a program that SIGPIPE ends
+
+_lost: OSError | None = None  # why stdout did not take a line, the first that it did not take
+
+
+def _discard(stream: TextIO | None) -> None:
+    """Lead what is written to a stream, and what waits in it, to nowhere."""
+    with suppress(AttributeError, OSError):  # one that is closed, or no file
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def say(message: str, *, error: bool = False) -> None:
-    """Print a line, in one process of a run only; on stderr where it tells of trouble."""
-    if distributed.is_main():
-        print(message, file=sys.stderr if error else sys.stdout, flush=True)
+    """Print a line, in one process of a run only; on stderr where it tells of trouble.
+
+    A stream that is closed or full loses its lines and ends nothing. That of stdout is told on stderr, unless
+    its reader has left, as `head` does.
+    """
+    global _lost
+    if not distributed.is_main():
+        return
+    stream = sys.stderr if error else sys.stdout
+    try:
+        write_line(message, stream)
+    except OSError as reason:
+        _discard(stream)
+        if error or _lost:
+            return
+        _lost = reason
+        if not isinstance(reason, BrokenPipeError):
+            say(f"standard output takes no more lines: {reason}", error=True)
+
+
+def check_shown() -> None:
+    """End a command whose lines are its result where stdout did not take them all.
+
+    Its status is 2, or that of a program that SIGPIPE ends where a reader has left.
+    """
+    if _lost:
+        sys.exit(READER_LEFT if isinstance(_lost, BrokenPipeError) else 2)
+
+
+def plain_lines() -> bool:
+    """Whether a program should print its progress as lines, because there is no bar to look at."""
+    return sys.stderr is None or not sys.stderr.isatty()
 
 
 def progress(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
     """The same items, with a tqdm bar where stderr is a terminal and tqdm is installed."""
-    if not sys.stderr.isatty():
+    if plain_lines():
         return items
     try:
         return require("tqdm", "a progress bar").tqdm(items, desc=title, total=total, leave=False)
     except MissingPackage:
         return items
-
-
-def plain_lines() -> bool:
-    """Whether a program should print its progress as lines, because there is no bar to look at."""
-    return not sys.stderr.isatty()
 
 
 def every(items: Iterable[Item], number: int) -> Iterator[list[Item]]:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import evaluate
-from tests.support.commands import assert_refused, files_in, held_elsewhere, run_here
+from tests.support.commands import assert_refused, files_in, held_elsewhere, run_apart, run_here
 from tests.support.mots import write_sequence
 from video.images import write_label_map
 
@@ -194,3 +194,14 @@ def test_other_protocols_refuse_sequences_of_mots_whose_regions_to_ignore_they_d
     write_sequence(tmp_path / "MOTS", "cat")
     flags = ["--results", results, "--annotations", tmp_path / "MOTS", "--protocol", protocol]
     assert_refused(run_here(evaluate.main, *flags), tmp_path / "MOTS", "--protocol mots")
+
+
+@pytest.mark.parametrize("stdout, status, told", [(">/dev/full", 2, 1), ("| true", 141, 0), (">&-", 2, 1)])
+def test_scores_that_nobody_is_shown_are_written_and_are_no_success(flags, tmp_path, stdout, status, told):
+    report = tmp_path / "scores.json"
+    shell = f'{{ "$@"; echo $? >&9; }} 9>&2 {stdout}'
+    flags = [*flags, "--protocol", "davis", "--json", report]
+    outcome = run_apart("evaluate.py", *flags, through=["bash", "-c", shell, "bash"])
+    assert outcome.err[-1] == str(status) and len(outcome.err) == 1 + told
+    assert all(line.startswith("standard output takes no more lines: ") for line in outcome.err[:-1])
+    assert json.loads(report.read_text())["videos"].keys() == {"cat", "dog"}

@@ -5,13 +5,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 from torch.distributed import DistError, PrefixStore, TCPStore
 
 from common import distributed
-from common.errors import UserError
+from common.errors import ENDING_SIGNALS, UserError, handle_signals, write_line
 from training.interrupt import Interrupted
 
 PERIOD = 2.0  # seconds between two beats
@@ -101,7 +101,8 @@ class Heartbeat:
 
     def _end(self, message: str) -> None:
         if self._speaks():
-            print(f"error: {message}: {REMEDY}", file=sys.stderr, flush=True)
+            with suppress(OSError):
+                write_line(f"error: {message}: {REMEDY}", sys.stderr)
         os._exit(1)
 
 
@@ -116,7 +117,7 @@ def joined() -> Iterator[None]:
     if distributed.world_size() == 1:
         yield
         return
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's must end a process that waits for a dead one
+    handle_signals(ENDING_SIGNALS, signal.SIG_DFL)  # torchrun's must end a process that waits for a dead one
     heartbeat, interruption = Heartbeat(), None
     try:
         try:

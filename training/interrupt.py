@@ -1,4 +1,4 @@
-"""Ctrl-C, and the SIGTERM of a scheduler, at a moment that suits the program."""
+"""Ctrl-C, and the signals of schedulers and closed terminals, at a moment that suits the program."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from common import distributed
+from common.errors import ENDING_SIGNALS, handle_signals
 
 
 class Interrupted(KeyboardInterrupt):
@@ -14,7 +15,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, both only set what the yielded function tells; Ctrl-C pressed again interrupts at once.
+    """Inside, they only set what the yielded function tells; Ctrl-C pressed again interrupts at once.
 
     The function says whether any process was asked to end, so all must call it together. Several processes
     do not heed what comes after: torchrun passes Ctrl-C on to those that the terminal has told already, and
@@ -26,9 +27,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         nonlocal asked
         asked = True
         if distributed.world_size() == 1:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            handle_signals([signal.SIGINT], signal.default_int_handler)
 
-    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    former = handle_signals([signal.SIGINT, *ENDING_SIGNALS], ask)
     try:
         yield lambda: distributed.any_process(asked)
         is_done = True

@@ -1,9 +1,20 @@
+import io
 import signal
 import sys
 
 import pytest
 
-from common.errors import REMEDIES, MissingPackage, UserError, available, require, run_command
+from common.errors import (
+    ENDING_SIGNALS,
+    REMEDIES,
+    MissingPackage,
+    UserError,
+    available,
+    require,
+    run_command,
+    write_line,
+)
+from tests.support.commands import run_apart
 
 
 def hide(monkeypatch, module: str) -> None:
@@ -63,16 +74,44 @@ def test_a_command_that_ends_well_ends_quietly(capsys):
     assert capsys.readouterr().out == "done\n"
 
 
-def test_a_scheduler_that_ends_a_command_is_heeded_once_as_ctrl_c_is():
-    cleaned, former = [], signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
+def test_a_signal_that_ends_a_command_is_heeded_once_as_ctrl_c_is(number):
+    cleaned, former = [], [signal.getsignal(one) for one in ENDING_SIGNALS]
 
     def main() -> None:
         try:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         finally:
-            signal.raise_signal(signal.SIGTERM)
+            for other in ENDING_SIGNALS:
+                signal.raise_signal(other)
             cleaned.append(True)
 
     with pytest.raises(SystemExit) as caught:
         run_command(main)
-    assert caught.value.code == 130 and cleaned and signal.getsignal(signal.SIGTERM) is former
+    assert caught.value.code == 130 and cleaned
+    assert [signal.getsignal(one) for one in ENDING_SIGNALS] == former
+
+
+def test_schedulers_and_terminals_end_by_these_signals():
+    assert {"SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1"} <= {number.name for number in ENDING_SIGNALS}
+
+
+def test_a_signal_that_is_ignored_stays_so_as_under_nohup():
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_command(lambda: signal.raise_signal(signal.SIGHUP)) is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, former)
+
+
+def test_what_a_stream_cannot_show_is_escaped():
+    ascii_only = io.TextIOWrapper(io.BytesIO(), "ascii")
+    write_line("кот\x1b[2J\udc80\tend", ascii_only)
+    assert ascii_only.buffer.getvalue() == rb"\u043a\u043e\u0442\x1b[2J\udc80" + b"\tend\n"
+
+
+def test_no_file_gets_the_number_of_a_closed_stream():
+    code = "import os; from common.errors import run_command; "
+    code += "run_command(lambda: os._exit(os.open(os.devnull, os.O_RDONLY)))"
+    assert run_apart("-c", code, through=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]).status == 3

@@ -3,6 +3,7 @@ import sys
 import pytest
 
 from common.progress import every, plain_lines, progress
+from tests.support.commands import run_apart
 
 
 class Screen:
@@ -60,3 +61,47 @@ def test_a_group_is_given_as_soon_as_it_is_full():
     taken = []
     source = (taken.append(i) or i for i in range(10))
     assert next(every(source, 3)) == [0, 1, 2] and taken == [0, 1, 2]
+
+
+SAYING = """
+import sys
+from common.errors import run_command
+from common.progress import check_shown, say
+
+def main():
+    for _ in range(2):
+        say("кот" * 99)
+    say("done", error=True)
+    if "check" in sys.argv:
+        check_shown()
+
+run_command(main)
+"""
+FULL = ["standard output takes no more lines: [Errno 28] No space left on device", "done"]
+CLOSED = ["standard output takes no more lines: it is closed", "done"]
+
+
+@pytest.mark.parametrize(
+    "stdout, told, checked, status",
+    [
+        (">/dev/full", FULL, "", 0),
+        (">/dev/full", FULL, "check", 2),
+        ("| true", ["done"], "", 0),
+        ("| true", ["done"], "check", 141),
+        (">&-", CLOSED, "check", 2),
+        (">/dev/null", ["done"], "check", 0),
+        (">/dev/full 2>/dev/full", [], "check", 2),
+        (">&- 2>&-", [], "", 0),
+    ],
+)
+def test_a_line_that_stdout_does_not_take_ends_only_what_has_no_other_result(stdout, told, checked, status):
+    shell = f'{{ "$@"; echo $? >&9; }} 9>&2 {stdout}'
+    outcome = run_apart("-c", SAYING, checked, through=["bash", "-c", shell, "bash"])
+    *lines, end = outcome.err
+    assert lines == told and int(end) == status
+
+
+def test_a_name_in_cyrillic_is_escaped_where_stdout_is_in_ascii(monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    outcome = run_apart("-c", SAYING, "check")
+    assert outcome.status == 0 and outcome.out == [r"\u043a\u043e\u0442" * 99] * 2

@@ -15,7 +15,15 @@ from PIL import Image
 
 import inference
 from common.files import LOCK
-from tests.support.commands import ROOT, Outcome, assert_refused, files_in, held_elsewhere, run_here
+from tests.support.commands import (
+    ROOT,
+    Outcome,
+    assert_refused,
+    files_in,
+    held_elsewhere,
+    run_apart,
+    run_here,
+)
 from tests.support.vos_folders import write_frames, write_prompt
 from tracking.output import UNFINISHED, OverlayWriter
 
@@ -171,7 +179,8 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-def test_a_scheduler_that_ends_a_run_is_heeded_as_ctrl_c_is(tmp_path, trained):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1])
+def test_a_signal_that_ends_a_run_is_heeded_as_ctrl_c_is(tmp_path, trained, number):
     write_frames(tmp_path / "videos" / "a", 1)
     for t in range(1, 3000):  # longer than this test takes
         os.link(tmp_path / "videos" / "a" / "00000.jpg", tmp_path / "videos" / "a" / f"{t:05d}.jpg")
@@ -179,7 +188,21 @@ def test_a_scheduler_that_ends_a_run_is_heeded_as_ctrl_c_is(tmp_path, trained):
     command += ["--video_root", tmp_path / "videos", "--output", tmp_path / "output"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
         wait_for(tmp_path / "output" / "Annotations" / ".a.partial", process)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         process.send_signal(signal.SIGTERM)  # a second one does not stop the cleaning up
         assert process.wait() == 130 and process.stderr.read() == b""
     assert files_in(tmp_path / "output") == []
+
+
+@pytest.mark.parametrize("stdout", [">/dev/full", "| true", ">&-"])
+def test_lines_that_nobody_takes_cost_no_results(tmp_path, trained, stdout, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    for name in ("кот", "пёс"):
+        write_frames(tmp_path / "videos" / name, 2)
+    flags = ["--checkpoint", trained.run / "best.pth", "--device", "cpu", "--overlays", "off"]
+    flags += ["--video_root", tmp_path / "videos", "--output", tmp_path / "output"]
+    shell = f'{{ "$@"; echo $? >&9; }} 9>&2 {stdout}'
+    outcome = run_apart("inference.py", *flags, through=["bash", "-c", shell, "bash"])
+    assert outcome.err[-1] == "0" and len(outcome.err) == 1 + (stdout != "| true")
+    assert json.loads((tmp_path / "output" / "tracks.json").read_text()).keys() == {"кот", "пёс"}
+    assert UNFINISHED not in files_in(tmp_path / "output") and len(maps_in(tmp_path / "output")) == 4

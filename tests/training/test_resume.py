@@ -73,15 +73,17 @@ def finished(unbroken, tmp_path) -> Path:
     return Path(shutil.copytree(unbroken, tmp_path / "runs" / "1"))
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number: int) -> None:
-    """Press Ctrl-C at the end of a call of this number."""
+def interrupt_at(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number: int, by: int = signal.SIGINT
+) -> None:
+    """Press Ctrl-C, or send another signal, at the end of a call of this number."""
     function, calls = getattr(owner, name), []
 
     def interrupted(*args, **kwargs):
         calls.append(1)
         result = function(*args, **kwargs)
         if len(calls) == number:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(by)
         return result
 
     monkeypatch.setattr(owner, name, interrupted)
@@ -149,10 +151,15 @@ def test_a_run_that_ends_in_an_evaluation_continues_with_it(train, unbroken, mon
 # interrupted
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 6])
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(train, unbroken, monkeypatch, number):
+WARNINGS = [signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM]  # slurm's is the first
+
+
+@pytest.mark.parametrize(
+    "number, by", [*((n, signal.SIGINT) for n in (1, 2, 3, 6)), *((1, by) for by in WARNINGS)]
+)
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(train, unbroken, monkeypatch, number, by):
     with monkeypatch.context() as patch:
-        interrupt_at(patch, torch.optim.AdamW, "step", number)
+        interrupt_at(patch, torch.optim.AdamW, "step", number, by)
         stopped = train(*FLAGS)
     assert stopped.status == 130 and stopped.err == []
     last = Path(stopped.out[-1].split()[-1])
@@ -186,6 +193,17 @@ def test_the_end_that_a_scheduler_asks_for_waits_for_the_step():
         signal.raise_signal(signal.SIGTERM)
         assert interrupted()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_on_entry_stops_no_training():
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with interruptible() as interrupted:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interrupted()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 # ----------------------------------------------------------------------------------------------------
