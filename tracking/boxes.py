@@ -1,7 +1,7 @@
 """Boxes that a person gave on the first frames of videos: by a flag, or for many videos in a JSON file."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from video.reader import Video
 
 FORM = "{video: {id: [x, y, width, height]}}, or 8 numbers, the corners of a rotated box, for 4"
 ID = re.compile("[1-9][0-9]{0,4}")
+MOST_NAMES = 5  # that a line lists
 LARGEST = 4  # a box is at most this many times as wide and high as its frame
+
+
+def named(names: Iterable[str]) -> str:
+    """Names in words, of many only the first ones."""
+    names = sorted(names)
+    rest = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + rest
 
 
 def region_box(region: list[float]) -> BoxXYWH:
@@ -113,15 +121,23 @@ class BoxPrompts:
         return lambda name, frame: waiting.pop() if waiting else None
 
 
+def check_names(boxes: dict[str, dict[int, BoxXYWH]], videos: list[Video], source: str) -> None:
+    """Say which names of boxes belong to no video; UserError where no video has a box."""
+    others = boxes.keys() - {video.name for video in videos}
+    if not any(boxes.get(video.name) for video in videos):
+        there = f", but of {named(others)}" if others else ""
+        raise UserError(f"{source} has no box of a video, such as {videos[0].name}{there}")
+    if others:
+        say(f"{source}: no video has the name of {named(others)}, not used", error=True)
+
+
 def boxes_for(videos: list[Video], box: str | None, boxes: str | None) -> BoxPrompts | None:
     """What --box or --boxes say; None where neither is given."""
     if box and boxes:
         raise UserError("--box and --boxes: give one of the two")
     if boxes:
         boxes_by_video = read_boxes(Path(boxes))
-        absent = sorted(boxes_by_video.keys() - {video.name for video in videos})
-        if absent:
-            say(f"--boxes {boxes}: there are no videos of the names {absent}", error=True)
+        check_names(boxes_by_video, videos, f"--boxes {boxes}")
         return BoxPrompts(boxes_by_video, f"--boxes {boxes}")
     if box and len(videos) != 1:
         raise UserError(

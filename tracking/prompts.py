@@ -1,6 +1,6 @@
 """The prompts of a run of inference.py: label maps or boxes, checked before anything is tracked."""
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from common.errors import UserError
 from common.files import below, is_visible
 from common.progress import say
 from common.types import Prompt
-from tracking.boxes import BoxPrompts, boxes_for
+from tracking.boxes import BoxPrompts, boxes_for, named
 from tracking.config import RunConfig
 from video.images import (
     DEEP_MODES,
@@ -27,7 +27,6 @@ from video.masks import has_smoothed_edges, objects_in, prompt_from_labels
 from video.reader import ImageSequence, Video
 
 MOST_PROMPTED = 60_000  # the highest id that a prompt may give where a tracker numbers other objects after it
-MOST_NAMES = 5  # that a line lists
 
 
 def no_prompt(video: str) -> UserError:
@@ -52,13 +51,6 @@ def check_room(path: Path) -> None:
     if highest > MOST_PROMPTED:
         reason = f"objects that are found get higher ids, and a label map ends at {MAX_LABEL}"
         raise UserError(f"{path} has the id {highest}, but {reason}: use ids up to {MOST_PROMPTED}")
-
-
-def named(names: Iterable[str]) -> str:
-    """Names in words, of many only the first ones."""
-    names = sorted(names)
-    rest = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + rest
 
 
 def unused_line(video: Video, folder: Path, used: Container[str]) -> list[str]:

@@ -9,7 +9,9 @@ from PIL import Image
 
 from common.errors import UserError
 from tracking.boxes import BoxPrompts, box_of_flag, boxes_for, check_box, read_boxes, region_box
+from tracking.config import RunConfig
 from tracking.output import OverlayWriter
+from tracking.prompts import prompts_of_run
 from video.reader import find_videos
 
 
@@ -89,9 +91,24 @@ def test_boxes_of_videos_that_are_not_there_are_told(videos, tmp_path, capsys):
     box = {"1": [1, 2, 10, 12]}
     path = write(tmp_path / "b.json", {"one": box, "two": box, "tow": box})
     boxes_for(videos, None, str(path))
-    assert capsys.readouterr().err == f"--boxes {path}: there are no videos of the names ['tow']\n"
+    assert capsys.readouterr().err == f"--boxes {path}: no video has the name of tow, not used\n"
     boxes_for(videos, None, str(write(path, {"one": box, "two": box})))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "there"),
+    [
+        ({"uno": {"1": [1, 2, 10, 12]}, "One": {}}, "one, but of One, uno$"),
+        ({"one": {}}, "one$"),
+        ({}, "one$"),
+    ],
+)
+def test_boxes_of_no_video_are_refused_as_folders_of_prompts_are(content, there, videos, tmp_path):
+    path = write(tmp_path / "b.json", content)
+    line = rf"--boxes .*b\.json has no box of a video, such as {there}"
+    with pytest.raises(UserError, match=line):
+        prompts_of_run(None, RunConfig(boxes=str(path)), videos, needed=False)
 
 
 def test_an_absent_file_and_a_video_without_a_box_are_refused(videos, tmp_path):
