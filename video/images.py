@@ -4,16 +4,16 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from common.errors import UserError
+from common.errors import UserError, require
 from common.files import atomic_write, check_file, is_visible
 from common.types import IGNORE, MAX_PIXELS
 from video.masks import ids_in
@@ -102,46 +102,88 @@ def check_frame_mode(path: Path, mode: str) -> None:
         raise UserError(f"{path} holds floating-point numbers: save frames as 8- or 16-bit images")
 
 
-def grey_values(path: Path, image: Image.Image) -> np.ndarray:
-    """The (H, W) whole numbers of a grey image of more than 8 bits; UserError where one is negative."""
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image, not loaded yet, has more than 8 bits a channel, as the header of its file says."""
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
+    return image.format == "PNG" and ";16" in image.tile[0][3]
+
+
+def deep_values(path: Path, image: Image.Image) -> np.ndarray:
+    """The whole numbers of an image that `is_deep`: (H, W) of a grey one, (H, W, 3) RGB, without alpha.
+
+    Pillow has but the upper 8 bits of colours and of grey with alpha, so that OpenCV reads those, and Pillow
+    confirms them. UserError where a number is negative or has more than 16 bits, or the two do not agree.
+    """
     values = np.array(image)
-    if values.min(initial=0) < 0:
-        raise UserError(f"{path} has negative pixels or 32-bit ones: save frames as 8- or 16-bit images")
-    return values
+    if image.mode in DEEP_MODES:
+        if not 0 <= values.min(initial=0) <= values.max(initial=0) < 1 << 16:
+            raise UserError(f"{path} has negative pixels or 32-bit ones: save frames as 8- or 16-bit images")
+        return values
+    cv2 = require("cv2", "reading colours of 16 bits")
+    try:
+        colours = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        colours = None
+    fine = colours is not None and colours.dtype == np.uint16 and colours.ndim == values.ndim == 3
+    colours = colours[..., 2::-1] if fine else None  # BGR or BGRA
+    if not fine or not np.array_equal(colours >> 8, values[..., :3]):
+        remedy = "save it as an RGB image of 8 or 16 bits"
+        raise UserError(f"{path} has more than 8 bits a channel in a form that is not read: {remedy}")
+    return colours
+
+
+FileState = tuple[Path, int, int]
+
+
+def state_of(path: Path) -> FileState:
+    """A file with the time of its last change and its size, by which a cache tells whether it is the same."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return path, 0, 0  # it is told where it is read
+    return path, stat.st_mtime_ns, stat.st_size
 
 
 @cache
-def bit_depth(folder: Path, _changed_at: int) -> int:
-    """The bits of the highest grey value in all images of a folder that have more than 8; 8 at least.
-
-    A video is one folder, so that all its frames are scaled alike. What cannot be read is passed over: it is
-    told where it is read as a frame. `_changed_at`, the folder's time, lets a new state be looked at anew.
-    """
-    highest = 0
-    for path in (path for path in folder.iterdir() if path.is_file()):
+def _bit_depth(files: tuple[FileState, ...]) -> int:
+    depth = 8
+    for path, _, _ in files:
         try:
             with opened(path) as image:
-                if image.mode in DEEP_MODES:
-                    highest = max(highest, int(grey_values(path, image).max(initial=0)))
+                if is_deep(image):
+                    depth = max(depth, int(deep_values(path, image).max(initial=0)).bit_length())
         except (UserError, OSError):
-            continue
-    return max(8, highest.bit_length())
+            continue  # it is told where it is read as a frame
+        if depth >= 16:
+            break
+    return depth
+
+
+def bit_depth(folder: Path) -> int:
+    """The bits of the highest value in all images of a folder that have more than 8; 8 at least.
+
+    A video is one folder, so that all its frames are scaled alike. They are read once, as long as they stay
+    as they are.
+    """
+    return _bit_depth(tuple(state_of(path) for path in folder.iterdir() if path.is_file()))
 
 
 def read_frame(path: Path) -> np.ndarray:
     """Read an image file as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
 
-    Grey of more than 8 bits loses its lowest ones, so that the `bit_depth` of its folder fits 8: of 12-bit
-    data 4095 becomes 255. Colours of 16 bits keep their upper 8. Raises UserError where the file is corrupt,
-    cut short, or holds floating-point numbers or several pictures.
+    What has more than 8 bits a channel loses its lowest ones, so that the `bit_depth` of its folder fits 8:
+    of 12-bit data 4095 becomes 255. Raises UserError where the file is corrupt, cut short, or holds
+    floating-point numbers or several pictures.
     """
     with opened(path) as image:
         check_frame_mode(path, image.mode)
+        deep = is_deep(image)
         image.load()  # a PNG may have its EXIF data after the pixels
         turn = TURNS.get(orientation_of(image))
-        if image.mode in DEEP_MODES:
-            depth = bit_depth(path.parent, path.parent.stat().st_mtime_ns)
-            image = Image.fromarray((grey_values(path, image) >> (depth - 8)).astype(np.uint8))
+        if deep:
+            values = deep_values(path, image)
+            image = Image.fromarray((values >> (bit_depth(path.parent) - 8)).astype(np.uint8))
         image = image if image.mode == "RGB" else image.convert("RGB")
         return np.array(image if turn is None else image.transpose(turn))
 
@@ -170,9 +212,9 @@ def holds_255_only(pixels: np.ndarray) -> bool:
 
 
 @cache
-def _shows_one_object(folder: Path, _changed_at: int) -> bool:
+def _shows_one_object(maps: tuple[FileState, ...]) -> bool:
     known = False
-    for path in list_files(folder, {".png"}):
+    for path, _, _ in maps:
         try:
             pixels = read_pixels(path)
         except (UserError, OSError):
@@ -184,22 +226,31 @@ def _shows_one_object(folder: Path, _changed_at: int) -> bool:
     return known
 
 
-def shows_one_object(folder: Path) -> bool:
-    """Whether the label maps of a video, a folder, are the masks of one object, by 0 and 255 (DAVIS 2016).
+def shows_one_object(maps: Iterable[Path]) -> bool:
+    """Whether the label maps of a video's frames are the masks of one object, by 0 and 255 (DAVIS 2016).
 
     So they are where no map holds another value; beside other ids 255 is no object in a map of 8 bits. They
-    are read up to the first other value, once while the folder stays as it is.
+    are read up to the first other value, once as long as they stay as they are.
     """
-    return _shows_one_object(folder, folder.stat().st_mtime_ns)
+    return _shows_one_object(tuple(map(state_of, maps)))
 
 
-def read_label_map(path: Path) -> np.ndarray:
+def read_label_map(path: Path, maps: Iterable[Path] | None = None) -> np.ndarray:
     """Read an (H, W) map of object ids, 0 background; dtype and errors as of `read_pixels`.
 
-    In the folder of a video that `shows_one_object` its id is 1.
+    maps: those of the frames of its video, by default all in its folder; where they `shows_one_object`, its
+        id is 1
     """
     pixels = read_pixels(path)
-    return pixels // IGNORE if holds_255_only(pixels) and shows_one_object(path.parent) else pixels
+    if not holds_255_only(pixels):
+        return pixels
+    maps = list_files(path.parent, {".png"}) if maps is None else maps
+    return pixels // IGNORE if shows_one_object(maps) else pixels
+
+
+def mots_ids(labels: np.ndarray) -> np.ndarray:
+    """A label map of MOTS, (H, W), with the regions to ignore of one of 16 bits as void: -1 in int32."""
+    return np.where(labels == MOTS_IGNORE, -1, labels.astype(np.int32)) if labels.itemsize > 1 else labels
 
 
 def smoothed_edges_line(path: Path) -> str:

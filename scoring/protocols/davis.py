@@ -72,7 +72,7 @@ def match_by_id(pair: VideoPair, single_object: bool = False) -> MatchedObjects:
         raise UserError(
             f"{pair.truth} has {len(paths)} masks: DAVIS leaves out the first and last, so give 3 or more"
         )
-    single_object = single_object or shows_one_object(pair.truth)
+    single_object = single_object or shows_one_object(paths)
     ids = range(1, 1 + (1 if single_object else num_objects(read_label_map(paths[0]))))
     J, F, true_ids = [], [], set()
     for path, (truth, result) in zip(paths[1:-1], read_pairs(paths[1:-1], pair.result), strict=True):

@@ -1,7 +1,10 @@
 """Frames and masks as files, whole or cut short."""
 
+import struct
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -19,6 +22,28 @@ def write_mask(path: Path, labels: np.ndarray | None = None) -> Path:
     mask = Image.fromarray(labels)
     mask.putpalette([0, 0, 0] + 765 * [9])  # equal colours: only the indices tell ids apart
     mask.save(path)
+    return path
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def write_channels(path: Path, values: np.ndarray) -> Path:
+    """(H, W, C) numbers of 8 or 16 bits as an image of C channels: grey, grey and alpha, RGB, RGBA.
+
+    OpenCV writes it; grey and alpha, which it cannot, is a PNG by hand.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    H, W, C = values.shape
+    if C != 2:
+        assert cv2.imwrite(str(path), values[..., [2, 1, 0, 3][:C]] if C > 2 else values)
+        return path
+    assert path.suffix == ".png"
+    header = struct.pack(">IIBBBBB", W, H, 8 * values.itemsize, 4, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(values.dtype.newbyteorder(">")).tobytes() for row in values)
+    content = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
     return path
 
 

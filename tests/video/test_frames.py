@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from common.errors import UserError
-from tests.support.image_files import write_mask, write_turned
+from tests.support.image_files import turned, write_channels, write_mask, write_turned
 from tracking.prompts import PromptFolder
 from video.annotated import VOSFolder, check
 from video.images import read_frame, read_frame_size
@@ -93,6 +93,18 @@ def write_deep(path: Path, highest: int, kind: type = np.uint16) -> Path:
     return path
 
 
+def patch_tiff(content: bytes, tags: dict[int, tuple[int, int, int]]) -> bytes:
+    """A little-endian TIFF with other (type, count, value) of some tags in its first directory."""
+    content = bytearray(content)
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        tag = struct.unpack_from("<H", content, entry)[0]
+        if tag in tags:
+            struct.pack_into("<HII", content, entry + 2, *tags[tag])
+    return bytes(content)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize(
     ("highest", "expected"),
@@ -112,11 +124,88 @@ def test_all_frames_of_a_video_are_scaled_by_the_brightest_of_them(tmp_path):
         write_deep(tmp_path / f"a/{t}.png", highest)
     Image.new("L", (5, 1), 90).save(tmp_path / "a/3.png")  # 8 bits stay as they are
     (tmp_path / "a/notes.txt").write_text("no image")
-    os.utime(tmp_path / "a", (0, 0))  # long ago: the clock of a file system is slow
     (video,) = find_videos(tmp_path / "a")
     assert [int(frame.max()) for _, frame in video.frames()] == [6, 255, 62, 90]
     write_deep(tmp_path / "a/9.png", 65535)
     assert read_frame(tmp_path / "a/1.png").max() == 15
+
+
+CHANNELS = {"grey": 1, "grey and alpha": 2, "RGB": 3, "RGBA": 4}
+
+
+def channels_of(kind: str, bits: int) -> np.ndarray:
+    """A (2, 5, C) picture that uses all values of so many bits; red rises, green falls, alpha is opaque."""
+    dtype = np.uint8 if bits == 8 else np.uint16
+    values = np.empty((2, 5, CHANNELS[kind]), dtype)
+    values[:] = np.iinfo(dtype).max
+    rising = (np.arange(5) * (2**bits - 1) // 4).astype(dtype)
+    values[..., 0] = rising
+    if CHANNELS[kind] > 2:
+        values[..., 1], values[..., 2] = rising[::-1], 0
+    return values
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [*((kind, ".png") for kind in CHANNELS), ("grey", ".tif"), ("RGB", ".tif"), ("RGBA", ".tif")],
+)
+def test_every_kind_of_picture_is_scaled_by_the_bits_that_it_uses(tmp_path, kind, bits, suffix):
+    frame = read_frame(write_channels(tmp_path / f"a{suffix}", channels_of(kind, bits)))
+    rising = [0, 63, 127, 191, 255]
+    expected = [rising, rising[::-1], [0] * 5] if CHANNELS[kind] > 2 else [rising] * 3
+    assert frame.shape == (2, 5, 3) and frame[1].T.tolist() == expected
+
+
+def test_dark_colours_of_16_bits_are_as_dark_beside_brighter_frames(tmp_path):
+    for name, bits in (("a", 10), ("b", 12), ("c", 8)):  # of 8 bits, they stay as they are
+        write_channels(tmp_path / f"{name}.png", channels_of("RGBA", bits))
+    assert [read_frame(tmp_path / f"{name}.png").max() for name in "abc"] == [63, 255, 255]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_of_16_bit_colours_is_turned_upright_too(tmp_path, orientation):
+    path = write_turned(tmp_path / "8.tif", PICTURE, orientation)
+    content = path.read_bytes()
+    deep = (np.array(turned(PICTURE, orientation), dtype="<u2") * 257).tobytes()
+    content = patch_tiff(content, {258: (3, 3, len(content)), 273: (4, 1, len(content) + 6)})
+    (tmp_path / "16.tif").write_bytes(content + struct.pack("<3H", 16, 16, 16) + deep)
+    np.testing.assert_array_equal(read_frame(tmp_path / "16.tif"), PICTURE)
+
+
+@pytest.mark.parametrize("mode", ["LA", "CMYK"])
+def test_a_tiff_of_16_bits_in_a_form_that_is_not_read_is_refused(tmp_path, mode):
+    Image.new(mode, (8, 4)).save(tmp_path / "8.tif")
+    content = (tmp_path / "8.tif").read_bytes()
+    count = len(mode)
+    bits = (3, count, 16 | 16 << 16 if count == 2 else len(content))
+    content = patch_tiff(content, {256: (4, 1, 4), 258: bits})  # half as wide, twice as deep
+    (tmp_path / "16.tif").write_bytes(content + struct.pack("<4H", 16, 16, 16, 16))
+    with pytest.raises(UserError, match=r"16\.tif .*(no known image format|in a form that is not read)"):
+        read_frame(tmp_path / "16.tif")
+
+
+def test_planes_of_16_bit_colours_are_refused(tmp_path):
+    values = (np.arange(3 * 8 * 16) * 151 % 65536).astype(np.uint16)
+    Image.fromarray(PICTURE).save(tmp_path / "8.tif")
+    content = (tmp_path / "8.tif").read_bytes()
+    end, plane = len(content), 2 * 8 * 16
+    places = [end + 30 + i * plane for i in range(3)]
+    tags = {258: (3, 3, end), 273: (4, 3, end + 6), 279: (4, 3, end + 18), 284: (3, 1, 2)}
+    extra = struct.pack("<3H6I", 16, 16, 16, *places, plane, plane, plane)
+    (tmp_path / "16.tif").write_bytes(patch_tiff(content, tags) + extra + values.tobytes())
+    with pytest.raises(UserError, match=r"16\.tif has more than 8 bits a channel in a form that is not read"):
+        read_frame(tmp_path / "16.tif")
+
+
+def test_a_frame_that_changes_in_its_place_is_looked_at_anew(tmp_path):
+    dark, bright = write_deep(tmp_path / "a/0.png", 1000), write_deep(tmp_path / "a/1.png", 1023)
+    folder = (tmp_path / "a").stat()
+    assert read_frame(dark).max() == 250
+    bright.write_bytes(write_deep(tmp_path / "b/1.png", 4095).read_bytes())
+    os.utime(tmp_path / "a", ns=(folder.st_atime_ns, folder.st_mtime_ns))
+    os.utime(bright, (0, 0))
+    assert read_frame(dark).max() == 62
 
 
 def test_big_endian_grey_of_16_bits_is_read_as_little_endian_is(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from common.errors import UserError
-from tests.support.image_files import cut, write_frame, write_mask
+from tests.support.image_files import cut, png_chunk, write_frame, write_mask
 from video.images import natural_key, read_frame, read_header, read_label_map, write_label_map
 from video.pictures import PALETTE
 from video.reader import find_videos
@@ -20,12 +20,9 @@ from video.reader import find_videos
 def write_grey_png(path: Path, depth: int, row: bytes, size: tuple[int, int] = (2, 8)) -> Path:
     """A greyscale PNG with any bit depth: two rows of pixels, whatever (H, W) `size` its header says."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", size[1], size[0], depth, 0, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(2 * (b"\0" + row)))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
+    pixels = png_chunk(b"IDAT", zlib.compress(2 * (b"\0" + row)))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + pixels + png_chunk(b"IEND", b""))
     return path
 
 

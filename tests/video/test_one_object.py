@@ -17,7 +17,7 @@ from tests.support.label_folders import NOTHING, boxes, roots, write
 from tools.convert import __main__ as convert
 from tracking.prompts import PromptFolder
 from video.annotated import VOSFolder
-from video.images import read_label_map, shows_one_object
+from video.images import list_files, read_label_map, shows_one_object
 from video.masks import objects_in, void_in
 
 BINARY, SHOWN = boxes(o255=2), boxes(o1=2)
@@ -29,7 +29,7 @@ DEEP = boxes(o300=2, o255=20)  # 16 bits
 def test_a_video_of_0_and_255_shows_the_object_1(tmp_path, empty_first):
     maps = [NOTHING, BINARY, BINARY] if empty_first else [BINARY, NOTHING, BINARY]
     write(tmp_path / "a", maps)
-    assert shows_one_object(tmp_path / "a")
+    assert shows_one_object(list_files(tmp_path / "a", {".png"}))
     for t, labels in enumerate(maps):
         np.testing.assert_array_equal(read_label_map(tmp_path / f"a/{t:05d}.png"), labels // 255)
 
@@ -39,21 +39,31 @@ def test_one_map_with_another_id_makes_255_no_object_in_all_maps_of_the_video(tm
     maps = [BINARY] * 3
     maps[place] = MIXED
     write(tmp_path / "a", maps)
-    assert not shows_one_object(tmp_path / "a")
+    assert not shows_one_object(list_files(tmp_path / "a", {".png"}))
     for t, labels in enumerate(maps):
         np.testing.assert_array_equal(read_label_map(tmp_path / f"a/{t:05d}.png"), labels)
 
 
 def test_a_video_without_any_object_shows_none(tmp_path):
     write(tmp_path / "a", [NOTHING] * 2)
-    assert not shows_one_object(tmp_path / "a")
+    assert not shows_one_object(list_files(tmp_path / "a", {".png"}))
 
 
 def test_a_mask_that_is_added_later_is_taken_into_account(tmp_path):
     write(tmp_path / "a", [BINARY])
-    os.utime(tmp_path / "a", (0, 0))  # long ago: the clock of a file system is slow
     assert read_label_map(tmp_path / "a/00000.png").max() == 1
     write(tmp_path / "a", [MIXED], ["00001"])
+    assert read_label_map(tmp_path / "a/00000.png").max() == 255
+
+
+def test_a_mask_that_changes_in_its_place_is_looked_at_anew(tmp_path):
+    write(tmp_path / "a", [BINARY, BINARY])
+    folder = (tmp_path / "a").stat()
+    assert read_label_map(tmp_path / "a/00000.png").max() == 1
+    write(tmp_path / "b", [BINARY, MIXED])
+    (tmp_path / "a/00001.png").write_bytes((tmp_path / "b/00001.png").read_bytes())
+    os.utime(tmp_path / "a/00001.png", (0, 0))
+    assert (tmp_path / "a").stat().st_mtime_ns == folder.st_mtime_ns  # a folder does not see such a change
     assert read_label_map(tmp_path / "a/00000.png").max() == 255
 
 

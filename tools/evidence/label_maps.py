@@ -79,7 +79,7 @@ def rules_of_video(pair: VideoPair, rules: Rules) -> Rules:
     """The rules for one video: one of DAVIS 2016 has a single object."""
     if rules.single_object or not rules.protocol.has_davis_2016:
         return rules
-    return rules._replace(single_object=shows_one_object(pair.truth))
+    return rules._replace(single_object=shows_one_object(list_files(pair.truth, {".png"})))
 
 
 def read_maps(pair: VideoPair, mask: Path, rules: Rules) -> LabelMaps:
