@@ -115,9 +115,9 @@ class BoxPrompts:
         for track, box in boxes.items():
             check_box(track, box, video.size)
 
-    def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
+    def of_video(self, video: Video) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
-        waiting = [Prompt(boxes=dict(self.boxes[video]))] if self.boxes.get(video) else []
+        waiting = [Prompt(boxes=dict(self.boxes[video.name]))] if self.boxes.get(video.name) else []
         return lambda name, frame: waiting.pop() if waiting else None
 
 

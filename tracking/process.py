@@ -42,7 +42,7 @@ def process_video(
         if earlier:
             earlier.track(tracker, video, prompts)
             record = earlier.joined_before(record)
-        prompt_of = prompts.of_video(video.name) if prompts else None
+        prompt_of = prompts.of_video(video) if prompts else None
         count = record_video(tracker, video.name, frames, prompt_of, record)
         note_video(output, video.name)
     seconds = time.monotonic() - begun

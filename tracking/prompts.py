@@ -1,8 +1,9 @@
 """The prompts of a run of inference.py: label maps or boxes, checked before anything is tracked."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +16,12 @@ from tracking.config import RunConfig
 from video.images import (
     DEEP_MODES,
     MAX_LABEL,
+    MOTS_MASKS,
     check_label_mode,
     exif_remedy,
     list_files,
     list_folders,
+    mots_ids,
     read_header,
     read_label_map,
     smoothed_edges_line,
@@ -45,9 +48,9 @@ def check_size(
         raise UserError(f"prompt {path} is {w}x{h} but its frame is {W}x{H}{remedy}")
 
 
-def check_room(path: Path) -> None:
+def check_room(path: Path, labels: np.ndarray) -> None:
     """Raise UserError where a map has ids after which too few are left for objects that a tracker finds."""
-    highest = int(read_label_map(path).max(initial=0))
+    highest = int(labels.max(initial=0))
     if highest > MOST_PROMPTED:
         reason = f"objects that are found get higher ids, and a label map ends at {MAX_LABEL}"
         raise UserError(f"{path} has the id {highest}, but {reason}: use ids up to {MOST_PROMPTED}")
@@ -75,6 +78,7 @@ def check_folders(root: Path, videos: list[Video]) -> None:
 class PromptFolder:
     """Label maps that a person gave, as <video>/<frame>.png, on any frame.
 
+    In a folder "instances", as MOTS has it, 10000 in a map of 16 bits is to be ignored.
     frames: `first` takes each id from the first map in which it appears, `all` takes every map.
     """
 
@@ -84,6 +88,7 @@ class PromptFolder:
                 f"--prompt_root {root}: no such folder; it holds label maps as <video>/<frame>.png"
             )
         self.root, self.frames = root, frames
+        self.is_mots = root.resolve().name == MOTS_MASKS
         self.prompted_ids: set[int] = set()  # ids that the video's prompts named so far
         self.unused: set[str] = set()  # names of its maps that no frame has asked for
 
@@ -91,11 +96,12 @@ class PromptFolder:
         """Look at a video's maps before anything is tracked: at all headers, and for the first object.
 
         Files that are no prompt of a frame, and smoothed edges, are told on stderr. Raises UserError at a map
-        that is no label map or has another size than the first frame; where a prompt is needed, if no map of
-        a frame shows an object; and else at an id that leaves no room for those of objects that are found.
+        that is no label map or has another size than the first frame. If no map of a frame shows an object,
+        it is refused where a prompt is needed, else told; where none is needed, an id that leaves no room for
+        those of objects that are found is refused.
         """
         folder = below(self.root, video.name)
-        paths = [path for path in self._maps(video.name) if video.has_frame(path.stem)]
+        paths = list(self._maps(video))
         told = unused_line(video, folder, {path.name for path in paths})
         frame_size = video.size if paths else None
         image = video.images[0] if isinstance(video, ImageSequence) else None
@@ -104,15 +110,18 @@ class PromptFolder:
             check_label_mode(path, mode)
             check_size(path, size, frame_size, image)
             if not needed and mode in DEEP_MODES:
-                check_room(path)
-        if needed and not any(objects_in(read_label_map(path)) for path in paths):
-            raise UserError("; ".join([str(no_prompt(video.name)), *told]))
-        if paths and has_smoothed_edges(read_label_map(paths[0])):
+                check_room(path, self._labels(video, path))
+        if not any(objects_in(self._labels(video, path)) for path in paths):
+            if needed:
+                raise UserError("; ".join([str(no_prompt(video.name)), *told]))
+            if paths:
+                told.append(f"{folder} has label maps without any object: {video.name} is tracked without")
+        if paths and has_smoothed_edges(self._labels(video, paths[0])):
             told.append(smoothed_edges_line(paths[0]))
         for line in told:
             say(line, error=True)
 
-    def of_video(self, video: str) -> Callable[[str, Tensor], Prompt | None]:
+    def of_video(self, video: Video) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
         self.prompted_ids = set()
         self.unused = {path.stem for path in self._maps(video)}
@@ -121,42 +130,49 @@ class PromptFolder:
             if name not in self.unused:
                 return None
             self.unused.remove(name)
-            return self._prompt(self._map(video, name), frame)
+            return self._prompt(video, self._map(video, name), frame)
 
         return prompt_of
 
     def starts_of(self, video: Video) -> dict[str, list[int]]:
         """The frames of a video whose maps are the first of some ids, in order, and those ids."""
         self.prompted_ids, starts = set(), {}
-        for path in self._maps(video.name):
-            new = [i for i in self._read(path).ids if i not in self.prompted_ids]
-            if new and video.has_frame(path.stem):
+        for path in self._maps(video):
+            new = [i for i in self._read(video, path).ids if i not in self.prompted_ids]
+            if new:
                 starts[path.stem] = new
                 self.prompted_ids |= set(new)
         return starts
 
-    def prompt_for(self, video: str, name: str, ids: list[int], frame: Tensor) -> Prompt:
+    def prompt_for(self, video: Video, name: str, ids: list[int], frame: Tensor) -> Prompt:
         """What the map of one frame says of some ids; after `starts_of` of the same video."""
-        prompt = self._read(self._map(video, name), frame)
+        prompt = self._read(video, self._map(video, name), frame)
         prompt.labels[~torch.isin(prompt.labels, torch.tensor(ids))] = 0
         return prompt
 
-    def _map(self, video: str, frame: str) -> Path:
-        return below(below(self.root, video), frame, ".png")
+    def _map(self, video: Video, frame: str) -> Path:
+        return below(below(self.root, video.name), frame, ".png")
 
-    def _maps(self, video: str) -> list[Path]:
-        """The label maps of a video, in the order of its frames."""
-        return [path for path in list_files(below(self.root, video), {".png"}) if path.suffix == ".png"]
+    def _maps(self, video: Video) -> Iterator[Path]:
+        """The label maps of a video's frames, in their order."""
+        for path in list_files(below(self.root, video.name), {".png"}):
+            if path.suffix == ".png" and video.has_frame(path.stem):
+                yield path
 
-    def _read(self, path: Path, frame: Tensor | None = None) -> Prompt:
+    def _labels(self, video: Video, path: Path) -> np.ndarray:
+        """The (H, W) label map in a file, in which void is as `void_in` says."""
+        labels = read_label_map(path, self._maps(video))
+        return mots_ids(labels) if self.is_mots else labels
+
+    def _read(self, video: Video, path: Path, frame: Tensor | None = None) -> Prompt:
         """All that a map says."""
-        labels = read_label_map(path)
+        labels = self._labels(video, path)
         if frame is not None:
             check_size(path, labels.shape, frame.shape[-2:])
         return prompt_from_labels(labels)
 
-    def _prompt(self, path: Path, frame: Tensor) -> Prompt | None:
-        prompt = self._read(path, frame)
+    def _prompt(self, video: Video, path: Path, frame: Tensor) -> Prompt | None:
+        prompt = self._read(video, path, frame)
         if self.frames == "first":
             former = [i for i in prompt.ids if i in self.prompted_ids]
             prompt.labels[torch.isin(prompt.labels, torch.tensor(former, dtype=torch.int64))] = 0

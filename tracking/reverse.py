@@ -69,7 +69,7 @@ class EarlierFrames:
         frames = frames_backwards(video, next(reversed(starts)), Path(self._temporary.name))
 
         def prompt_of(name: str, frame: Tensor) -> Prompt | None:
-            return prompts.prompt_for(video.name, name, starts[name], frame) if name in starts else None
+            return prompts.prompt_for(video, name, starts[name], frame) if name in starts else None
 
         for name, _, tracks, _ in track_video(tracker, video.name, frames, prompt_of):
             earlier = [i not in starts.get(name, ()) for i in tracks.ids.tolist()]

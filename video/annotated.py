@@ -1,6 +1,6 @@
 """An annotated VOS folder on disk: videos, frames, palette masks, who is what."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ from common.progress import progress, say
 from video.images import (
     FRAME_SUFFIXES,
     MOTS_FOLDER,
-    MOTS_IGNORE,
     MOTS_MASKS,
     check_end,
     check_label_mode,
     exif_remedy,
     list_files,
     list_folders,
+    mots_ids,
     mots_sequences,
     read_frame,
     read_frame_size,
@@ -67,8 +67,12 @@ class AnnotatedVideo:
 
     def read_mask(self, frame: str) -> np.ndarray:
         """As `read_labels`, whatever its size."""
-        labels = read_label_map(self.mask_path(frame))
-        return np.where(labels == MOTS_IGNORE, -1, labels.astype(np.int32)) if self.is_mots else labels
+        labels = read_label_map(self.mask_path(frame), self._masks_of_frames())
+        return mots_ids(labels) if self.is_mots else labels
+
+    def _masks_of_frames(self) -> Iterator[Path]:
+        frames = set(self.frames)
+        yield from (self.mask_path(frame) for frame in self.annotated if frame in frames)
 
     def find_bad(self) -> dict[Path, str]:
         """Path and trouble of every bad frame and mask, from headers and file ends.

@@ -50,10 +50,10 @@ def test_a_file_has_boxes_for_each_video(videos, tmp_path):
     prompts = boxes_for(videos, None, str(write(tmp_path / "b.json", content)))
     for video in videos:
         prompts.check(video, needed=True)
-    prompt_of = prompts.of_video("two")
+    prompt_of = prompts.of_video(videos[1])
     frame = torch.zeros(3, 30, 40)
     assert prompt_of("0", frame).ids == [1, 2] and prompt_of("1", frame) is None and not prompts.unused
-    assert prompts.of_video("one")("0", frame).boxes == {3: (1.0, 2.0, 10.0, 12.0)}
+    assert prompts.of_video(videos[0])("0", frame).boxes == {3: (1.0, 2.0, 10.0, 12.0)}
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,16 @@ def write_map(root: Path, name: str, rows: list[list[int]], dtype=np.uint8) -> N
     Image.fromarray(np.array(rows, dtype=dtype)).save(path)
 
 
-def prompts_of(folder: PromptFolder, video: str, frames: list[str]) -> dict[str, list[list[int]]]:
+def video_of(root: Path, name: str, frames: list[str]) -> ImageSequence:
+    """A video whose frames have these names."""
+    for frame in frames:
+        write_frame(root.parent / f"{root.name}.frames/{name}/{frame}.jpg", 2, 3)
+    return ImageSequence(name, root.parent / f"{root.name}.frames/{name}")
+
+
+def prompts_of(folder: PromptFolder, name: str, frames: list[str]) -> dict[str, list[list[int]]]:
     """The label maps that a video is prompted with, by frame."""
-    prompt_of = folder.of_video(video)
+    prompt_of = folder.of_video(video_of(folder.root, name, frames))
     prompts = {frame: prompt_of(frame, FRAME) for frame in frames}
     return {frame: prompt.labels.tolist() for frame, prompt in prompts.items() if prompt is not None}
 
@@ -64,7 +71,7 @@ def test_every_video_begins_anew_and_one_without_maps_has_no_prompt(root):
 def test_an_absent_folder_and_a_map_of_another_size_are_told_with_path_and_remedy(root):
     with pytest.raises(UserError, match=r"--prompt_root .*absent: no such folder"):
         PromptFolder(root / "absent")
-    prompt_of = PromptFolder(root).of_video("cat")
+    prompt_of = PromptFolder(root).of_video(video_of(root, "cat", ["00"]))
     with pytest.raises(UserError, match=r"00\.png is 3x2 but its frame is 5x4"):
         prompt_of("00", torch.zeros(3, 4, 5, dtype=torch.uint8))
 
@@ -121,3 +128,29 @@ def test_ids_that_leave_no_room_for_births_are_refused_before_anything_is_tracke
     with pytest.raises(UserError, match=rf"00000\.png has the id {highest}.*: use ids up to 60000"):
         PromptFolder(folder).check(video, needed=False)
     PromptFolder(folder).check(video, needed=True)  # such a system gives no ids
+
+
+@pytest.mark.parametrize("name", ["instances", "prompts"])
+def test_the_regions_to_ignore_of_mots_are_no_objects_in_its_folder(tmp_path, video, name):
+    labels = np.where(boxes(o1=2), 2001, np.where(boxes(o1=20), 10_000, 0)).astype(np.uint16)
+    folder = PromptFolder(write(tmp_path / name / "cat", [labels]))
+    folder.check(video, needed=False)
+    ids = [2001] if name == "instances" else [2001, 10_000]
+    assert folder.starts_of(video) == {"00000": ids}
+    assert folder.of_video(video)("00000", torch.zeros(3, 20, 30)).ids == ids
+
+
+def test_maps_that_only_show_regions_to_ignore_are_no_prompt(tmp_path, video):
+    labels = np.where(boxes(o1=2), 10_000, 0).astype(np.uint16)
+    folder = PromptFolder(write(tmp_path / "instances/cat", [labels]))
+    with pytest.raises(UserError, match="video cat has no prompt"):
+        folder.check(video, needed=True)
+
+
+def test_maps_without_any_object_are_told_where_no_prompt_is_needed(tmp_path, video, capsys):
+    folder = write(tmp_path / "prompts/cat", [boxes(), boxes()])
+    PromptFolder(folder).check(video, needed=False)
+    assert "prompts/cat has label maps without any object: cat is tracked without" in capsys.readouterr().err
+    write(tmp_path / "prompts/cat", [boxes(), boxes(o3=2)])
+    PromptFolder(folder).check(video, needed=False)
+    assert capsys.readouterr().err == ""

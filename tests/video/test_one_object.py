@@ -19,6 +19,7 @@ from tracking.prompts import PromptFolder
 from video.annotated import VOSFolder
 from video.images import list_files, read_label_map, shows_one_object
 from video.masks import objects_in, void_in
+from video.reader import find_videos
 
 BINARY, SHOWN = boxes(o255=2), boxes(o1=2)
 MIXED = boxes(o255=2, o7=20)
@@ -79,8 +80,21 @@ def test_training_and_prompts_read_the_same_object(tmp_path):
         write_frame(tmp_path / f"JPEGImages/a/{t:05d}.jpg", 20, 30)
     (video,) = VOSFolder(tmp_path).videos
     np.testing.assert_array_equal(video.read_labels("00000"), SHOWN)
-    prompt_of = PromptFolder(tmp_path / "Annotations").of_video("a")
+    prompt_of = PromptFolder(tmp_path / "Annotations").of_video(find_videos(tmp_path)[0])
     assert prompt_of("00000", np.zeros((3, 20, 30), np.uint8)).ids == [1]
+
+
+@pytest.mark.parametrize(("stray", "one"), [(MIXED, BINARY), (BINARY, boxes(o7=2))])
+def test_a_map_of_no_frame_does_not_decide_whether_255_is_an_object(tmp_path, stray, one):
+    write(tmp_path / "Annotations/a", [one, stray], ["00000", "99999"])
+    write_frame(tmp_path / "JPEGImages/a/00000.jpg", 20, 30)
+    (video,), (annotated,) = find_videos(tmp_path), VOSFolder(tmp_path).videos
+    expected = [1 if one is BINARY else 7]
+    assert objects_in(annotated.read_labels("00000")) == expected
+    prompts = PromptFolder(tmp_path / "Annotations")
+    prompts.check(video, needed=True)
+    assert prompts.of_video(video)("00000", np.zeros((3, 20, 30), np.uint8)).ids == expected
+    assert prompts.starts_of(video) == {"00000": expected}
 
 
 @pytest.mark.parametrize("protocol", ["tcovis", "davis", "davis_unsupervised", "sav", "youtube_vos", "mots"])
@@ -138,7 +152,8 @@ def test_255_is_void_in_8_bits_and_an_id_in_16():
 @pytest.mark.parametrize("frames", ["first", "all"])
 def test_the_id_255_of_a_16_bit_map_is_prompted_as_others_are(tmp_path, frames):
     write(tmp_path / "a", [DEEP])
-    prompt_of = PromptFolder(tmp_path, frames).of_video("a")
+    write_frame(tmp_path / "frames/a/00000.jpg", 20, 30)
+    prompt_of = PromptFolder(tmp_path, frames).of_video(find_videos(tmp_path / "frames")[0])
     assert prompt_of("00000", np.zeros((3, 20, 30), np.uint8)).ids == [255, 300]
 
 
