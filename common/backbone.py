@@ -20,8 +20,8 @@ NARROW_CHANNELS = (32, 48, 64, 96)
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 MOBILENET_ENDS = (2, 4, 7, 14, 18)  # where each of STAGES ends in `features` of torchvision's MobileNetV2
 PRETRAINED = {
-    "resnet50": ("ResNet-50", ResNet50_Weights.IMAGENET1K_V2),
-    "mobilenet_v2": ("MobileNetV2", MobileNet_V2_Weights.IMAGENET1K_V1),
+    "resnet50": ResNet50_Weights.IMAGENET1K_V2,
+    "mobilenet_v2": MobileNet_V2_Weights.IMAGENET1K_V1,
 }
 DETECTOR = MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1  # Li et al., arXiv 2111.11429
 BODY, LATERALS = "backbone.body.", "backbone.fpn.inner_blocks."  # in the names of its weights
@@ -110,6 +110,11 @@ def _narrow_stages() -> tuple[nn.Module, list[nn.Module], list[int]]:
     return stem, stages, list(NARROW_CHANNELS)
 
 
+def title_of(which: WeightsEnum) -> str:
+    """The usual name of a network of torchvision: ResNet-50, MobileNetV2."""
+    return type(which).__name__.removesuffix("_Weights").replace("ResNet", "ResNet-").replace("_", "")
+
+
 def published_weights(which: WeightsEnum, flag: str = "--backbone_weights") -> dict[str, Tensor]:
     """torchvision's weights of a network, from its cache or the web.
 
@@ -167,10 +172,10 @@ def laterals_of(weights: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     Their batch norms are folded into them. Empty where the weights are of no detector.
     """
     laterals = {}
-    for stride, place in zip((4, 8, 16, 32), range(4), strict=True):
+    for place, stride in enumerate((4, 8, 16, 32)):
         prefix = f"{LATERALS}{place}."
         part = {key.removeprefix(prefix): x for key, x in weights.items() if key.startswith(prefix)}
-        if f"{prefix}1.running_var" in weights:
+        if part.keys() >= {"0.weight", "1.weight", "1.bias", "1.running_mean", "1.running_var"}:
             scale = part["1.weight"] * (part["1.running_var"] + FrozenBatchNorm2d.eps).rsqrt()
             bias = part["1.bias"] - part["1.running_mean"] * scale
             laterals[stride] = {"weight": part["0.weight"] * scale[:, None, None, None], "bias": bias}
@@ -225,16 +230,17 @@ class Backbone(nn.Module):
         Returns the 1x1 convolutions of a detector's pyramid, as `laterals_of`. Raises UserError where the
         weights cannot be had or do not fit; there is no silent random start.
         """
-        title, published = PRETRAINED[self.name]
+        published = PRETRAINED[self.name]
         weights = pretrained_weights(source, published)
-        body = body_of(weights)
-        renamed = {new: value for key, value in body.items() if (new := _renamed(key)) is not None}
+        renamed = {
+            new: value for key, value in body_of(weights).items() if (new := _renamed(key)) is not None
+        }
         try:
             self.load_state_dict(renamed)
         except RuntimeError as error:  # torch lists every key, in hundreds of lines
             reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"--backbone_weights {source}: not a {title} of torchvision ({reason} ...)"
+                f"--backbone_weights {source}: not a {title_of(published)} of torchvision ({reason} ...)"
             ) from error
         return laterals_of(weights)
 

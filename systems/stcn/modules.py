@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from common.config import option
 from common.errors import UserError
 from systems.stcn.affinity import memory_terms, query_terms, read_all
-from systems.stcn.backbones import Stages, narrow_stages, resnet18_stages, resnet50_stages
+from systems.stcn.backbones import Stages, stages_of
 from systems.stcn.blocks import (
     FeatureFusionBlock,
     JoinedConv2d,
@@ -47,17 +47,16 @@ class KeyFeatures(NamedTuple):
 
 
 class KeyEncoder(nn.Module):
-    """ResNet-50 without its last stage, on frames alone."""
+    """A backbone without its last stage, ResNet-50 as published, on frames alone."""
 
     def __init__(self, parts: Stages):
         super().__init__()
-        self.conv1, self.bn1 = parts.conv1, parts.bn1
+        self.conv1, self.bn1, self.tail = parts.conv1, parts.bn1, parts.tail
         self.res2, self.layer2, self.layer3 = parts.stages
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(M, 3, H, W) to f4, f8 and f16."""
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(frames))), 3, stride=2, padding=1)
-        f4 = self.res2(x)
+        f4 = self.res2(self.tail(self.bn1(self.conv1(frames))))
         f8 = self.layer2(f4)
         return f4, f8, self.layer3(f8)
 
@@ -76,7 +75,8 @@ class KeyProjection(nn.Module):
 
 
 class ValueEncoder(nn.Module):
-    """ResNet-18 without its last stage, on a frame, an object's mask and the sum of the others' masks.
+    """A backbone without its last stage, ResNet-18 as published, on a frame, an object's mask and the sum of
+    the others' masks.
 
     single_object: without the channel of the others
     frame_first: whether the frame's features come before the object's where they are joined
@@ -94,7 +94,7 @@ class ValueEncoder(nn.Module):
         super().__init__()
         self.single_object = single_object
         self.conv1 = self._with_masks(parts.conv1, 1 if single_object else 2)
-        self.bn1 = parts.bn1
+        self.bn1, self.tail = parts.bn1, parts.tail
         self.layer1, self.layer2, self.layer3 = parts.stages
         joined = parts.channels[-1] + key_channels
         self.fuser = FeatureFusionBlock(joined, value_dim, frame_first=frame_first)
@@ -111,7 +111,7 @@ class ValueEncoder(nn.Module):
         inputs = [masks] if self.single_object else [masks, others]
         x = self.conv1(torch.stack(inputs, 2), frame.unsqueeze(1))
         B, K = x.shape[:2]
-        x = F.max_pool2d(F.relu(self.bn1(x.flatten(0, 1))), 3, stride=2, padding=1)
+        x = self.tail(self.bn1(x.flatten(0, 1)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fuser(x.unflatten(0, (B, K)), f16.unsqueeze(1))
 
@@ -173,13 +173,15 @@ class STCN(MemoryNetwork):
     @dataclass
     class Config:
         backbone: str = option(
-            "resnet50", "ResNet-50 for keys with ResNet-18 for values, or both narrow", ("resnet50", "narrow")
+            "resnet50",
+            "ResNet-50 for keys with ResNet-18 for values, or one light or narrow network for each",
+            ("resnet50", "mobilenet_v2", "narrow"),
         )
         backbone_weights: str = option(
-            "imagenet", "of the key encoder: imagenet, none, or a file of torchvision ResNet-50 weights"
+            "imagenet", "of the key encoder: imagenet, none, or a file of torchvision weights"
         )
         value_weights: str = option(
-            "imagenet", "of the value encoder: imagenet, none, or a file of torchvision ResNet-18 weights"
+            "imagenet", "of the value encoder: imagenet, none, or a file of torchvision weights"
         )
         load_network: str = option(
             "none",
@@ -194,10 +196,7 @@ class STCN(MemoryNetwork):
         self.config = config
         if config.value_dim % 16:
             raise UserError(f"--value_dim {config.value_dim} must be a multiple of 16")
-        narrow = config.backbone == "narrow"
-        keys, values = (
-            (narrow_stages(), narrow_stages()) if narrow else (resnet50_stages(), resnet18_stages())
-        )
+        keys, values = stages_of(config.backbone)
         channels = keys.channels
         self.key_encoder = KeyEncoder(keys)
         self.value_encoder = ValueEncoder(

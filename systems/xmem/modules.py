@@ -17,7 +17,7 @@ from common.config import option
 from common.errors import UserError
 from systems.stcn import modules as stcn
 from systems.stcn.affinity import anisotropic_memory_terms, anisotropic_query_terms, read_all
-from systems.stcn.backbones import Stages, narrow_stages, resnet18_stages, resnet50_stages
+from systems.stcn.backbones import Stages, stages_of
 from systems.stcn.blocks import FeatureFusionBlock, UpsampleBlock, over_objects, parts_of_objects, upsample
 from systems.stcn.modules import KeyEncoder, MemoryNetwork, others_of
 from systems.xmem.blocks import HiddenReinforcer, HiddenUpdater
@@ -120,10 +120,7 @@ class XMem(MemoryNetwork):
         for name in ("value_dim", "decoder_dim"):
             if getattr(config, name) % 16:
                 raise UserError(f"--{name} {getattr(config, name)} must be a multiple of 16")
-        if config.backbone == "narrow":
-            keys, values = narrow_stages(), narrow_stages()
-        else:
-            keys, values = resnet50_stages(), resnet18_stages(biases=False)
+        keys, values = stages_of(config.backbone, biases=False)
         channels, hidden_dim = keys.channels, config.hidden_dim
         self.key_encoder = KeyEncoder(keys)
         self.value_encoder = ValueEncoder(

@@ -1,4 +1,4 @@
-"""What training of XMem starts from: ImageNet's weights of the two ResNets, or a checkpoint of XMem."""
+"""What training of XMem starts from: ImageNet's weights of the two encoders, or a checkpoint of XMem."""
 
 from common.checkpoint import Loadable
 from systems.stcn.start import start_from

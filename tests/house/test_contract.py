@@ -31,6 +31,10 @@ from video.annotated import VOSFolder
 from video.images import read_label_map
 from video.transforms import upload
 
+LIGHT = [  # forms of two systems; narrower values would have a gate of one unit, which may be dead
+    "stcn --backbone mobilenet_v2 --value_dim 64",
+    "xmem --backbone mobilenet_v2 --value_dim 64 --decoder_dim 64",
+]
 PROMPTED = [*(name for name, parts in SYSTEMS.items() if parts.tracker.needs_prompt), "fake"]
 
 
@@ -45,10 +49,11 @@ class Built(NamedTuple):
     clips: Callable[[], Clip]
 
 
-@pytest.fixture(params=[*SYSTEMS, "fake"])
+@pytest.fixture(params=[*SYSTEMS, "fake", *LIGHT])
 def system(request, fake_system, small_data) -> Built:
-    parts, name = SYSTEMS[request.param], request.param
-    args, _ = main.parse_args(["--system", name, *SMALL.get(name, [])])
+    name, *flags = request.param.split()
+    parts = SYSTEMS[name]
+    args, _ = main.parse_args(["--system", name, *SMALL.get(name, []), *flags])
     configs = parts.configs(args)
     torch.manual_seed(0)
     network, criterion = parts.network(configs["network"]), parts.criterion(configs["criterion"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import resnet18, resnet50
+from torchvision.models import mobilenet_v2, resnet18, resnet50
 
 import main
 from common.checkpoint import save_checkpoint
@@ -13,7 +13,8 @@ from inference import load_network
 from systems.stcn.blocks import JoinedConv2d, JoinedResBlock, ResBlock
 from systems.stcn.modules import STCN, others_of
 from systems.stcn.published import CHANNELS, MASK_FILTERS
-from systems.stcn.start import start
+from systems.stcn.start import start, start_from
+from systems.xmem.modules import XMem
 from tests.support.commands import assert_refused, run_here
 from tests.support.stcn_networks import FLAGS, NARROW, small_network
 
@@ -131,12 +132,46 @@ def test_imagenet_weights_are_copied_and_mask_channels_are_orthogonal(tmp_path):
     torch.testing.assert_close(masks @ masks.T, torch.eye(64), atol=1e-5, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def mobilenet() -> nn.Module:
+    """torchvision's with random weights and the statistics of noise."""
+    torch.manual_seed(0)
+    net = mobilenet_v2().train()
+    with torch.no_grad():
+        for _ in range(20):
+            net.features(torch.randn(4, 3, 64, 64))
+    return net.eval()
+
+
+@pytest.mark.parametrize("network", [STCN, XMem], ids=["stcn", "xmem"])
+def test_mobilenet_weights_give_the_features_of_torchvision_in_both_encoders(network, mobilenet, tmp_path):
+    torch.save(mobilenet.state_dict(), path := tmp_path / "mobilenet_v2.pth")
+    options = {"backbone": "mobilenet_v2", "backbone_weights": str(path), "value_weights": str(path)}
+    network = network(network.Config(**options)).train()
+    start_from(network, network.config, {})
+    frames, _ = random_inputs(B=1, T=1, size=96)
+    x, expected = frames[:, 0], []
+    for number, block in enumerate(mobilenet.features[:14]):
+        x = block(x)
+        if number in (3, 6, 13):
+            expected.append(x)
+    keys, values = network.key_encoder, network.value_encoder
+    torch.testing.assert_close(list(keys(frames[:, 0])), expected, rtol=1e-4, atol=1e-5)
+    no_mask = frames.new_zeros(1, 1, 2, 96, 96)
+    x = values.tail(values.bn1(values.conv1(no_mask, frames)[:, 0]))
+    x = values.layer3(values.layer2(values.layer1(x)))
+    torch.testing.assert_close(x, expected[-1], rtol=1e-4, atol=1e-5)
+    masks = values.conv1.weight[:, 3:].flatten(1)  # (32, 18): the columns are orthonormal
+    torch.testing.assert_close(masks.T @ masks, torch.eye(18), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("backbone, kind", [("resnet50", "ResNet-"), ("mobilenet_v2", "MobileNetV2")])
 @pytest.mark.parametrize("flag", ["--backbone_weights", "--value_weights"])
-def test_weights_of_another_network_are_refused_with_their_flag(flag, tmp_path, small_data):
+def test_weights_of_another_network_are_refused_with_their_flag(flag, backbone, kind, tmp_path, small_data):
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "other.pth")
     flags = ["--system", "stcn", "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
-    flags += ["--backbone_weights", "none", "--value_weights", "none"]
-    assert_refused(run_here(main.main, *flags, flag, tmp_path / "other.pth"), flag, "not a ResNet-")
+    flags += ["--backbone", backbone, "--backbone_weights", "none", "--value_weights", "none"]
+    assert_refused(run_here(main.main, *flags, flag, tmp_path / "other.pth"), flag, f"not a {kind}")
     assert_refused(run_here(main.main, *flags, flag, tmp_path / "absent.pth"), flag, "no such file")
     assert not (tmp_path / "runs").exists()
 
@@ -184,9 +219,11 @@ def test_another_size_of_network_is_refused(saved):
         small_network(2, load_network=path, single_object=True)
 
 
-def test_a_checkpoint_is_loaded_without_reading_what_training_started_from(saved, tmp_path):
-    network = small_network(1)
-    network.config.load_network = str(tmp_path / "gone.pth")
+@pytest.mark.parametrize("backbone", ["narrow", "mobilenet_v2"])
+def test_a_checkpoint_is_loaded_without_reading_what_training_started_from(backbone, saved, tmp_path):
+    network = small_network(1, backbone=backbone)
+    for source in ("load_network", "backbone_weights", "value_weights"):
+        setattr(network.config, source, str(tmp_path / "gone.pth"))
     loaded, config = load_network(saved(network), "stcn")
     assert config["network"]["key_dim"] == 8
     assert all(x.equal(loaded.state_dict()[name]) for name, x in network.state_dict().items())
