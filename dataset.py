@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from training.system import Plan
 from video.annotated import AnnotatedVideo, VOSFolder, check, check_objects, has_annotations
 from video.images import mots_sequences
 from video.masks import void_in
+from video.paste import CutOut, draw_cut_outs, paste, require_others
 from video.transforms import (
     LONGEST,
     Augmentation,
@@ -205,6 +207,9 @@ class YouTubeVOSDataset(VOSDataset):
         clip_stride: int = option(1, "largest step between frames of a clip; drawn from 1 to this", least=1)
         clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1)
         min_area: int = option(16, "pixels that an object must cover in a frame to count as there", least=1)
+        paste_probability: float = option(
+            0.0, "probability that objects of 1 to 3 other videos are pasted into a clip", least=0, most=1
+        )
 
     def __init__(
         self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
@@ -215,6 +220,8 @@ class YouTubeVOSDataset(VOSDataset):
         if config.num_classes > 1:
             for video in folder.videos:
                 folder.classes_of(video.name)  # what meta.json lacks is reported now, not after hours
+        if training:
+            require_others(config.paste_probability, folder.root, folder.videos)
         super().__init__(folder, config, training=training, seed=seed, skip_bad=skip_bad)
         self.folder = folder
 
@@ -240,26 +247,37 @@ class YouTubeVOSDataset(VOSDataset):
 
     def _draw(self, key: Key) -> Clip:
         video = self.videos[key.index % len(self.videos)]
-        names = [video.annotated[place] for place in self._places(len(video.annotated))]
+        names = self._names(video)
         labels, ids = label_slots([video.read_labels(name) for name in names])
-        frames = read_frames(video, names)
+        frames, pasted = read_frames(video, names), {}
         if self.training:
             frames, labels, colours = augment(self.config, self.geometry(key), frames, labels)
+            frames, labels, pasted = paste(frames, labels, self._cut_outs(video))
         else:
             size = fit_short_side(*labels[0].shape, self.config.image_size, LONGEST * self.config.image_size)
             frames = torch.stack([resize_frames(frame, size) for frame in frames])
             labels, colours = torch.stack([resize_labels(label_map, size) for label_map in labels]), None
         kept = select_objects(labels, self.config.num_tokens, self.config.min_area)
-        kept_ids = [ids[label - 1] for label in kept]
+        objects = {label: (video, i) for label, i in enumerate(ids, 1)}
+        objects |= {label: (cut.video, cut.id) for label, cut in pasted.items()}
+        identities = dict(enumerate(ids, 1))
+        identities |= dict(zip(pasted, count(max(ids, default=0) + 1)))
         return Clip(
             frames=frames.unsqueeze(0),
             labels=keep_objects(labels, kept).unsqueeze(0),
-            ids=torch.tensor([kept_ids], dtype=torch.int64).view(1, -1),
-            classes=torch.tensor([self._classes(video, kept_ids)], dtype=torch.int64).view(1, -1),
+            ids=torch.tensor([[identities[label] for label in kept]], dtype=torch.int64),
+            classes=torch.tensor([[self._class(*objects[label]) for label in kept]], dtype=torch.int64),
             names=[[(video.name, name) for name in names]],
             sizes=[tuple(labels.shape[-2:])],
             colours=None if colours is None else colours.unsqueeze(0),
         )
+
+    def _names(self, video: AnnotatedVideo) -> list[str]:
+        return [video.annotated[place] for place in self._places(len(video.annotated))]
+
+    def _cut_outs(self, video: AnnotatedVideo) -> list[CutOut]:
+        others = [other for other in self.videos if other is not video]
+        return draw_cut_outs(self.config.paste_probability, others, self._names, self.config.min_area)
 
     def largest(self, batch: Clip) -> Clip:
         """The batch with empty frames of the largest size that training draws."""
@@ -276,16 +294,14 @@ class YouTubeVOSDataset(VOSDataset):
         places = [min(start + i * step, length - 1) for i in range(T)]
         return places[::-1] if self.training and draw(0, 1) < 0.5 else places
 
-    def _classes(self, video: AnnotatedVideo, ids: list[int]) -> list[int]:
+    def _class(self, video: AnnotatedVideo, identity: int) -> int:
         if self.config.num_classes == 1:
-            return [0] * len(ids)
+            return 0
         classes = self.folder.classes_of(video.name)
-        unknown = sorted(set(ids) - classes.keys())
-        if unknown:
-            raise UserError(
-                f"{self.folder.root / 'meta.json'} lacks objects {unknown} of video {video.name}: add them"
-            )
-        return [classes[i] for i in ids]
+        if identity not in classes:
+            meta = self.folder.root / "meta.json"
+            raise UserError(f"{meta} lacks object {identity} of video {video.name}: add it")
+        return classes[identity]
 
 
 def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder, VOSFolder, list[str]]:

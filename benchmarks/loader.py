@@ -45,6 +45,7 @@ PARTS = (
     (transforms, "resize_labels", "resize masks"),
     (dataset, "augment", "crop, flip"),
     (transforms, "jitter", "colours"),
+    (dataset, "paste", "paste objects of other videos"),
     (dataset, "select_objects", "choose objects"),
     (dataset, "keep_objects", "leave out the others"),
 )

@@ -200,7 +200,7 @@ def test_an_object_without_a_category_is_told_with_its_video(tmp_path):
     write_video(tmp_path, "pair", 2)
     objects = {"objects": {"1": {"category": "cat"}, "2": {"category": "dog"}}}
     (tmp_path / "meta.json").write_text(json.dumps({"videos": {"pair": objects}}))
-    with pytest.raises(UserError, match=r"meta\.json lacks objects \[5\] of video pair"):
+    with pytest.raises(UserError, match=r"meta\.json lacks object 5 of video pair"):
         make_dataset(tmp_path, num_classes=2)[0, 0]
 
 

@@ -100,6 +100,15 @@ def draw(low: float, high: float) -> float:
     return low + (high - low) * torch.rand(()).item()
 
 
+def glide(knots: Tensor, count: int) -> Tensor:
+    """(N, D) values that follow one another, to (count, D) on the Bezier curve from the first to the last."""
+    times = torch.linspace(0, 1, count)[:, None]
+    curve = knots[:, None]  # (N, 1, D)
+    while len(curve) > 1:  # de Casteljau
+        curve = curve[:-1] + times * (curve[1:] - curve[:-1])
+    return curve[0].expand(count, -1)
+
+
 class Geometry(NamedTuple):
     """How large the frames of a batch are; one draw for all clips of it, so that they fill it alike.
 

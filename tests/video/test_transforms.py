@@ -14,6 +14,7 @@ from video.transforms import (
     draw,
     draw_geometry,
     fit_short_side,
+    glide,
     jitter,
     normalise,
     random_window,
@@ -46,6 +47,12 @@ def moving_labels(T: int = 3, H: int = 40, W: int = 60) -> Tensor:
     rows, columns = torch.arange(H)[:, None] // 20, torch.arange(W) // 20
     first = (rows * 3 + columns).to(torch.uint8)
     return torch.stack([first.roll(5 * t, 1) for t in range(T)])
+
+
+def test_a_curve_goes_from_the_first_knot_to_the_last_and_bends_towards_those_between():
+    assert glide(torch.tensor([[0.0, 4.0], [8.0, 4.0]]), 5).T.tolist() == [[0, 2, 4, 6, 8], [4] * 5]
+    assert glide(torch.tensor([[0.0], [8.0], [0.0]]), 5).flatten().tolist() == [0, 3, 4, 3, 0]
+    assert glide(torch.tensor([[7.0]]), 3).tolist() == [[7], [7], [7]]
 
 
 def test_normalise_by_hand():
