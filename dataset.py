@@ -3,14 +3,11 @@
 What the datasets of all systems share is here too: the base class, object choice, batches and their order.
 """
 
-import copy
 import dataclasses
 import math
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +24,7 @@ from common.seeding import seeded
 from common.types import IGNORE, Clip
 from training.loader import EpochSampler, Key, make_loader
 from training.system import Plan
-from video.annotated import AnnotatedVideo, VOSFolder, check, check_objects, has_annotations
-from video.images import mots_sequences
+from video.annotated import AnnotatedVideo, VideoSet
 from video.masks import void_in
 from video.paste import CutOut, draw_cut_outs, paste, require_others
 from video.transforms import (
@@ -132,7 +128,7 @@ def collate(clips: list[Clip]) -> Clip:
 
 
 class VOSDataset(Dataset[Clip]):
-    """Clips of the videos of a VOS folder, each a `Clip` of B = 1, of which `collate` makes a batch.
+    """Clips of annotated videos, each a `Clip` of B = 1, of which `collate` makes a batch.
 
     An item is asked for by a `Key`, and everything random in it depends on the seed and the key alone, so
     that neither the number of workers nor a resumed run changes what is drawn. An epoch draws
@@ -143,7 +139,7 @@ class VOSDataset(Dataset[Clip]):
     collate = staticmethod(collate)
 
     def __init__(
-        self, folder: VOSFolder, config: Any, *, training: bool, seed: int = 0, skip_bad: bool = False
+        self, folder: VideoSet, config: Any, *, training: bool, seed: int = 0, skip_bad: bool = False
     ):
         self.videos, self.config, self.training = folder.videos, config, training
         self.seed, self.skip_bad = seed, skip_bad
@@ -212,14 +208,15 @@ class YouTubeVOSDataset(VOSDataset):
         )
 
     def __init__(
-        self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
+        self, folder: VideoSet, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
     ):
         if config.num_classes > 1 and config.num_classes != len(folder.categories):
-            categories = f"{len(folder.categories)} categories in {folder.root / 'meta.json'}"
+            sources = ", ".join(sorted({str(video.meta) for video in folder.videos}))
+            categories = f"{len(folder.categories)} categories in {sources}"
             raise UserError(f"--num_classes {config.num_classes}, but there are {categories}; 1 uses none")
         if config.num_classes > 1:
             for video in folder.videos:
-                folder.classes_of(video.name)  # what meta.json lacks is reported now, not after hours
+                folder.classes_of(video)  # what meta.json lacks is reported now, not after hours
         if training:
             require_others(config.paste_probability, folder.root, folder.videos)
         super().__init__(folder, config, training=training, seed=seed, skip_bad=skip_bad)
@@ -297,38 +294,10 @@ class YouTubeVOSDataset(VOSDataset):
     def _class(self, video: AnnotatedVideo, identity: int) -> int:
         if self.config.num_classes == 1:
             return 0
-        classes = self.folder.classes_of(video.name)
+        classes = self.folder.classes_of(video)
         if identity not in classes:
-            meta = self.folder.root / "meta.json"
-            raise UserError(f"{meta} lacks object {identity} of video {video.name}: add it")
+            raise UserError(f"{video.meta} lacks object {identity} of video {video.name}: add it")
         return classes[identity]
-
-
-def split_videos(root: Path, *, holdout: int, skip_bad: bool) -> tuple[VOSFolder, VOSFolder, list[str]]:
-    """Training and validation videos of a data set, checked, and what is wrong with files that were left out.
-
-    Where valid/ is absent, or most of its videos have masks of first frames only (as YouTube-VOS publishes
-    it), every `holdout`-th training video is held out: without masks there is no score. Sequences of MOTS may
-    lie in `root` itself. Raises UserError where a folder is absent or holds bad files that are not to be
-    skipped, or training videos show no object.
-    """
-    train = VOSFolder(root if mots_sequences(root) else root / "train", skip_bad=skip_bad)
-    troubles = check(train, skip_bad=skip_bad)
-    if has_annotations(root / "valid"):
-        valid = VOSFolder(root / "valid", skip_bad=skip_bad)
-        valid.categories = train.categories  # a class has the number that it was trained with
-        troubles += check(valid, skip_bad=skip_bad)
-        if statistics.median(len(video.annotated) for video in valid.videos) > 2:
-            check_objects(train.root, train.videos)
-            return train, valid, troubles
-    valid = copy.copy(train)
-    valid.videos = train.videos[holdout - 1 :: holdout] or train.videos[-1:]
-    held_out = {video.name for video in valid.videos}
-    train.videos = [video for video in train.videos if video.name not in held_out]
-    if not train.videos:
-        raise UserError(f"{train.root} holds one video; two are needed, one of them for validation")
-    check_objects(train.root, train.videos)
-    return train, valid, troubles
 
 
 class Loaders(NamedTuple):
@@ -339,7 +308,7 @@ class Loaders(NamedTuple):
     valid: DataLoader[Clip]
 
 
-def make_loaders(plan: Plan, train: VOSFolder, valid: VOSFolder, device: torch.device) -> Loaders:
+def make_loaders(plan: Plan, train: VideoSet, valid: VideoSet, device: torch.device) -> Loaders:
     """Each process has a share of the training clips, and all held-out ones."""
     options, make_dataset = plan.options, plan.system.dataset
     drawing = {"seed": options.seed, "skip_bad": options.skip_bad}

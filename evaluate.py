@@ -32,7 +32,7 @@ from tools.evidence.report import write_report
 from tools.submission import write_submission
 from tracking.loop import record_video
 from tracking.spool import ResultsSpool
-from video.annotated import AnnotatedVideo, VOSFolder
+from video.annotated import AnnotatedVideo, VideoSet
 from video.masks import prompt_from_labels, void_in
 from video.pictures import overlay, strip
 
@@ -141,7 +141,7 @@ def evaluate_video(
 
 def evaluate_tracker(
     tracker: Tracker,
-    folder: VOSFolder,
+    folder: VideoSet,
     *,
     num_videos: int = 0,
     use_classes: bool = False,
@@ -160,7 +160,7 @@ def evaluate_tracker(
     scores = []
     with ResultsSpool() as spool:
         for place, video in enumerate(progress(videos, "evaluation")):
-            categories = {i: c + 1 for i, c in folder.classes_of(video.name).items()} if use_classes else None
+            categories = {i: c + 1 for i, c in folder.classes_of(video).items()} if use_classes else None
             scorer = VideoScorer(tracker.needs_prompt, place + 1, categories)
             chosen = gallery.frames_of(place, video)
             score, examples = evaluate_video(tracker, video, scorer, spool, chosen)

@@ -27,7 +27,7 @@ from common.files import LOCK, sole_writer, write_json
 from common.progress import every, plain_lines, progress, say
 from common.seeding import mix
 from common.types import Clip
-from dataset import make_loaders, split_videos
+from dataset import make_loaders
 from evaluate import Gallery, evaluate_tracker
 from inference import SYSTEMS
 from training.config import TrainConfig
@@ -43,7 +43,8 @@ from training.run_folder import find_checkpoint, new_run_folder
 from training.state import check_finite, is_finished, make_state, read_resumable
 from training.system import Plan
 from video import synthetic
-from video.annotated import VOSFolder
+from video.annotated import VideoSet
+from video.layouts import Split, split_videos
 from video.transforms import upload
 
 
@@ -88,7 +89,7 @@ class Trainer:
     Everything random depends on (seed, epoch, sample) or (seed, step): a resumed run equals an unbroken one.
     """
 
-    def __init__(self, plan: Plan, network: nn.Module, train: VOSFolder, valid: VOSFolder, report: Report):
+    def __init__(self, plan: Plan, network: nn.Module, train: VideoSet, valid: VideoSet, report: Report):
         self.plan, self.options, self.valid, self.report = plan, plan.options, valid, report
         self.device = pick_device(self.options.device)
         self.network = network.to(self.device)
@@ -277,23 +278,24 @@ class Trainer:
 # ------------------------------------------------------------------------------------------------ a run
 
 
-def prepare_data(options: TrainConfig, run: Path) -> Path:
-    """The root of the data set; synthetic videos are written into the run folder first."""
+def prepare_data(options: TrainConfig, run: Path) -> list[Path]:
+    """The roots of the data sets; synthetic videos are written into the run folder first."""
     if not options.synthetic:
-        return Path(options.dataset_root)
+        return [Path(root) for root in options.dataset_root]
     if distributed.is_main() and not (run / "data").exists():
         counts = {"train_videos": options.synthetic_videos, "valid_videos": 25, "frames": 20, "size": 64}
         synthetic.generate(run / "data", options.synthetic, seed=options.seed, **counts)
     distributed.barrier()
-    return run / "data"
+    return [run / "data"]
 
 
-def load_videos(options: TrainConfig, root: Path) -> tuple[VOSFolder, VOSFolder, list[str]]:
-    """As `split_videos`, by the options of a run."""
-    return split_videos(root, holdout=options.holdout, skip_bad=options.skip_bad)
+def load_videos(options: TrainConfig, run: Path | None = None) -> Split:
+    """As `split_videos`, by the options of a run and, for synthetic videos, its folder."""
+    roots, weights = prepare_data(options, run), options.dataset_weights
+    return split_videos(roots, weights=weights, holdout=options.holdout, skip_bad=options.skip_bad)
 
 
-def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
+def announce(trainer: Trainer, train: VideoSet, troubles: list[str]) -> None:
     """The first lines of a run: versions, device, sizes, and every file that was left out."""
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     millions = sum(p.numel() for p in trainer.network.parameters()) / 1e6
@@ -307,7 +309,7 @@ def announce(trainer: Trainer, train: VOSFolder, troubles: list[str]) -> None:
 
 def next_command(trainer: Trainer, best: Path) -> str:
     """The command that tracks the held-out videos with the best weights."""
-    flags = {"--checkpoint": best, "--video_root": trainer.valid.root}
+    flags = {"--checkpoint": best, "--video_root": trainer.valid.video_root}
     flags["--output"] = trainer.report.folder / "inference"
     if trainer.tracker.needs_prompt:
         flags["--prompt_root"] = trainer.valid.videos[0].mask_folder.parent
@@ -344,7 +346,7 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float,
     state = read_resumable(checkpoint, plan.name, plan.configs, plan.flags) if checkpoint else None
     if state and is_finished(checkpoint, state, options.epochs):
         return
-    data = None if options.synthetic else load_videos(options, Path(options.dataset_root))
+    data = None if options.synthetic else load_videos(options)
     torch.manual_seed(mix(options.seed))
     network = plan.make_network()
     if not checkpoint:
@@ -354,8 +356,7 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float,
     run = checkpoint.parent if checkpoint else distributed.broadcast(made)
     if distributed.is_main():
         locks.enter_context(sole_writer(run / LOCK))
-    root = prepare_data(options, run)
-    train, valid, troubles = data or load_videos(options, root)
+    train, valid, troubles = data or load_videos(options, run)
     try:
         trainer = Trainer(plan, network, train, valid, Report(run, experiment))
     except UserError:

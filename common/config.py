@@ -130,8 +130,11 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        hidden = action.default in (None, argparse.SUPPRESS) or action.nargs == 0
-        return text if hidden or "%(default)" in text else f"{text} (default: %(default)s)".lstrip()
+        hidden = action.default in (None, (), argparse.SUPPRESS) or action.nargs == 0
+        if hidden or "%(default)" in text:
+            return text
+        values = action.default if isinstance(action.default, tuple) else ("%(default)s",)
+        return f"{text} (default: {' '.join(map(str, values))})".lstrip()
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,8 @@ def _value_of(item: Field) -> _Value:
     if kind is bool:
         return _Value(boolean, "?", True)
     if get_origin(kind) is tuple:
-        return _Value(get_args(kind)[0], len(get_args(kind)))
+        first, *others = get_args(kind)
+        return _Value(first, "+" if others == [...] else 1 + len(others))
     assert kind in (int, float, str), f"no flag can be made of {item.name}: {item.type}"
     return _Value(kind)
 
@@ -185,9 +189,9 @@ def checked(config: ConfigType) -> ConfigType:
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise UserError(f"--{item.name} {value} is not a finite number")
-        if least is not None and value < least:
+        if least is not None and any(number < least for number in numbers):
             raise UserError(f"--{item.name} {value} is too small: at least {least}")
-        if most is not None and value > most:
+        if most is not None and any(number > most for number in numbers):
             raise UserError(f"--{item.name} {value} is too large: at most {most}")
     return config
 
@@ -198,6 +202,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, part) for part in get_args(kind))
     if get_origin(kind) is tuple:
         parts = get_args(kind)
+        if isinstance(value, tuple) and parts[-1] is ...:
+            parts = parts[:1] * len(value)
         return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
     return type(value) in ((int, float) if kind is float else (kind,))
 

@@ -18,7 +18,6 @@ from dataset import (
     keep_objects,
     label_slots,
     select_objects,
-    split_videos,
 )
 from tests.support.mots import sequence_labels, write_sequence
 from tests.support.youtube_vos import (
@@ -30,6 +29,7 @@ from tests.support.youtube_vos import (
     write_videos,
 )
 from training.loader import loader_errors, make_loader
+from video.layouts import split_videos
 from video.transforms import normalise, upload
 
 
@@ -281,7 +281,7 @@ def test_a_file_that_has_gone_is_told_in_one_line_with_its_path(tmp_path, num_wo
 def test_clips_are_drawn_from_sequences_of_mots_with_their_regions_to_ignore(tmp_path, place):
     for name in ("MOTS20-02", "MOTS20-05"):
         write_sequence(tmp_path / place, name)
-    train, valid, troubles = split_videos(tmp_path, holdout=2, skip_bad=False)
+    train, valid, troubles = split_videos([tmp_path], holdout=2, skip_bad=False)
     assert [video.name for video in (*train.videos, *valid.videos)] == ["MOTS20-02", "MOTS20-05"]
     config = YouTubeVOSDataset.Config(num_tokens=5, num_classes=1, image_size=24, clip_length=3)
     clip = YouTubeVOSDataset(valid, config, training=False)[0, 0]

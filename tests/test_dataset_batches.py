@@ -10,10 +10,11 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from common.errors import UserError
-from dataset import YouTubeVOSDataset, collate, split_videos
+from dataset import YouTubeVOSDataset, collate
 from tests.support.youtube_vos import make_dataset, same, write_damaged_videos, write_video, write_videos
 from training.loader import make_loader
 from video.annotated import VOSFolder, check
+from video.layouts import split_videos
 from video.transforms import upload
 
 
@@ -168,7 +169,7 @@ def names(folder: VOSFolder) -> list[str]:
 def test_an_annotated_valid_folder_is_taken_as_it_is(root, tmp_path):
     (tmp_path / "train").symlink_to(root)
     write_video(tmp_path / "valid", "long", 3, name="held")
-    train, valid, troubles = split_videos(tmp_path, holdout=2, skip_bad=False)
+    train, valid, troubles = split_videos([tmp_path], holdout=2, skip_bad=False)
     assert names(train) == ["long", "one", "pair"] and names(valid) == ["held"] and troubles == []
 
 
@@ -182,14 +183,14 @@ def test_without_scores_in_valid_every_so_many_th_video_is_held_out(
         write_video(tmp_path / "valid", "long", 3, name="unscored")
         for t in (1, 2):
             (tmp_path / "valid" / "Annotations" / "unscored" / f"{t:02d}.png").unlink()
-    train, valid, _ = split_videos(tmp_path, holdout=holdout, skip_bad=False)
+    train, valid, _ = split_videos([tmp_path], holdout=holdout, skip_bad=False)
     assert names(valid) == held and sorted(names(train) + held) == ["long", "one", "pair"]
 
 
 def test_one_video_cannot_be_both_trained_and_validated_on(tmp_path):
     write_video(tmp_path / "train", "pair", 2)
     with pytest.raises(UserError, match="train holds one video; two are needed"):
-        split_videos(tmp_path, holdout=20, skip_bad=False)
+        split_videos([tmp_path], holdout=20, skip_bad=False)
 
 
 def test_bad_files_are_left_out_and_told_only_where_they_may_be(tmp_path):
@@ -199,6 +200,6 @@ def test_bad_files_are_left_out_and_told_only_where_they_may_be(tmp_path):
         (tmp_path / "train" / kind).symlink_to(tmp_path / kind)
     write_video(tmp_path / "valid", "long", 3)
     with pytest.raises(UserError, match=r"bad/00\.png .*--skip_bad"):
-        split_videos(tmp_path, holdout=20, skip_bad=False)
-    train, _, troubles = split_videos(tmp_path, holdout=20, skip_bad=True)
+        split_videos([tmp_path], holdout=20, skip_bad=False)
+    train, _, troubles = split_videos([tmp_path], holdout=20, skip_bad=True)
     assert names(train) == ["pair"] and len(troubles) == 1 and "bad/00.png" in troubles[0]

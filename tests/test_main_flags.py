@@ -17,7 +17,7 @@ DEFAULTS = {
     "enable_clearml": False,
     "project_name": "VITA-TCOVIS",
     "task_name": "train",
-    "dataset_root": "./dataset",
+    "dataset_root": ("./dataset",),
     "run_dir": "runs",
     "epochs": 20,
     "batch_size": 8,
@@ -41,6 +41,7 @@ DEFAULTS = {
 def test_the_recommended_command_line_keeps_its_meaning():
     args, _ = main.parse_args(RECOMMENDED)
     given = {"enable_clearml": True, "project_name": "VITA_TCOVIS_Project", "num_tokens": 50}
+    given["dataset_root"] = ["./dataset"]
     assert {name: getattr(args, name) for name in DEFAULTS} == DEFAULTS | given
 
 

@@ -11,7 +11,13 @@ from training.optim import OPTIMIZERS
 class TrainConfig:
     """The flags of the training loop, the same for every system."""
 
-    dataset_root: str = option("./dataset", "folder with train/ and perhaps valid/ (YouTube-VOS, MOTS)")
+    dataset_root: tuple[str, ...] = option(
+        ("./dataset",),
+        "one or several data sets: YouTube-VOS, DAVIS, MOTS, YouTube-VIS, OVIS, COCO, images with masks",
+    )
+    dataset_weights: tuple[int, ...] = option(
+        (), "how often an epoch goes through the videos of each --dataset_root: once unless given", least=1
+    )
     synthetic: str | None = option(None, "write synthetic videos and train on them", ("easy", "hard"))
     synthetic_videos: int = option(250, "training videos of --synthetic", least=1)
     run_dir: str = option("runs", "a fresh numbered folder is made in here for every run")

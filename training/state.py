@@ -17,7 +17,8 @@ from training.optim import OPTIMIZERS, MovingAverage, learning_rate
 
 # Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
 RUN_FLAGS = """seed batch_size accumulate optimizer lr_head lr_backbone weight_decay schedule drop_at
-final_lr warmup_epochs warmup_from warmup_steps clip_grad ema amp holdout skip_bad synthetic""".split()
+final_lr warmup_epochs warmup_from warmup_steps clip_grad ema amp holdout skip_bad synthetic
+dataset_weights""".split()
 
 
 def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:

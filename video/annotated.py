@@ -1,6 +1,6 @@
 """An annotated VOS folder on disk: videos, frames, palette masks, who is what."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ class AnnotatedVideo:
     frames, annotated: all frames, and those that have a mask, in order
     size: (H, W) of all frames, where they were checked; otherwise None
     is_mots: whether the id 10000 stands for pixels to ignore
+    categories: those of its objects by id, None where `meta`, the file that would tell, does not
     """
 
     name: str
@@ -48,6 +49,8 @@ class AnnotatedVideo:
     annotated: list[str]
     size: tuple[int, int] | None = None
     is_mots: bool = False
+    categories: dict[int, str] | None = None
+    meta: Path = Path("meta.json")
 
     def frame_path(self, frame: str) -> Path:
         return self.frame_folder / f"{frame}{self.suffix}"
@@ -221,44 +224,69 @@ def has_annotations(root: Path) -> bool:
     return (root / "Annotations").is_dir() or (bool(mots_sequences(root)) and (root / MOTS_MASKS).is_dir())
 
 
-class VOSFolder:
+class VideoSet:
+    """The annotated videos of a data set, or of several, whose categories are joined by name.
+
+    root: the folder that they lie in, the first of several
+    videos: by name; categories: the sorted names of the categories, empty where there are none
+    left_out: what is wrong with the videos that were left out
+    """
+
+    def __init__(self, root: Path, videos: Sequence[AnnotatedVideo], categories: Iterable[str] = ()):
+        self.root, self.videos = root, list(videos)
+        self.categories = sorted(set(categories))
+        self.left_out: list[str] = []
+
+    @property
+    def is_still(self) -> bool:
+        """Whether these are still images, each a video of one frame."""
+        return all(len(video.frames) == 1 for video in self.videos)
+
+    @property
+    def video_root(self) -> Path:
+        """What inference.py takes as `--video_root` to track the videos; of still images the first one."""
+        video = self.videos[0]
+        return video.frame_path(video.frames[0]) if self.is_still else self.root
+
+    def classes_of(self, video: AnnotatedVideo) -> dict[int, int]:
+        """{object id: index of its category} of a video.
+
+        Raises UserError where nothing gives the video categories, or one that is not in `categories`.
+        """
+        if video.categories is None:
+            raise UserError(f"{video.meta} lacks the categories of video {video.name}: add them")
+        unknown = sorted(set(video.categories.values()) - set(self.categories))
+        if unknown:
+            trouble = f"{video.meta}: video {video.name} has categories that training lacks"
+            raise UserError(f"{trouble} ({', '.join(unknown)}): leave it out, or use --num_classes 1")
+        places = {name: place for place, name in enumerate(self.categories)}
+        return {i: places[name] for i, name in video.categories.items()}
+
+
+class VOSFolder(VideoSet):
     """An annotated folder in the layout of YouTube-VOS, DAVIS or MOTS.
 
     `root` holds JPEGImages/<video>/<frame>.jpg and Annotations/<video>/<frame>.png, or the same below
     a folder "480p" in each, and optionally meta.json with the categories of the objects. Or it holds the
     sequences of MOTS, <video>/img1/<frame>.jpg and instances/<video>/<frame>.png.
-    videos: its videos, by name; categories: the sorted names of the categories, empty where there are none
-    left_out: what is wrong with the videos that `skip_bad` left out
     Raises UserError where a folder is absent; where a video has no frames or no masks, unless `skip_bad`.
     """
 
     def __init__(self, root: Path, *, skip_bad: bool = False):
-        self.root = root
-        self.left_out: list[str] = []
-        self.videos: list[AnnotatedVideo] = []
+        meta = root / "meta.json"
+        categories = read_categories(meta)
+        super().__init__(root, [], (name for objects in categories.values() for name in objects.values()))
         is_mots = bool(mots_sequences(root))
         for name, folders in video_folders(root).items():
             try:
-                self.videos.append(list_video(name, *folders, is_mots=is_mots))
+                video = list_video(name, *folders, is_mots=is_mots)
             except UserError as error:
                 if not skip_bad:
                     raise
                 self.left_out.append(str(error))
-        self._categories = read_categories(root / "meta.json")
-        self.categories = sorted({c for objects in self._categories.values() for c in objects.values()})
-
-    def classes_of(self, video: str) -> dict[int, int]:
-        """{object id: index of its category} of a video.
-
-        Raises UserError where meta.json lacks the video, or gives it a category that is not in `categories`.
-        """
-        if video not in self._categories:
-            raise UserError(f"{self.root / 'meta.json'} lacks the categories of video {video}: add them")
-        unknown = sorted(set(self._categories[video].values()) - set(self.categories))
-        if unknown:
-            trouble = f"{self.root / 'meta.json'}: video {video} has categories that training lacks"
-            raise UserError(f"{trouble} ({', '.join(unknown)}): leave it out, or use --num_classes 1")
-        return {i: self.categories.index(name) for i, name in self._categories[video].items()}
+                continue
+            video.categories, video.meta = categories.get(name), meta
+            self.videos.append(video)
 
 
 def check_objects(root: Path, videos: Sequence[AnnotatedVideo]) -> None:
@@ -282,7 +310,7 @@ def tell_smoothed_edges(videos: Sequence[AnnotatedVideo], executor: Executor) ->
         say(smoothed_edges_line(smoothed[0].mask_path(smoothed[0].annotated[0])) + others, error=True)
 
 
-def check(folder: VOSFolder, *, skip_bad: bool, workers: int = 4) -> list[str]:
+def check(folder: VideoSet, *, skip_bad: bool, workers: int = 4) -> list[str]:
     """Look at every file before a run, without decoding it; returns what is wrong with bad ones, in order.
 
     Of each video the first mask is decoded: smoothed edges are told.

@@ -337,3 +337,8 @@ def checked_rle(rle: Any, size: tuple[int, int], where: str) -> RLE | None:
     if isinstance(counts, list):
         return require("pycocotools.mask", "run-length encoding of masks").frPyObjects(rle, *size)
     return rle
+
+
+def rle_area(rle: RLE) -> int:
+    """The pixels of a compressed RLE."""
+    return int(require("pycocotools.mask", "run-length encodings of masks").area(rle))

@@ -24,7 +24,7 @@ from systems.siammask.augmentation import (
 from systems.siammask.backbones import centred
 from systems.siammask.crops import SEARCH, TEMPLATE
 from training.loader import Key
-from video.annotated import AnnotatedVideo, VOSFolder
+from video.annotated import AnnotatedVideo, VideoSet
 from video.masks import void_in
 from video.transforms import draw
 
@@ -83,7 +83,7 @@ class SiamMaskDataset(VOSDataset):
         blur: float = option(0.18, "share of search crops that may be blurred", least=0, most=1)
 
     def __init__(
-        self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
+        self, folder: VideoSet, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
     ):
         super().__init__(folder, config, training=training, seed=seed, skip_bad=skip_bad)
         self.search = SMALL_SEARCH if config.refine else SEARCH

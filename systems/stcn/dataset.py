@@ -18,7 +18,7 @@ from dataset import VOSDataset, collate, keep_objects, label_areas, label_slots,
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
 from training.loader import Key
-from video.annotated import AnnotatedVideo, VOSFolder, check, check_objects
+from video.annotated import AnnotatedVideo, VideoSet, VOSFolder, check, check_objects
 from video.transforms import draw, fit_short_side, resize_frames, resize_labels
 
 NUM_FRAMES = 3
@@ -122,7 +122,7 @@ class STCNDataset(VOSDataset):
         static_root: str = option("none", "train on still images of this folder, and on no video")
 
     def __init__(
-        self, folder: VOSFolder, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
+        self, folder: VideoSet, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
     ):
         super().__init__(folder, config, training=training, seed=seed, skip_bad=skip_bad)
         self.stills: StillClips | None = None
@@ -141,7 +141,7 @@ class STCNDataset(VOSDataset):
         """The most objects of a clip."""
         return 2
 
-    def _training_videos(self, folder: VOSFolder) -> list[AnnotatedVideo]:
+    def _training_videos(self, folder: VideoSet) -> list[AnnotatedVideo]:
         """Each as often as it counts in an epoch, without those that are too short."""
         config = self.config
         videos = folder.videos * config.clips_per_video

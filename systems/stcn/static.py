@@ -10,15 +10,8 @@ from common.errors import UserError
 from common.types import Clip
 from dataset import collate
 from systems.stcn.augmentation import vary_image
-from video.images import (
-    FRAME_SUFFIXES,
-    exif_remedy,
-    files_below,
-    natural_key,
-    read_frame,
-    read_header,
-    read_pixels,
-)
+from video.images import exif_remedy, read_frame, read_header, read_pixels
+from video.still_images import find_pairs
 
 FIVEFOLD = ("BIG", "HRSOD")  # folders of fine masks, which count five times, as published
 
@@ -47,21 +40,9 @@ def collate_soft(clips: list[SoftClip]) -> SoftClip:
     return SoftClip(**vars(collate(clips)), soft=torch.cat([clip.soft for clip in clips]))
 
 
-def find_pairs(root: Path) -> list[tuple[Path, Path]]:
-    """The images of a folder with their masks: images/<name> with masks/<name>.png, or <name>.jpg beside
-    <name>.png at any depth. Raises UserError where there is no pair.
-    """
-    if (root / "images").is_dir() and (root / "masks").is_dir():
-        images = files_below(root / "images", FRAME_SUFFIXES)
-        pairs = [(p, root / "masks" / p.relative_to(root / "images").with_suffix(".png")) for p in images]
-    else:
-        images = files_below(root, FRAME_SUFFIXES - {".png"})
-        pairs = [(path, path.with_suffix(".png")) for path in images]
-    pairs = [pair for pair in pairs if pair[1].is_file()]
-    if not pairs:
-        layouts = "images/<name>.jpg with masks/<name>.png, or <name>.jpg beside <name>.png"
-        raise UserError(f"--static_root {root} holds no image with a mask: looked for {layouts}")
-    pairs.sort(key=lambda pair: natural_key(str(pair[0])))
+def weighted_pairs(root: Path) -> list[tuple[Path, Path]]:
+    """As `find_pairs`, with those in the folders of fine masks five times."""
+    pairs = find_pairs(root)
     folders = (image.relative_to(root).parts[:-1] for image, _ in pairs)
     fine = [
         pair
@@ -86,7 +67,7 @@ class StillClips:
     def __init__(self, root: Path, size: int, num_frames: int):
         if not root.is_dir():
             raise UserError(f"--static_root {root}: no such folder; it holds images and their masks")
-        self.pairs, self.size, self.num_frames = find_pairs(root), size, num_frames
+        self.pairs, self.size, self.num_frames = weighted_pairs(root), size, num_frames
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -133,7 +133,8 @@ def read_meta(path: Path) -> None:
     for kind in ("JPEGImages", "Annotations"):
         if not (root / kind).is_dir():
             write_maps(root / kind, MAPS)
-    VOSFolder(root).classes_of("a")
+    folder = VOSFolder(root)
+    folder.classes_of(folder.videos[0])
     masks_to_json(root, root / "x.json", "truth", None)
     list(YOUTUBE_VOS_SERVER.requests(root, "val"))
 

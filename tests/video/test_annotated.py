@@ -1,6 +1,7 @@
 """Annotated folders on disk: what is listed, read and checked, and what is wrong with them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,9 @@ def test_categories_come_from_meta_json(tmp_path):
     (tmp_path / "meta.json").write_text(json.dumps({"videos": {"a": {"objects": objects}}}))
     folder = VOSFolder(tmp_path)
     assert folder.categories == ["ape", "dog"]
-    assert folder.classes_of("a") == {1: 1, 3: 0}
+    assert folder.classes_of(folder.videos[0]) == {1: 1, 3: 0}
     with pytest.raises(UserError, match=r"meta\.json lacks the categories of video z"):
-        folder.classes_of("z")
+        folder.classes_of(replace(folder.videos[0], name="z", categories=None))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image
 
 import evaluate
 from common.errors import UserError
-from dataset import compact_labels, split_videos
+from dataset import compact_labels
 from scoring.protocols.table import PROTOCOLS
 from tests.support.commands import run_here
 from tests.support.image_files import write_frame, write_mask
@@ -18,6 +18,7 @@ from tools.convert import __main__ as convert
 from tracking.prompts import PromptFolder
 from video.annotated import VOSFolder
 from video.images import list_files, read_label_map, shows_one_object
+from video.layouts import split_videos
 from video.masks import objects_in, void_in
 from video.reader import find_videos
 
@@ -136,9 +137,9 @@ def test_a_training_set_without_any_object_is_refused_before_a_step(tmp_path):
         for t in range(2):
             write_frame(tmp_path / f"train/JPEGImages/{name}/{t:05d}.jpg", 20, 30)
     with pytest.raises(UserError, match=r"train has masks without any object in 1 videos: give each object"):
-        split_videos(tmp_path, holdout=2, skip_bad=False)
+        split_videos([tmp_path], holdout=2, skip_bad=False)
     write(tmp_path / "train/Annotations/a", [NOTHING, SHOWN])
-    assert len(split_videos(tmp_path, holdout=2, skip_bad=False)[0].videos) == 1
+    assert len(split_videos([tmp_path], holdout=2, skip_bad=False)[0].videos) == 1
 
 
 # ---- 255 in maps of 16 bits

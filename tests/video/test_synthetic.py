@@ -158,7 +158,7 @@ def test_what_is_written_reads_back_as_an_annotated_folder(tmp_path, profile):
             np.testing.assert_array_equal(listed.read_labels(name), labels[t])
             assert np.abs(listed.read_frame(name).astype(int) - frames[t]).mean() < 4
         for k, category in categories.items():
-            assert folder.categories[folder.classes_of(listed.name)[k]] == category
+            assert folder.categories[folder.classes_of(listed)[k]] == category
             visible = [f"{t:05d}" for t in range(4) if (labels[t] == k).any()]
             assert entries[listed.name]["objects"][str(k)]["frames"] == visible
         assert len(entries[listed.name]["objects"]) == len(categories)

@@ -12,7 +12,6 @@ from common.errors import UserError, require
 from common.files import atomic_folder, below
 from common.progress import progress
 from common.types import IGNORE
-from tools.convert.json_stream import open_json
 from tools.convert.vis_files import (
     MaskTable,
     VideoListing,
@@ -26,6 +25,7 @@ from tools.convert.vis_files import (
 )
 from tracking.spool import joined
 from video.images import write_label_map
+from video.json_stream import open_json
 from video.masks import check_mask_size, checked_rle, decode_rle
 
 

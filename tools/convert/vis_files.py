@@ -14,8 +14,8 @@ from common.errors import UserError
 from common.progress import progress, say
 from common.types import MAX_FRAMES
 from scoring.vis_tracks import check_results, check_truth
-from tools.convert.json_stream import JsonStream, open_json
 from video.images import natural_key
+from video.json_stream import JsonStream, open_json
 from video.masks import RLE
 
 

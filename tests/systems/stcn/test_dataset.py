@@ -22,7 +22,7 @@ from systems.stcn.dataset import (
     jump_of_epoch,
     random_places,
 )
-from systems.stcn.static import FIVEFOLD, SoftClip, StillClips, find_pairs, read_mask
+from systems.stcn.static import FIVEFOLD, SoftClip, StillClips, read_mask, weighted_pairs
 from tests.support.vos_folders import maps_of, write_video
 from training.loader import make_loader
 from video.annotated import VOSFolder
@@ -212,16 +212,16 @@ def test_pairs_are_found_side_by_side_and_in_two_folders(tmp_path, disc):
     for name in ("__MACOSX/1", ".ipynb_checkpoints/1", "b/._2"):
         write_pair(tmp_path / "one" / f"{name}.jpg", tmp_path / "one" / f"{name}.png", disc)
     (tmp_path / "one" / "alone.jpg").write_bytes(b"")
-    paths = [image.relative_to(tmp_path / "one").as_posix() for image, _ in find_pairs(tmp_path / "one")]
+    paths = [image.relative_to(tmp_path / "one").as_posix() for image, _ in weighted_pairs(tmp_path / "one")]
     assert paths == ["BIG_small/1.jpg", "b/2.jpg", "b/10.jpg"] + ["BIG_small/1.jpg"] * 4
     assert FIVEFOLD[0] == "BIG"
     write_pair(tmp_path / "two" / "images" / "x.png", tmp_path / "two" / "masks" / "x.png", disc)
-    ((image, mask),) = find_pairs(tmp_path / "two")
+    ((image, mask),) = weighted_pairs(tmp_path / "two")
     assert (image.parent.name, mask.parent.name) == ("images", "masks")
     for name in ("BIG/y", "BIG_x"):
         image, mask = (tmp_path / "two" / kind / name for kind in ("images", "masks"))
         write_pair(image.with_suffix(".jpg"), mask.with_suffix(".png"), disc)
-    names = [image.name for image, _ in find_pairs(tmp_path / "two")]
+    names = [image.name for image, _ in weighted_pairs(tmp_path / "two")]
     assert [names.count(name) for name in ("y.jpg", "BIG_x.jpg", "x.png")] == [5, 1, 1]
 
 

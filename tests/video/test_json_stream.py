@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
-from tools.convert import json_stream
-from tools.convert.json_stream import JsonStream
+from video import json_stream
+from video.json_stream import JsonStream
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 1000])

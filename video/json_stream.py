@@ -1,6 +1,8 @@
-"""Reads JSON files that are larger than memory, part by part."""
+"""Reads JSON files that are larger than memory, part by part, and parts of them where they lie."""
 
+import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -12,6 +14,7 @@ from common.files import DECODER, open_text
 
 WHITESPACE = re.compile(r"[ \t\n\r]*")
 CHUNK = 1 << 20  # characters
+LENIENT = json.JSONDecoder()  # several times as fast as `DECODER`; for what is read again before it is used
 
 
 class JsonStream:
@@ -24,6 +27,7 @@ class JsonStream:
     def __init__(self, file: TextIO):
         self._file = file
         self._text, self._place = "", 0
+        self._counted, self._bytes = 0, 0  # the offset of a place in the text
 
     def peek(self) -> str:
         """The first character of what comes next; empty at the end of the text."""
@@ -32,12 +36,18 @@ class JsonStream:
             if self._place < len(self._text) or not self._read_on():
                 return self._text[self._place : self._place + 1]
 
-    def value(self) -> Any:
+    @property
+    def offset(self) -> int:
+        """The bytes before what comes next, in a file that `open_json` opened with `in_bytes`."""
+        self.peek()
+        return self._count()
+
+    def value(self, decoder: json.JSONDecoder = DECODER) -> Any:
         """What comes next, whole."""
         self.peek()
         while True:
             try:
-                value, end = DECODER.raw_decode(self._text, self._place)
+                value, end = decoder.raw_decode(self._text, self._place)
             except RecursionError as error:
                 raise self._bad("it is nested too deeply") from error
             except ValueError as error:
@@ -79,6 +89,12 @@ class JsonStream:
             raise self._bad(f"{self.peek() or 'the end'!r} stands where {character!r} should")
         self._place += 1
 
+    def _count(self) -> int:
+        text = self._text[self._counted : self._place]
+        self._bytes += len(text) if text.isascii() else len(text.encode())
+        self._counted = self._place
+        return self._bytes
+
     def _read_on(self) -> bool:
         """Read more of the file and forget what was taken; False at its end."""
         try:  # the longer the rest, the more is read, so that a large value is tried but a few times
@@ -86,7 +102,8 @@ class JsonStream:
         except UnicodeDecodeError as error:
             raise self._bad(str(error)) from error
         if more:
-            self._text, self._place = self._text[self._place :] + more, 0
+            self._count()
+            self._text, self._place, self._counted = self._text[self._place :] + more, 0, 0
         return bool(more)
 
     def _bad(self, what: str) -> UserError:
@@ -94,7 +111,27 @@ class JsonStream:
 
 
 @contextmanager
-def open_json(path: Path) -> Iterator[JsonStream]:
-    """Open a JSON file to walk through it; UserError where it is no file."""
+def open_json(path: Path, *, in_bytes: bool = False) -> Iterator[JsonStream]:
+    """Open a JSON file to walk through it; UserError where it is no file.
+
+    With `in_bytes` the stream knows the offsets that `read_part` takes; UserError where it is not in UTF-8.
+    """
     with open_text(path) as file:
-        yield JsonStream(file)
+        if in_bytes and file.encoding not in ("utf-8", "utf-8-sig"):
+            raise UserError(f"{path} is in {file.encoding}, not in UTF-8: save it as UTF-8")
+        file.reconfigure(newline="")  # a line's end may be of two bytes
+        stream = JsonStream(file)
+        stream._bytes = len(BOM_UTF8) if file.encoding == "utf-8-sig" else 0
+        yield stream
+
+
+def read_part(path: Path, start: int, length: int) -> Any:
+    """The value in these bytes of a JSON file in UTF-8; UserError where there is none any more."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        part = file.read(length)
+    try:
+        return DECODER.decode(part.decode())
+    except (ValueError, RecursionError) as error:
+        where = f"{path} has no value that can be used at byte {start}"
+        raise UserError(f"{where} ({error!s:.80}): mend it, or start anew if it was changed") from error
