@@ -26,6 +26,10 @@ from video.images import MOTS_FOLDER, natural_key, read_frame, read_frame_size
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
 VIDEO_SUFFIXES |= {".ts", ".mts", ".m2ts", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".vob", ".m2v", ".mxf"}
+# FFmpeg's readers of files that hold a video themselves; those of playlists (concat, hls) open other files.
+CONTAINERS = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,gif,ogg,mxf,h264,hevc,m4v,mjpeg,ivf,obu,nut,dv,rm"
+)
 DEFAULT_FPS = 24.0  # of still images, which do not say; the rate at which DAVIS is shown
 LAYOUTS = ("JPEGImages", "480p")  # the inner folders of YouTube-VOS and DAVIS roots that hold the videos
 IDENTITY = np.array([1, 0, 0, 0, 1], dtype=np.int32).tobytes()  # of a display matrix, as far as it is read
@@ -134,10 +138,15 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     with open(path, "rb"):
         pass  # where the file system refuses, its own complaint is the clearest
     try:
-        container = av.open(str(path), metadata_errors="replace")  # a title may be in Latin-1
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+        container = av.open(
+            str(path), options=options, metadata_errors="replace"
+        )  # a title may be in Latin-1
     except av.FFmpegError as error:
+        is_list = isinstance(error, av.ArgumentError)  # so says FFmpeg of what is not on the white list
+        reason = "a list of other files, or of a format that is not read" if is_list else error.strerror
         raise UserError(
-            f"{path} is not a readable video ({error.strerror}): copy it again, or re-encode it"
+            f"{path} is not a readable video ({reason}): copy it again, or re-encode it"
         ) from error
     with container:
         stream = container.streams.best("video")
