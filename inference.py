@@ -22,14 +22,14 @@ from common.device import on_device, pick_device
 from common.errors import UserError, available, run_command
 from common.files import LOCK, sole_writer, write_json
 from common.progress import say
-from common.types import IGNORE, Prompt, Tracker, Tracks
+from common.types import Prompt, Tracker, Tracks
 from dataset import YouTubeVOSDataset
 from modules import VITA_TCOVIS, start
 from systems.sam_track import system as sam_track
 from systems.siammask import system as siammask
 from systems.stcn import system as stcn
 from systems.xmem import system as xmem
-from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax
+from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax, give_id
 from tracking.config import RunConfig, add_paths
 from tracking.discovery import DiscoveringTracker, is_propagator
 from tracking.output import check_output
@@ -112,9 +112,7 @@ class GlobalTracker:
         self._retire()
         self._continue(ids, detections, recent)
         for index in ((ids == 0) & (detections.scores >= self.config.birth_score)).nonzero()[:, 0].tolist():
-            self.next_id += self.next_id == IGNORE  # in a label map it would be ignored
-            ids[index] = self.next_id
-            self.next_id += 1
+            ids[index], self.next_id = give_id(self.next_id)
         self._remember(ids, detections)
         self.frame += 1
         return ids

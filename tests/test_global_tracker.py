@@ -243,6 +243,15 @@ def test_no_track_gets_the_id_that_label_maps_ignore():
     assert update(tracker, AXES[0], AXES[1], AXES[2]) == [254, 256, 257]
 
 
+def test_after_the_last_id_of_a_label_map_nothing_is_born_and_tracks_go_on():
+    tracker = make_tracker()
+    assert update(tracker, AXES[0], prompted_ids=torch.tensor([60_000])) == [60_000]
+    tracker.next_id = 65_535
+    with pytest.warns(UserWarning, match="id 65535 is the last"):
+        assert update(tracker, *AXES[:3]) == [60_000, 65_535, 0]
+    assert update(tracker, *AXES[:4]) == [60_000, 65_535, 0, 0] and 0 not in tracker.bank
+
+
 def test_the_store_of_dormant_tracks_is_bounded_and_the_oldest_leave_first():
     tracker = make_tracker(max_age=0, max_dormant=2)
     for axis in range(4):

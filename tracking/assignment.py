@@ -12,7 +12,8 @@ from torch import Tensor
 
 from common.device import in_float32, on_device
 from common.errors import UserError
-from common.types import Prompt
+from common.types import IGNORE, Prompt
+from video.images import MAX_LABEL
 from video.masks import masks_from_labels
 from video.overlaps import Overlaps
 
@@ -72,6 +73,20 @@ def assign(similarity: Tensor, allowed: Tensor) -> list[tuple[int, int]]:
     rows, columns = linear_sum_assignment(cost)
     taken = cost[rows, columns] < 0
     return list(zip(rows[taken].tolist(), columns[taken].tolist(), strict=True))
+
+
+def give_id(next_id: int) -> tuple[int, int]:
+    """The id of a new track, counted from `next_id`, and the next one; id 0 where none is left.
+
+    255 is left out, because label maps ignore it, and the last is what they can hold. Warns as it is given.
+    """
+    next_id += next_id == IGNORE
+    if next_id > MAX_LABEL:
+        return 0, next_id
+    if next_id == MAX_LABEL:
+        end = f"id {MAX_LABEL} is the last that a label map can hold"
+        warnings.warn(f"{end}: no more objects are found in this video; split it", stacklevel=2)
+    return next_id, next_id + 1
 
 
 def assign_prompt(prompt: Prompt | None, masks: Tensor) -> Tensor:

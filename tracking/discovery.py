@@ -6,7 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from common.types import IGNORE, Prompt, Tracker, Tracks
+from common.types import Prompt, Tracker, Tracks
+from tracking.assignment import give_id
 
 MOST_COVERED = 0.5  # share of a found object under tracked ones, above which it is none of its own
 LEAST_SHARE = 1e-3  # of the frame's pixels that a newcomer must add
@@ -94,9 +95,7 @@ class DiscoveringTracker:
             new = inside & free
             if new.sum() < max(1, LEAST_SHARE * new.numel()) or new.sum() < (1 - MOST_COVERED) * inside.sum():
                 continue
-            self.next_id += self.next_id == IGNORE  # in a label map it would be ignored
-            labels[new] = self.next_id
-            self.next_id += 1
+            labels[new], self.next_id = give_id(self.next_id)
             room -= 1
             if not room:
                 break

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tracking.assignment import assign, bi_softmax
+from tracking.assignment import assign, bi_softmax, give_id
 
 
 def test_bi_softmax_by_hand():
@@ -15,6 +15,19 @@ def test_bi_softmax_by_hand():
     assert torch.allclose(bi_softmax(cosine, 1.0), ((1 + rows) / 2)[None])
     assert torch.allclose(bi_softmax(torch.eye(2), 0.01), torch.eye(2))
     assert bi_softmax(torch.zeros(0, 3), 0.1).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("next_id", "given"), [(1, (1, 2)), (254, (254, 255)), (255, (256, 257)), (60_001, (60_001, 60_002))]
+)
+def test_ids_are_given_in_turn_without_that_of_void(next_id, given):
+    assert give_id(next_id) == given
+
+
+def test_ids_end_with_the_last_that_a_label_map_can_hold_and_it_is_told():
+    with pytest.warns(UserWarning, match="id 65535 is the last .*: no more objects are found in this video"):
+        assert give_id(65_535) == (65_535, 65_536)
+    assert give_id(65_536) == (0, 65_536)
 
 
 def total(similarity: Tensor, pairs) -> float:

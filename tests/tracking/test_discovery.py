@@ -87,6 +87,14 @@ def test_ids_are_never_used_twice_and_never_255():
     assert tracker.step(make_video(1)[0], prompt_of({7: RED})).ids.tolist() == [7, 8]
 
 
+def test_after_the_last_id_of_a_label_map_there_are_no_newcomers():
+    tracker = DiscoveringTracker(small_xmem(), Finder({1: RED}, {1: BLUE}), 1)
+    tracker.next_id = 65_535
+    with pytest.warns(UserWarning, match="id 65535 is the last"):
+        assert tracker.step(make_video(1)[0]).ids.tolist() == [65_535]
+    assert tracker.step(make_video(1)[0]).ids.tolist() == [65_535]
+
+
 def test_nothing_found_is_background_until_the_next_look():
     tracker = DiscoveringTracker(small_stcn(), Finder({}, {1: RED}), 2)
     ids = [tracker.step(frame).ids.tolist() for frame in make_video(4)]
