@@ -277,10 +277,10 @@ def test_a_file_that_has_gone_is_told_in_one_line_with_its_path(tmp_path, num_wo
     assert "JPEGImages/one/00.png" in message and "Traceback" not in message and "\n" not in message
 
 
-@pytest.mark.parametrize("place", ["", "train"])
-def test_clips_are_drawn_from_sequences_of_mots_with_their_regions_to_ignore(tmp_path, place):
+@pytest.mark.parametrize(("place", "kitti"), [("", False), ("train", False), ("", True), ("train", True)])
+def test_clips_are_drawn_from_sequences_of_mots_with_their_regions_to_ignore(tmp_path, place, kitti):
     for name in ("MOTS20-02", "MOTS20-05"):
-        write_sequence(tmp_path / place, name)
+        write_sequence(tmp_path / place, name, kitti=kitti)
     train, valid, troubles = split_videos([tmp_path], holdout=2, skip_bad=False)
     assert [video.name for video in (*train.videos, *valid.videos)] == ["MOTS20-02", "MOTS20-05"]
     config = YouTubeVOSDataset.Config(num_tokens=5, num_classes=1, image_size=24, clip_length=3)

@@ -13,7 +13,6 @@ from common.files import read_json
 from common.progress import progress, say
 from video.images import (
     FRAME_SUFFIXES,
-    MOTS_FOLDER,
     MOTS_MASKS,
     check_end,
     check_label_mode,
@@ -211,7 +210,7 @@ def video_folders(root: Path) -> dict[str, tuple[Path, Path]]:
         if not masks.is_dir():
             remedy = f"make it of MOTS' text files by python -m tools.convert {root} --output {masks}"
             raise UserError(f"there is no folder {masks} of label maps <sequence>/<frame>.png: {remedy}")
-        return {name: (root / name / MOTS_FOLDER, masks / name) for name in sequences}
+        return {name: (frames, masks / name) for name, frames in sequences.items()}
     frames, masks = (vos_folder(root, kind) for kind in ("JPEGImages", "Annotations"))
     names = sorted({*list_folders(frames), *list_folders(masks)})
     if not names:
@@ -268,7 +267,8 @@ class VOSFolder(VideoSet):
 
     `root` holds JPEGImages/<video>/<frame>.jpg and Annotations/<video>/<frame>.png, or the same below
     a folder "480p" in each, and optionally meta.json with the categories of the objects. Or it holds the
-    sequences of MOTS, <video>/img1/<frame>.jpg and instances/<video>/<frame>.png.
+    sequences of MOTS, <video>/img1/<frame>.jpg or image_02/<video>/<frame>.png, and
+    instances/<video>/<frame>.png.
     Raises UserError where a folder is absent; where a video has no frames or no masks, unless `skip_bad`.
     """
 

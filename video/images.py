@@ -21,6 +21,7 @@ from video.pictures import PALETTE
 
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
 MOTS_FOLDER = "img1"  # in the folder of a sequence of MOTS, which names the video
+KITTI_FOLDER = "image_02"  # in the root of KITTI MOTS: the frames of all sequences
 MOTS_MASKS = "instances"  # beside the sequences: their label maps, <sequence>/<frame>.png
 MOTS_IGNORE = 10_000  # the id of regions to ignore in a 16-bit label map of MOTS
 LABEL_MODES = {"1", "L", "P", "I", "I;16", "I;16B"}  # the Pillow modes whose pixel values are integers
@@ -311,11 +312,17 @@ def list_folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and is_visible(entry.name))
 
 
-def mots_sequences(root: Path) -> list[str]:
-    """The names of the sequences <sequence>/img1 in a folder of MOTS; empty where it is none."""
-    is_mots = root.is_dir() and not (root / "JPEGImages").is_dir()  # a video of others may be called img1
-    names = list_folders(root) if is_mots else []
-    return [name for name in names if (root / name / MOTS_FOLDER).is_dir()]
+def mots_sequences(root: Path) -> dict[str, Path]:
+    """{sequence: the folder of its frames} of a root of MOTS, by name; empty where it is none.
+
+    They are <sequence>/img1, or image_02/<sequence> in KITTI MOTS.
+    """
+    if not root.is_dir() or (root / "JPEGImages").is_dir():  # a video of others may be called img1
+        return {}
+    if (root / KITTI_FOLDER).is_dir():
+        return {name: root / KITTI_FOLDER / name for name in list_folders(root / KITTI_FOLDER)}
+    folders = {name: root / name / MOTS_FOLDER for name in list_folders(root)}
+    return {name: folder for name, folder in folders.items() if folder.is_dir()}
 
 
 def files_below(folder: Path, suffixes: Container[str]) -> Iterator[Path]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from common.errors import UserError, require
 from common.files import check_file, is_visible
 from common.types import MAX_PIXELS
-from video.images import MOTS_FOLDER, natural_key, read_frame, read_frame_size
+from video.images import MOTS_FOLDER, mots_sequences, natural_key, read_frame, read_frame_size
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
@@ -315,7 +315,8 @@ def _candidates(root: Path) -> tuple[list[Path], str]:
     if root.is_dir():
         for inner in LAYOUTS:
             root = root / inner if (root / inner).is_dir() else root
-        return [root, *(path for path in root.iterdir() if is_visible(path.name))], "*"
+        entries = (path for path in root.iterdir() if is_visible(path.name))
+        return [root, *mots_sequences(root).values(), *entries], "*"
     if root.exists():
         return [root], escape(root.name)
     matches = [path for path in map(Path, glob(str(root))) if _is_visible_match(path, root)]
@@ -347,7 +348,7 @@ def _videos_among(paths: list[Path], pattern: str, fps: float) -> Iterator[Video
 def find_videos(root: str | Path, fps: float = DEFAULT_FPS) -> list[Video]:
     """Find the videos of a path, sorted by name.
 
-    root: a folder of video folders or of video files (or both), a YouTube-VOS or DAVIS root, one video
+    root: a folder of video folders or of video files (or both), a YouTube-VOS, DAVIS or MOTS root, one video
         folder, one video file, or a glob of images, folders or files
     fps: frames per second of still images
     A video is named by its folder (that around img1, as in MOTS), or by its file without the suffix.

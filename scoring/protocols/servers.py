@@ -23,7 +23,6 @@ from scoring.protocols.davis import (
 from video.images import (
     FRAME_SUFFIXES,
     MAX_LABEL,
-    MOTS_FOLDER,
     MOTS_MASKS,
     list_files,
     list_folders,
@@ -137,8 +136,8 @@ def _youtube_vos_requests(root: Path, image_set: str) -> Iterator[VideoRequest]:
 
 
 def _mots_requests(root: Path, image_set: str) -> Iterator[VideoRequest]:
-    """Every frame of all sequences, <sequence>/img1; of other data sets their frames, or else label maps."""
-    folders = {name: root / name / MOTS_FOLDER for name in mots_sequences(root)}
+    """Every frame of all sequences of MOTS; of other data sets their frames, or else label maps."""
+    folders = mots_sequences(root)
     images = mask_root(root, (*IMAGE_FOLDERS, *MASK_FOLDERS, MOTS_MASKS))
     for name, folder in (folders or {name: images / name for name in list_folders(images)}).items():
         yield VideoRequest(name, _images_of(folder), range(1, MAX_LABEL + 1), "a MOTS file")

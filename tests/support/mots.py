@@ -1,4 +1,4 @@
-"""Sequences of MOTS on disk: frames in <sequence>/img1, label maps in instances/<sequence>."""
+"""Sequences of MOTS on disk: frames in <sequence>/img1 or image_02/<sequence>, maps in instances."""
 
 from pathlib import Path
 
@@ -17,10 +17,12 @@ def sequence_labels(frames: int = 3) -> np.ndarray:
     return labels
 
 
-def write_sequence(root: Path, name: str, frames: int = 3) -> None:
-    """Frames of noise and label maps, counted from 1."""
-    (root / name / "img1").mkdir(parents=True)
+def write_sequence(root: Path, name: str, frames: int = 3, *, kitti: bool = False) -> None:
+    """Frames of noise and label maps, counted from 1 as MOTS counts them, or from 0 as KITTI MOTS does."""
+    folder = root / "image_02" / name if kitti else root / name / "img1"
+    folder.mkdir(parents=True)
     noise = np.random.default_rng(0).integers(0, 256, (frames, 24, 32, 3), dtype=np.uint8)
     for t, labels in enumerate(sequence_labels(frames)):
-        Image.fromarray(noise[t]).save(root / name / "img1" / f"{t + 1:06d}.jpg")
-        write_label_map(root / "instances" / name / f"{t + 1:06d}.png", labels)
+        frame = f"{t + (not kitti):06d}"
+        Image.fromarray(noise[t]).save(folder / f"{frame}{'.png' if kitti else '.jpg'}")
+        write_label_map(root / "instances" / name / f"{frame}.png", labels)

@@ -1,6 +1,7 @@
 """Annotated folders on disk: what is listed, read and checked, and what is wrong with them."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from video import annotated
 from video.annotated import VOSFolder, check, check_objects
 from video.images import write_label_map
 from video.masks import objects_in, prompt_from_labels, void_in
+from video.reader import find_videos
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real clips at {REAL}")
@@ -223,6 +225,27 @@ def test_a_folder_of_mots_lists_its_sequences_and_10000_is_void(tmp_path):
     labels = video.read_labels("000002")
     assert objects_in(labels) == [2001] and labels[10, 2] == 2001
     assert void_in(labels).sum() == 4 * 7 and prompt_from_labels(labels).ids == [2001]
+
+
+def test_a_folder_of_kitti_mots_lists_its_sequences_for_training_and_for_inference(tmp_path):
+    for name in ("0000", "0012"):
+        write_sequence(tmp_path, name, kitti=True)
+    folder, videos = VOSFolder(tmp_path), find_videos(tmp_path)
+    assert check(folder, skip_bad=False) == []
+    for annotated_video, video, name in zip(folder.videos, videos, ("0000", "0012"), strict=True):
+        assert annotated_video.name == video.name == name
+        assert annotated_video.annotated == video.frame_names == ["000000", "000001", "000002"]
+        labels = annotated_video.read_labels("000001")
+        assert objects_in(labels) == [2001] and void_in(labels).sum() == 4 * 7
+    shutil.rmtree(tmp_path / "instances")
+    with pytest.raises(UserError, match=r"instances of label maps .*python -m tools\.convert .*instances"):
+        VOSFolder(tmp_path)
+
+
+def test_a_folder_of_frames_called_image_02_is_a_video_beside_others(tmp_path):
+    for name in ("image_02", "image_03"):
+        write_frame(tmp_path / name / "0.png")
+    assert [video.name for video in find_videos(tmp_path)] == ["image_02", "image_03"]
 
 
 def test_a_sequence_of_mots_that_shows_regions_to_ignore_only_has_no_object(tmp_path):

@@ -6,7 +6,7 @@ from common.errors import UserError
 from common.files import atomic_folder, below
 from common.progress import progress
 from scoring.mots_files import MotsFile, by_time, mots_files
-from video.images import FRAME_SUFFIXES, MOTS_FOLDER, list_files, read_frame_size, write_label_map
+from video.images import FRAME_SUFFIXES, list_files, mots_sequences, read_frame_size, write_label_map
 
 
 def frame_names(images: dict[int, Path], masks: MotsFile) -> dict[int, str]:
@@ -23,9 +23,10 @@ def frame_names(images: dict[int, Path], masks: MotsFile) -> dict[int, str]:
     return {time: image.stem for time, image in images.items()}
 
 
-def write_sequence(maps: Path, image_folder: Path, path: Path) -> int:
+def write_sequence(maps: Path, image_folder: Path | None, path: Path) -> int:
     """Write the label maps of a MOTS file into a folder; returns their number."""
-    masks, images = MotsFile(path), by_time(list_files(image_folder, FRAME_SUFFIXES))
+    masks = MotsFile(path)
+    images = by_time(list_files(image_folder, FRAME_SUFFIXES)) if image_folder else {}
     frames = frame_names(images, masks)
     size = masks.size or (read_frame_size(next(iter(images.values()))) if images else None)
     for time, frame in frames.items():
@@ -36,15 +37,15 @@ def write_sequence(maps: Path, image_folder: Path, path: Path) -> int:
 def mots_to_masks(source: Path, target: Path) -> str:
     """Draw the masks of MOTS files as label maps in a new folder, target/<sequence>/<frame>.png; a summary.
 
-    Ids stay as they are, and regions to ignore have 10000. Frames are those of <sequence>/img1 in `source`,
-    with a mask or without; where it has none, those with a mask, named by six digits.
+    Ids stay as they are, and regions to ignore have 10000. Frames are those of `mots_sequences`, with
+    a mask or without; where a sequence has none, those with a mask, named by six digits.
     """
-    files = mots_files(source)
+    files, sequences = mots_files(source), mots_sequences(source)
     if not files:
         raise UserError(f"{source} holds no MOTS files; of label maps {target} must be a .json file")
     with atomic_folder(target) as folder:
         counts = [
-            write_sequence(below(folder, name), below(source, name) / MOTS_FOLDER, path)
+            write_sequence(below(folder, name), sequences.get(name), path)
             for name, path in progress(files.items(), f"writing {target}", len(files))
         ]
     return f"{target}: {len(files)} videos, {sum(counts)} label maps"

@@ -76,7 +76,7 @@ class Strips(NamedTuple):
 
 
 def find_frames(masks: Path, video_root: Path | None) -> dict[str, Video]:
-    """The videos by name: in `video_root`, or in JPEGImages or <sequence>/img1 beside the label maps.
+    """The videos by name: in `video_root`, or in the data set that holds the label maps.
 
     Empty where there is neither; UserError where a `video_root` that is given holds no video.
     """

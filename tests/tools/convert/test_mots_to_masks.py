@@ -38,6 +38,18 @@ def test_a_sequence_of_mots_becomes_the_label_maps_that_training_reads(root):
     assert void_in(labels).sum() == 4 * 7 and not video.read_labels("000004").any()
 
 
+def test_the_times_of_kitti_mots_count_from_0_and_find_their_frames(tmp_path):
+    write_sequence(tmp_path, "0002", kitti=True)
+    shutil.rmtree(tmp_path / "instances")
+    (tmp_path / "instances_txt").mkdir()
+    counts = encode_rle(sequence_labels(3)[0] == 2001)["counts"]
+    (tmp_path / "instances_txt/0002.txt").write_text(f"0 2001 2 24 32 {counts}\n")
+    run(tmp_path, tmp_path / "instances")
+    (video,) = VOSFolder(tmp_path).videos
+    assert video.annotated == video.frames == ["000000", "000001", "000002"]
+    assert [objects_in(video.read_labels(frame)) for frame in video.frames] == [[2001], [], []]
+
+
 def test_without_frames_the_times_name_the_label_maps(root, tmp_path):
     (root / "instances_txt").mkdir()
     (root / "MOTS20-02/gt/gt.txt").rename(root / "instances_txt/0002.txt")
