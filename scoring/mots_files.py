@@ -33,7 +33,7 @@ class MotsMask(NamedTuple):
 
 def _read_line(line: str, where: str) -> MotsMask:
     """The mask of a line; UserError where it has another form."""
-    parts = line.split(" ")
+    parts = line.split()
     try:
         time, number, kind, H, W = (int(part) for part in parts[:5])
         counts = parts[5]
@@ -56,6 +56,7 @@ class MotsFile:
     def __init__(self, path: Path):
         self.path, self.size = path, None
         self.frames: dict[int, list[MotsMask]] = {}
+        seen: set[tuple[int, int]] = set()  # times and ids
         lines = (line.strip() for line in read_text(path).splitlines())
         for number, line in enumerate(lines, start=1):
             if not line:
@@ -65,17 +66,21 @@ class MotsFile:
             self.size = self.size or mask.size
             if mask.size != self.size:
                 raise UserError(f"{where} has the size {mask.size}, others {self.size}: give all one size")
+            if mask.id != MOTS_IGNORE and (mask.time, mask.id) in seen:
+                raise UserError(f"{where} has the id {mask.id} again at time {mask.time}: join its masks")
+            seen.add((mask.time, mask.id))
             self.frames.setdefault(mask.time, []).append(mask)
 
     def label_map(self, time: int, size: tuple[int, int]) -> np.ndarray:
         """The uint16 label map of (H, W) `size` of a frame, empty where nothing is said of it.
 
-        Raises UserError where masks of a frame overlap, as the official tools do.
+        Raises UserError where masks of a frame overlap, regions to ignore aside, as the official tools do.
         """
         labels = np.zeros(size, dtype=np.uint16)
         for mask in self.frames.get(time, ()):
             pixels = decode_rle(mask.rle)
-            if labels[pixels].any():
+            legal = (0, MOTS_IGNORE) if mask.id == MOTS_IGNORE else (0,)
+            if not np.isin(labels[pixels], legal).all():
                 raise UserError(f"{self.path}: masks of time {time} overlap: give each pixel to one of them")
             labels[pixels] = mask.id
         return labels
@@ -164,11 +169,15 @@ def mots_pairs(results: Path, annotations: Path) -> list[VideoPair]:
 def read_mots_pairs(pair: VideoPair) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """For each time with a mask its name, and the (H, W) label maps of truth and result.
 
-    Raises UserError where the two differ in size.
+    Regions to ignore that a MOTS file of results has are nothing. Raises UserError where the two differ in
+    size.
     """
     truth, result = (MotsFile(path) if path.is_file() else MapFolder(path) for path in pair[1:])
     if truth.size and result.size and truth.size != result.size:
         raise UserError(f"{pair.result} has masks of {result.size}, but {pair.truth} of {truth.size}")
     size = truth.size or result.size
     for time in sorted(truth.frames.keys() | result.frames.keys()):
-        yield str(time), truth.label_map(time, size), result.label_map(time, size)
+        result_labels = result.label_map(time, size)
+        if isinstance(result, MotsFile):
+            result_labels[result_labels == MOTS_IGNORE] = 0
+        yield str(time), truth.label_map(time, size), result_labels

@@ -8,7 +8,9 @@ import pytest
 
 from common.errors import UserError
 from scoring.protocols.mots import mots
-from tests.support.label_folders import MOVING, SWITCHED, boxes, write
+from tests.support.image_files import write_frame
+from tests.support.label_folders import MOVING, SWITCHED, blobs, boxes, write
+from tools.submission import write_submission
 from video.masks import encode_rle, ids_in
 
 
@@ -101,6 +103,8 @@ def test_mots_files_score_as_the_label_maps_that_they_hold(tmp_path, definition,
         ("1 1 2 20 30 nonsense", "line 1, has"),
         ("1 1 2 4 4 `0", "has masks of"),
         ("1 1 2 20 30 PRLE\n1 2 2 20 30 PRLE", "masks of time 1 overlap"),
+        ("1 1 2 20 30 PRLE\n1 10000 10 20 30 PRLE", "masks of time 1 overlap"),
+        ("1 1 2 20 30 PRLE\n1 1 2 20 30 PRLE", "line 2, has the id 1 again at time 1"),
         ("1 1 2 20 30 PRLE\n2 1 2 4 4 `0", "give all one size"),
     ],
 )
@@ -153,3 +157,74 @@ def test_label_maps_whose_names_are_not_the_times_are_told(tmp_path, names, told
     write_mots(tmp_path / "truth" / "a.txt", MOVING)
     with pytest.raises(UserError, match=told):
         mots(tmp_path / "R", tmp_path / "truth")
+
+
+# ----------------------------------------------------------------------------------------------------
+# TrackEval's own reader of the text files
+
+
+def official_scores(root: Path, trackers: Path, num_frames: int) -> dict[str, float]:
+    """What TrackEval says of trackers/t/data/a.txt against root/a/gt/gt.txt."""
+    datasets, metrics = pytest.importorskip("trackeval.datasets"), pytest.importorskip("trackeval.metrics")
+    config = {"GT_FOLDER": str(root), "TRACKERS_FOLDER": str(trackers), "TRACKERS_TO_EVAL": ["t"]}
+    config |= {"SKIP_SPLIT_FOL": True, "SEQ_INFO": {"a": num_frames}, "PRINT_CONFIG": False}
+    dataset = datasets.MOTSChallenge(config)
+    data = dataset.get_preprocessed_seq_data(dataset.get_raw_seq_data("t", "a"), "pedestrian")
+    options = {"PRINT_CONFIG": False}
+    hota, identity, clear = (
+        metric.eval_sequence(data)
+        for metric in (metrics.HOTA(options), metrics.Identity(options), metrics.CLEAR(options))
+    )
+    names = {"IDSW": "IDSW", "MOTSA": "MOTA", "sMOTSA": "sMOTA", "MOTSP": "MOTP", "Frag": "Frag"}
+    return {
+        **{name: hota[name].mean() for name in ("HOTA", "DetA", "AssA", "LocA")},
+        **{name: clear[official] for name, official in names.items()},
+        "IDF1": identity["IDF1"],
+    }
+
+
+def people(seed: int) -> list[np.ndarray]:
+    """Six uint16 maps of the objects 2001 to 2003."""
+    maps = (labels.astype(np.uint16) for labels in blobs(seed, frames=6))
+    return [np.where(labels > 0, labels + 2000, 0).astype(np.uint16) for labels in maps]
+
+
+def random_sequence(root: Path, seed: int) -> list[np.ndarray]:
+    """Write frames and text of a sequence `a`, whose right side is to be ignored; returns results for it."""
+    truth, results = people(seed), people(seed)
+    for labels in truth:
+        labels[:, 20:][labels[:, 20:] == 0] = 10_000
+    write_mots(root / "a/gt/gt.txt", truth)
+    for time in range(1, 7):
+        write_frame(root / f"a/img1/{time:06d}.jpg", *truth[0].shape)
+    results[3][results[3] == 2002] = 2007  # a switch
+    results[4] = people(seed + 50)[4]  # false positives, some of them in the region
+    return results
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_text_that_a_submission_writes_scores_as_in_trackeval(tmp_path, seed):
+    root, names = tmp_path / "MOTS", [f"{time:06d}" for time in range(1, 7)]
+    write(tmp_path / "out/a", random_sequence(root, seed), names)
+    (tmp_path / "trackers/t").mkdir(parents=True)
+    write_submission(tmp_path / "trackers/t/data", tmp_path / "out", root, "mots")
+    official = official_scores(root, tmp_path / "trackers", num_frames=6)
+    assert 0 < official["HOTA"] < 1
+    for results in ("out", "trackers/t/data"):
+        ours = mots(tmp_path / results, root)["overall"]
+        assert {name: ours[name] for name in official} == pytest.approx(official, abs=1e-9)
+
+
+@pytest.mark.parametrize("side", ["MOTS/a/gt/gt.txt", "trackers/t/data/a.txt"])
+def test_text_of_other_programs_is_read_as_trackeval_reads_it(tmp_path, side):
+    """More spaces, lines in any order, regions to ignore that overlap each other, and some in results."""
+    results = random_sequence(tmp_path / "MOTS", 1)
+    write_mots(tmp_path / "trackers/t/data/a.txt", results)
+    region = (people(1)[1] == 0) & (results[1] == 0)
+    region[:, :15] = False
+    lines = (tmp_path / side).read_text().splitlines()
+    lines.append(f"2 10000 10 20 30 {encode_rle(region)['counts']}")
+    (tmp_path / side).write_text("".join(f"{line.replace(' ', '  ')} \n" for line in reversed(lines)))
+    official = official_scores(tmp_path / "MOTS", tmp_path / "trackers", num_frames=6)
+    ours = mots(tmp_path / "trackers/t/data", tmp_path / "MOTS")["overall"]
+    assert {name: ours[name] for name in official} == pytest.approx(official, abs=1e-9)
