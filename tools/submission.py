@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.files import atomic_folder, atomic_write, below
 from common.progress import progress
 from scoring.label_folders import mask_root
-from scoring.mots_files import MotsMask, by_time, mots_text
+from scoring.mots_files import mots_text
 from scoring.protocols.servers import Server, VideoRequest
 from scoring.protocols.table import PROTOCOLS
 from video.images import (
@@ -26,6 +26,7 @@ from video.images import (
     write_label_map,
 )
 from video.masks import encode_rle, ids_in
+from video.mots import MotsMask, by_time
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every file in a zip, so that equal files make equal bytes
 

@@ -28,6 +28,7 @@ from video.images import (
     smoothed_edges_line,
 )
 from video.masks import has_smoothed_edges, objects_in
+from video.mots import MotsFile, by_time, mots_files
 
 
 @dataclass
@@ -137,13 +138,45 @@ class AnnotatedVideo:
             raise UserError(trouble + exif_remedy(self.frame_path(frame), mask_size))
 
 
+@dataclass(kw_only=True)
+class MotsVideo(AnnotatedVideo):
+    """A sequence of MOTS whose masks are in a text file; the names of frames are times, all are annotated."""
+
+    masks: MotsFile
+
+    def mask_path(self, frame: str) -> Path:
+        return self.masks.path
+
+    def read_mask(self, frame: str) -> np.ndarray:
+        size = self.masks.size or self.size or read_frame_size(self.frame_path(frame))
+        return mots_ids(self.masks.label_map(int(frame), size))
+
+    def _check_mask(self, frame: str, frame_size: tuple[int, int] | None) -> None:
+        self._check_mask_size(frame, self.masks.size or frame_size, frame_size)
+
+
+def list_mots_video(name: str, frames: list[Path], path: Path) -> MotsVideo:
+    """A sequence whose masks are in the text file `path`; UserError where one is of no frame."""
+    masks = MotsFile(path)
+    masks.check_times(by_time(frames))
+    stems = [image.stem for image in frames]
+    return MotsVideo(
+        name, frames[0].parent, path.parent, frames[0].suffix, stems, [*stems], is_mots=True, masks=masks
+    )
+
+
 def list_video(name: str, frame_folder: Path, mask_folder: Path, *, is_mots: bool = False) -> AnnotatedVideo:
-    """List one video; UserError where it has no frames, no masks, or frames of several formats."""
+    """List one video; UserError where it has no frames, no masks, or frames of several formats.
+
+    mask_folder: of its label maps, or the text file of a sequence of MOTS
+    """
     frames, masks = list_files(frame_folder, FRAME_SUFFIXES), list_files(mask_folder, {".png"})
     suffixes = sorted({path.suffix for path in frames})
     if len(suffixes) != 1:
         content = f"frames of several formats, {' '.join(suffixes)}" if frames else "no .jpg or .png files"
         raise UserError(f"{frame_folder} holds {content}: put the frames of {name} there, in one format")
+    if mask_folder.is_file():
+        return list_mots_video(name, frames, mask_folder)
     if not masks:
         raise UserError(f"{mask_folder} holds no .png masks: add them, or remove the video {frame_folder}")
     stems = ([path.stem for path in paths] for paths in (frames, masks))
@@ -204,13 +237,17 @@ def vos_folder(root: Path, kind: str) -> Path:
 
 
 def video_folders(root: Path) -> dict[str, tuple[Path, Path]]:
-    """{video: the folders of its frames and of its masks} in any layout that `VOSFolder` takes, by name."""
+    """{video: the folders of its frames and of its masks} in any layout that `VOSFolder` takes, by name.
+
+    Of a sequence of MOTS without label maps the second is its text file.
+    """
     if sequences := mots_sequences(root):
         masks = root / MOTS_MASKS
-        if not masks.is_dir():
-            remedy = f"make it of MOTS' text files by python -m tools.convert {root} --output {masks}"
-            raise UserError(f"there is no folder {masks} of label maps <sequence>/<frame>.png: {remedy}")
-        return {name: (frames, masks / name) for name, frames in sequences.items()}
+        texts = {} if masks.is_dir() else mots_files(root)
+        if not masks.is_dir() and not texts:
+            remedy = "or text files instances_txt/<sequence>.txt or <sequence>/gt/gt.txt: add them"
+            raise UserError(f"there are no label maps {masks}/<sequence>/<frame>.png, {remedy}")
+        return {name: (frames, texts.get(name, masks / name)) for name, frames in sequences.items()}
     frames, masks = (vos_folder(root, kind) for kind in ("JPEGImages", "Annotations"))
     names = sorted({*list_folders(frames), *list_folders(masks)})
     if not names:
@@ -220,7 +257,8 @@ def video_folders(root: Path) -> dict[str, tuple[Path, Path]]:
 
 def has_annotations(root: Path) -> bool:
     """Whether a folder has label maps where `VOSFolder` looks for them."""
-    return (root / "Annotations").is_dir() or (bool(mots_sequences(root)) and (root / MOTS_MASKS).is_dir())
+    is_mots = bool(mots_sequences(root)) and ((root / MOTS_MASKS).is_dir() or bool(mots_files(root)))
+    return (root / "Annotations").is_dir() or is_mots
 
 
 class VideoSet:
@@ -268,7 +306,7 @@ class VOSFolder(VideoSet):
     `root` holds JPEGImages/<video>/<frame>.jpg and Annotations/<video>/<frame>.png, or the same below
     a folder "480p" in each, and optionally meta.json with the categories of the objects. Or it holds the
     sequences of MOTS, <video>/img1/<frame>.jpg or image_02/<video>/<frame>.png, and
-    instances/<video>/<frame>.png.
+    instances/<video>/<frame>.png or the text files of `mots_files`.
     Raises UserError where a folder is absent; where a video has no frames or no masks, unless `skip_bad`.
     """
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from common.errors import UserError
 from tests.support.image_files import cut, write_frame, write_mask
-from tests.support.mots import write_sequence
+from tests.support.mots import sequence_labels, write_sequence
 from video import annotated
-from video.annotated import VOSFolder, check, check_objects
+from video.annotated import VOSFolder, check, check_objects, has_annotations
 from video.images import write_label_map
-from video.masks import objects_in, prompt_from_labels, void_in
+from video.masks import encode_rle, ids_in, objects_in, prompt_from_labels, void_in
 from video.reader import find_videos
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
@@ -237,9 +237,6 @@ def test_a_folder_of_kitti_mots_lists_its_sequences_for_training_and_for_inferen
         assert annotated_video.annotated == video.frame_names == ["000000", "000001", "000002"]
         labels = annotated_video.read_labels("000001")
         assert objects_in(labels) == [2001] and void_in(labels).sum() == 4 * 7
-    shutil.rmtree(tmp_path / "instances")
-    with pytest.raises(UserError, match=r"instances of label maps .*python -m tools\.convert .*instances"):
-        VOSFolder(tmp_path)
 
 
 def test_a_folder_of_frames_called_image_02_is_a_video_beside_others(tmp_path):
@@ -256,9 +253,62 @@ def test_a_sequence_of_mots_that_shows_regions_to_ignore_only_has_no_object(tmp_
         check_objects(tmp_path, VOSFolder(tmp_path).videos)
 
 
-def test_mots_without_label_maps_is_told_how_to_make_them(tmp_path):
+def text_of(maps: np.ndarray, first: int) -> str:
+    """The masks of (T, H, W) label maps of MOTS as its text, times from `first` on."""
+    lines = [
+        f"{time} {i} {10 if i == 10_000 else 2} 24 32 {encode_rle(labels == i)['counts']}\n"
+        for time, labels in enumerate(maps, first)
+        for i in ids_in(labels)
+    ]
+    return "".join(lines)
+
+
+@pytest.mark.parametrize("kitti", [False, True])
+@pytest.mark.parametrize("place", ["instances_txt/0002.txt", "0002/gt/gt.txt"])
+def test_the_text_of_mots_is_trained_on_as_the_label_maps_that_it_holds(tmp_path, place, kitti):
+    write_sequence(tmp_path, "0002", frames=4, kitti=kitti)
+    (by_maps,) = VOSFolder(tmp_path).videos
+    maps = sequence_labels(4)
+    maps[3] = 0  # a frame without a line
+    write_label_map(by_maps.mask_path(by_maps.frames[3]), maps[3])
+    expected = [by_maps.read_labels(frame) for frame in by_maps.frames]
+    shutil.rmtree(tmp_path / "instances")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text(text_of(maps, 0 if kitti else 1))
+    folder = VOSFolder(tmp_path)
+    assert has_annotations(tmp_path) and check(folder, skip_bad=False) == []
+    check_objects(tmp_path, folder.videos)
+    (video,) = folder.videos
+    assert video.annotated == video.frames == by_maps.frames and video.size == (24, 32)
+    for frame, labels in zip(video.frames, expected, strict=True):
+        np.testing.assert_array_equal(video.read_labels(frame) < 0, void_in(labels))
+        np.testing.assert_array_equal(np.maximum(video.read_labels(frame), 0), np.maximum(labels, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda text: text.replace("1 2001", "7 2001", 1),
+            r"has masks of time 7, but .*no such frame",
+        ),
+        (lambda text: "1 2001 2 4 4 `0\n", r"a\.txt is 4x4 but its frame is 32x24"),
+        (lambda text: "nonsense", r"a\.txt, line 1, has not the form"),
+    ],
+)
+def test_text_of_mots_that_does_not_fit_its_frames_is_told(tmp_path, change, told):
+    write_sequence(tmp_path, "a")
+    shutil.rmtree(tmp_path / "instances")
+    (tmp_path / "instances_txt").mkdir()
+    (tmp_path / "instances_txt/a.txt").write_text(change(text_of(sequence_labels(), 1)))
+    with pytest.raises(UserError, match=told):
+        check(VOSFolder(tmp_path), skip_bad=False)
+
+
+def test_mots_without_masks_is_told_where_they_belong(tmp_path):
     write_frame(tmp_path / "a" / "img1" / "000001.jpg")
-    with pytest.raises(UserError, match=r"instances of label maps .*python -m tools\.convert .*instances"):
+    assert not has_annotations(tmp_path)
+    with pytest.raises(UserError, match=r"no label maps .*instances/.*, or text files .*: add them"):
         VOSFolder(tmp_path)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from common.errors import UserError
 from common.files import atomic_folder, below
 from common.progress import progress
-from scoring.mots_files import MotsFile, by_time, mots_files
 from video.images import FRAME_SUFFIXES, list_files, mots_sequences, read_frame_size, write_label_map
+from video.mots import MotsFile, by_time, mots_files
 
 
 def frame_names(images: dict[int, Path], masks: MotsFile) -> dict[int, str]:
@@ -16,10 +16,7 @@ def frame_names(images: dict[int, Path], masks: MotsFile) -> dict[int, str]:
     """
     if not images:
         return {time: f"{time:06d}" for time in sorted(masks.frames)}
-    absent = sorted(masks.frames.keys() - images.keys())
-    if absent:
-        folder = next(iter(images.values())).parent
-        raise UserError(f"{masks.path} has masks of time {absent[0]}, but {folder} has no such frame: add it")
+    masks.check_times(images)
     return {time: image.stem for time, image in images.items()}
 
 
