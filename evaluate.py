@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.config import Parser, boolean
+from common.config import MAX_WORKERS, Parser, boolean, within
 from common.errors import UserError, run_command
 from common.files import atomic_write, lock_of, sole_writer, write_json
 from common.parallel import prefetch
@@ -35,6 +35,8 @@ from tracking.spool import ResultsSpool
 from video.annotated import AnnotatedVideo, VideoSet
 from video.masks import prompt_from_labels, void_in
 from video.pictures import overlay, strip
+
+REPORT_HEADS = (b'{\n  "protocol": ', b"video,object,", b"<!doctype html>")  # of what a report's file holds
 
 
 class Example(NamedTuple):
@@ -207,7 +209,12 @@ def make_parser(protocol: str) -> Parser:
         "--json, --csv, --explain or --against asks for it",
     )
     parser.add_argument("--video_root", type=Path, help="frames for --explain; by default JPEGImages")
-    parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument(
+        "--num_workers",
+        type=within(0, MAX_WORKERS),
+        default=min(os.cpu_count() or 1, MAX_WORKERS),
+        help="processes",
+    )
     add_protocol_flags(parser, protocol)
     return parser
 
@@ -238,18 +245,31 @@ def write_csv(path: Path, report: Report) -> None:
             writer.writerow({**numbers, **place})
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file begins as those that --json, --csv and --explain write."""
+    with open(path, "rb") as file:
+        return file.read(len(max(REPORT_HEADS, key=len))).startswith(REPORT_HEADS)
+
+
 def check_paths(args: argparse.Namespace) -> None:
-    """Raise UserError, before hours of scoring, where what is asked for cannot be read or written."""
+    """Raise UserError, before hours of scoring, where what is asked for cannot be read or written.
+
+    Nothing is written over results or annotations: below them only an earlier report is replaced.
+    """
     if args.explain and not PROTOCOLS[args.protocol].label_maps:
         raise UserError(
             "--explain needs label maps: make them by python -m tools.convert, and choose another --protocol"
         )
     outputs = [path.resolve() for path in (args.json, args.csv, args.explain) if path]
+    inputs = [path.resolve() for path in (args.results, args.annotations, args.against) if path]
     for path in outputs:
-        if path.is_dir() or any(parent.is_file() for parent in path.parents) or outputs.count(path) > 1:
+        is_odd = path.exists() and not path.is_file()
+        if is_odd or any(parent.is_file() for parent in path.parents) or outputs.count(path) > 1:
             raise UserError(
                 f"{path} cannot be written: give each of --json, --csv, --explain a file of its own"
             )
+        if path.exists() and any(map(path.is_relative_to, inputs)) and not is_report(path):
+            raise UserError(f"{path} is one of the files to score, and no report: give another file")
     for path in (args.against, args.video_root):
         if path and not path.exists():
             raise UserError(f"there is no {path}: give results with --against, frames with --video_root")

@@ -10,7 +10,7 @@ import math
 import shlex
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
@@ -19,6 +19,7 @@ from common.errors import UserError
 from common.files import read_text
 
 ConfigType = TypeVar("ConfigType")
+MAX_WORKERS = 256  # processes of a command
 MAX_PRESETS = 100  # that a command line may name, directly or in presets
 
 
@@ -63,6 +64,18 @@ def whole_number(text: str) -> int:
     if abs(int(text)) >= 1 << 63:
         raise argparse.ArgumentTypeError(f"{text[:20]!r}... is too long a number")
     return int(text)
+
+
+def within(least: int, most: int) -> Callable[[str], int]:
+    """The type of a flag without a fraction that has a range and belongs to no `Config`."""
+
+    def number(text: str) -> int:
+        value = whole_number(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is out of range: from {least} to {most}")
+        return value
+
+    return number
 
 
 def preset_args(path: Path) -> list[str]:

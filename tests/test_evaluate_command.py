@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -205,3 +206,34 @@ def test_scores_that_nobody_is_shown_are_written_and_are_no_success(flags, tmp_p
     assert outcome.err[-1] == str(status) and len(outcome.err) == 1 + told
     assert all(line.startswith("standard output takes no more lines: ") for line in outcome.err[:-1])
     assert json.loads(report.read_text())["videos"].keys() == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("flag", ["--json", "--csv", "--explain"])
+def test_no_report_takes_the_place_of_what_is_scored(flags, root, results, flag):
+    (root / "notes.json").write_text("{}")
+    for path in (results / "cat" / "00000.png", root / "Annotations/480p/dog/00001.png", root / "notes.json"):
+        before = path.read_bytes()
+        assert_refused(run_here(evaluate.main, *flags, flag, path), path, "no report")
+        assert path.read_bytes() == before
+    link = results / "link.json"
+    link.symlink_to(results / "cat" / "00000.png")
+    assert_refused(run_here(evaluate.main, *flags, flag, link), "no report")
+
+
+@pytest.mark.parametrize("flag", ["--json", "--csv", "--explain"])
+def test_a_report_among_the_results_is_replaced_by_the_next(flags, results, flag):
+    for protocol in ("tcovis", "davis"):
+        path = results / "report"
+        assert run_here(evaluate.main, *flags, "--protocol", protocol, flag, path).status == 0
+        assert evaluate.is_report(path)
+
+
+def test_a_report_is_a_file_and_neither_a_pipe_nor_a_folder(flags, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/null"):
+        assert_refused(run_here(evaluate.main, *flags, "--json", path), path, "cannot be written")
+
+
+@pytest.mark.parametrize("number", ["-1", "257", "9" * 30])
+def test_numbers_of_processes_out_of_range_are_refused(flags, number):
+    assert_refused(run_here(evaluate.main, *flags, "--num_workers", number), "--num_workers", number[:20])

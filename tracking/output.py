@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from video.pictures import overlay as draw_overlay
 from video.reader import Video
 
 JSON_FILES = ("tracks.json", "results.json", "categories.json")  # of all videos of a run
-UNFINISHED = ".unfinished.json"  # names videos as tracks.json does, until a run comes to its end
+UNFINISHED = ".unfinished.json"  # {name of a video with new results: null}, until a run comes to its end
 
 TICK = Fraction(1, 90_000)  # seconds; the clock of frames that come with their times
 
@@ -163,7 +163,9 @@ def check_output(output: Path, videos: Sequence[Video], *, overwrite: bool) -> N
     results += (output / name for name in JSON_FILES)
     if not overwrite and any(path.exists() for path in results):
         raise UserError(f"--output {output} holds results already: choose another folder, or add --overwrite")
-    former = set(videos_of(output))
+    former, left = set(videos_of(output)), unfinished_in(output)
+    if left and not (output / UNFINISHED).exists():
+        raise UserError(f"{left[0]} is of no run into --output {output}: move it, or choose another folder")
     for name in sorted({*former, *(video.name for video in videos)}):
         maps, overlay = video_paths(output, name)
         if name not in former and (maps.exists() or overlay.exists()):
@@ -175,15 +177,26 @@ def check_output(output: Path, videos: Sequence[Video], *, overwrite: bool) -> N
             below(output / "Annotations" / video.name, frame, ".png")
 
 
+def _is_entry(value: Any) -> bool:
+    """Whether this may be what `tracks.json` says of a video."""
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), kind)
+        for name, kind in (("video_id", int), ("frames", int), ("tracks", dict))
+    )
+
+
+def _names_in(path: Path, is_entry: Callable[[Any], bool]) -> list[str]:
+    """The names of videos in a file of a run; none without it, UserError where no run wrote it."""
+    content = read_json(path) if path.exists() else {}
+    if not isinstance(content, dict) or not all(map(is_entry, content.values())):
+        raise UserError(f"{path} is no file of inference.py: remove it, or choose another --output")
+    return list(content)
+
+
 def videos_of(output: Path) -> list[str]:
     """The names of the videos whose results a folder holds, of a run that came to its end or did not."""
-    names: list[str] = []
-    for path in (output / "tracks.json", output / UNFINISHED):
-        content = read_json(path) if path.is_file() else {}
-        if not isinstance(content, dict):
-            raise UserError(f"{path} is no file of inference.py: remove it, or choose another --output")
-        names += content
-    return names
+    unfinished = _names_in(output / UNFINISHED, lambda value: value is None)
+    return _names_in(output / "tracks.json", _is_entry) + unfinished
 
 
 def note_video(output: Path, name: str) -> None:
@@ -193,13 +206,35 @@ def note_video(output: Path, name: str) -> None:
         (output / file).unlink(missing_ok=True)
 
 
-def remove_unfinished(output: Path) -> None:
-    """Remove what a killed run left half-written; UserError where something else has such a name."""
-    for folder in [*(output / "Annotations").glob(".*.partial"), *output.glob(".reverse.*")]:
-        remove_own(folder)
-    files = (output / f".{name}.tmp" for name in (*JSON_FILES, UNFINISHED))
-    for file in [*(output / "overlays").glob(".*.mp4.tmp"), *files]:
-        file.unlink(missing_ok=True)
+def unfinished_in(output: Path) -> list[Path]:
+    """What bears the names of what a killed run leaves half-written."""
+    folders = [(output / "Annotations", ".*.partial"), (output, ".reverse.*"), (output, ".results.sqlite")]
+    folders += [(output / "overlays", ".*.mp4.tmp"), *((output, f".{name}.tmp") for name in JSON_FILES)]
+    return [path for folder, pattern in folders for path in folder.glob(pattern)]
+
+
+@contextmanager
+def unfinished(output: Path) -> Iterator[None]:
+    """Inside, a file in the folder says that a run works there; what a killed one left is removed first.
+
+    The file goes at the end of the run, and where it ends before any video has new results. By it the next
+    run knows that what is half-written is a run's.
+    """
+    mark = output / UNFINISHED
+    names = _names_in(mark, lambda value: value is None)
+    for path in unfinished_in(output):
+        if path.is_dir() and not path.is_symlink():
+            remove_own(path)
+        else:
+            path.unlink()
+    write_json(mark, dict.fromkeys(names))
+    try:
+        yield
+    except BaseException:
+        if not read_json(mark):
+            mark.unlink()
+        raise
+    mark.unlink()
 
 
 def remove_video(output: Path, name: str) -> None:

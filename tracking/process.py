@@ -12,7 +12,7 @@ from common.progress import progress, say
 from common.types import Tracker
 from tracking.config import RunConfig
 from tracking.loop import record_video
-from tracking.output import UNFINISHED, VideoOutput, note_video, remove_unfinished, remove_video, videos_of
+from tracking.output import VideoOutput, note_video, remove_video, unfinished, videos_of
 from tracking.prompts import Prompts
 from tracking.reverse import EarlierFrames
 from tracking.spool import ResultsSpool
@@ -57,15 +57,14 @@ def process_videos(
 ) -> None:
     """Track the videos and write all of a run's results; those of videos that were there before leave."""
     former = set(videos_of(output))
-    remove_unfinished(output)
-    with ResultsSpool(output) as spool:
-        for video in videos:
-            process_video(tracker, video, prompts, spool, output, config)
-        spool.write_tracks(output / "tracks.json")
-        if available("pycocotools.mask"):
-            spool.write_results(output / "results.json")
-        else:
-            say("results.json is skipped: it needs pycocotools: pip install pycocotools", error=True)
-    for name in former - {video.name for video in videos}:
-        remove_video(output, name)
-    (output / UNFINISHED).unlink()
+    with unfinished(output):
+        with ResultsSpool(output) as spool:
+            for video in videos:
+                process_video(tracker, video, prompts, spool, output, config)
+            spool.write_tracks(output / "tracks.json")
+            if available("pycocotools.mask"):
+                spool.write_results(output / "results.json")
+            else:
+                say("results.json is skipped: it needs pycocotools: pip install pycocotools", error=True)
+        for name in former - {video.name for video in videos}:
+            remove_video(output, name)

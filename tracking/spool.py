@@ -107,7 +107,8 @@ class ResultsSpool:
         self._path = folder / ".results.sqlite" if folder else None
         if self._path:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_bytes(b"")  # a killed run may have left one
+            self._path.unlink(missing_ok=True)  # a killed run may have left one; a link is not followed
+            self._path.write_bytes(b"")
         try:  # the calls may come from a background thread, one at a time
             self._database = sqlite3.connect(self._path or ":memory:", check_same_thread=False)
         except sqlite3.OperationalError as error:  # SQLite takes no path of more than 512 bytes

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.config import option
+from common.config import MAX_WORKERS, option
 from common.device import AMP_CHOICES
 from training.optim import OPTIMIZERS
 
@@ -25,7 +25,7 @@ class TrainConfig:
     epochs: int = option(20, "passes over the training videos", least=1)
     batch_size: int = option(8, "clips in a batch, in each process", least=1)
     accumulate: int = option(1, "batches in an optimiser step", least=1)
-    num_workers: int = option(2, "processes that load data", least=0, most=256)
+    num_workers: int = option(2, "processes that load data", least=0, most=MAX_WORKERS)
     loader_timeout: int = option(300, "seconds to wait for a batch of --num_workers; 0: for ever", least=0)
     lr_head: float = option(1e-4, "learning rate of everything but the backbone", least=0)
     lr_backbone: float = option(1e-5, "learning rate of the backbone", least=0)

@@ -36,6 +36,9 @@ def infer(trained, tmp_path) -> Callable[..., Outcome]:
     return lambda *further: run_here(inference.main, *flags, *further)
 
 
+ENTRY = {"video_id": 1, "frames": 1, "tracks": {}}  # what tracks.json says of a video
+
+
 def write_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with OverlayWriter(path.with_name("x.mp4"), 10) as writer:
@@ -95,9 +98,30 @@ def test_a_tracks_json_that_names_other_places_removes_nothing(tmp_path, infer, 
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "00000.png").write_text("")
     (tmp_path / "output").mkdir()
-    (tmp_path / "output" / "tracks.json").write_text(json.dumps({name: {}}))
+    (tmp_path / "output" / "tracks.json").write_text(json.dumps({name: ENTRY}))
     assert_refused(infer("--overwrite"), name, "cannot be a name")
     assert files_in(tmp_path / "precious") == ["00000.png"]
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, None, 1, {"tracks": {}}, ENTRY | {"frames": "1"}, ENTRY | {"tracks": []}]
+)
+def test_a_tracks_json_that_no_run_wrote_gives_no_right_to_its_folders(tmp_path, infer, entry):
+    write_frames(tmp_path / "videos" / "a", 2)
+    drawn = tmp_path / "output" / "Annotations" / "a" / "00000.png"
+    drawn.parent.mkdir(parents=True)
+    drawn.write_text("drawn by hand")
+    (tmp_path / "output" / "tracks.json").write_text(json.dumps({"a": entry}))
+    assert_refused(infer("--overwrite"), tmp_path / "output" / "tracks.json", "no file of inference.py")
+    assert drawn.read_text() == "drawn by hand"
+
+
+@pytest.mark.parametrize("name", ["tracks.json", UNFINISHED])
+def test_a_pipe_in_the_place_of_a_file_of_a_run_is_refused(tmp_path, infer, name):
+    write_frames(tmp_path / "videos" / "a", 2)
+    (tmp_path / "output").mkdir()
+    os.mkfifo(tmp_path / "output" / name)
+    assert_refused(infer("--overwrite"), tmp_path / "output" / name, "pipe")
 
 
 @pytest.mark.parametrize("flag", ["--output", "--video_root", "--checkpoint", "--prompt_root", "--boxes"])
@@ -152,16 +176,60 @@ def test_after_a_failed_run_no_file_speaks_of_other_results(tmp_path, infer):
     assert json.loads((output / "tracks.json").read_text()).keys() == {"b"}
 
 
+LEFT = [".results.sqlite", ".tracks.json.tmp", ".reverse.x1/frames", ".reverse.x1/00000.npz"]
+LEFT += ["overlays/.b.mp4.tmp", "Annotations/.b.partial/00000.png", "Annotations/.b.partial/.1.png.tmp"]
+
+
+def write_left(output: Path, names: list[str]) -> None:
+    for name in names:
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_text("half")
+
+
 def test_a_run_cleans_up_after_one_that_was_killed(tmp_path, infer):
     write_frames(tmp_path / "videos" / "a", 2)
-    left = [f"{LOCK}", ".results.sqlite", ".tracks.json.tmp", ".reverse.x1/frames", ".reverse.x1/00000.npz"]
-    left += ["overlays/.b.mp4.tmp", "Annotations/.b.partial/00000.png", "Annotations/.b.partial/.1.png.tmp"]
-    for name in left:
-        (tmp_path / "output" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "output" / name).write_text("half")
+    write_left(tmp_path / "output", [LOCK, *LEFT])
+    (tmp_path / "output" / UNFINISHED).write_text("{}")
     output = infer().run
     assert [name for name in files_in(output) if "json" not in name] == maps_in(output)
-    assert len(maps_in(output)) == 2
+    assert len(maps_in(output)) == 2 and UNFINISHED not in files_in(output)
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_only_looks_like_a_killed_runs_is_not_removed(tmp_path, infer, name):
+    write_frames(tmp_path / "videos" / "a", 2)
+    write_left(tmp_path / "output", [name])
+    for flags in ([], ["--overwrite"]):
+        assert_refused(infer(*flags), f"is of no run into --output {tmp_path / 'output'}", "move it")
+    assert (tmp_path / "output" / name).read_text() == "half" and files_in(tmp_path / "output") == [name]
+
+
+KILLED = """
+import os, signal
+import inference
+from tracking.output import VideoOutput
+
+def fatal(self, name, *_):
+    self.partial.mkdir(parents=True)
+    (self.partial / "00000.png").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+VideoOutput.record = fatal
+inference.main()
+"""
+
+
+def test_what_a_run_leaves_that_is_killed_in_its_first_video_is_known_as_its_own(tmp_path, infer, trained):
+    write_frames(tmp_path / "videos" / "a", 2)
+    flags = ["--checkpoint", trained.run / "best.pth", "--video_root", tmp_path / "videos"]
+    killed = run_apart("-c", KILLED, *flags, "--output", tmp_path / "output", "--overlays", "off")
+    assert killed.status == -signal.SIGKILL, killed.err
+    left = [LOCK, ".results.sqlite", UNFINISHED, "Annotations/.a.partial/00000.png"]
+    assert files_in(tmp_path / "output") == sorted(left)
+    assert infer().status == 0
+    assert [name for name in files_in(tmp_path / "output") if "json" not in name] == maps_in(
+        tmp_path / "output"
+    )
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path, infer):
