@@ -199,9 +199,9 @@ class YouTubeVOSDataset(VOSDataset):
         num_tokens: int
         num_classes: int
         image_size: int
-        clip_length: int = option(5, "frames of a training clip", least=1)
+        clip_length: int = option(5, "frames of a training clip", least=1, most=1024)
         clip_stride: int = option(1, "largest step between frames of a clip; drawn from 1 to this", least=1)
-        clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1)
+        clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1, most=100_000)
         min_area: int = option(16, "pixels that an object must cover in a frame to count as there", least=1)
         paste_probability: float = option(
             0.0, "probability that objects of 1 to 3 other videos are pasted into a clip", least=0, most=1

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from common import checkpoint
 from common.backbone import for_inference
-from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
+from common.config import MAX_SIDE, Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.device import on_device, pick_device
 from common.errors import UserError, available, run_command
 from common.files import LOCK, sole_writer, write_json
@@ -231,7 +231,7 @@ class VITATracker:
     @dataclass(kw_only=True)
     class Config(GlobalTracker.Config):
         image_size: int = option(
-            384, "short side of the frames in evaluation and inference, pixels", least=16, most=8192
+            384, "short side of the frames in evaluation and inference, pixels", least=16, most=MAX_SIDE
         )
         score_threshold: float = option(0.3, "least score of a detection")
         nms_iou: float = option(0.6, "mask IoU with a better detection above which one is dropped")

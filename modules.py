@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from common.backbone import STAGES, Backbone
 from common.checkpoint import Loadable, check_start, load_network
-from common.config import option
+from common.config import MAX_WIDTH, option
 from common.device import without_gradient
 from common.errors import UserError
 from common.progress import say
@@ -181,7 +181,7 @@ class VITA_TCOVIS(nn.Module):
         load_network: str = option(
             "none", "start from the weights of a checkpoint of this system instead; its classes may be others"
         )
-        hidden_dim: int = option(256, "width of tokens and features", least=8)
+        hidden_dim: int = option(256, "width of tokens and features", least=8, most=MAX_WIDTH)
         num_tokens: int = option(
             20, "object tokens; also the most objects that the loader selects", least=1, most=65_535
         )
@@ -190,7 +190,9 @@ class VITA_TCOVIS(nn.Module):
         )
         decoder_layers: int = option(6, "layers of the transformer decoder", least=1, most=200)
         num_heads: int = option(8, "attention heads", least=1)
-        feedforward_dim: int = option(1024, "width of the decoder's feed-forward layers", least=1)
+        feedforward_dim: int = option(
+            1024, "width of the decoder's feed-forward layers", least=1, most=MAX_WIDTH
+        )
         mask_stride: int = option(4, "stride of the mask features; 32 is without laterals", (4, 8, 16, 32))
         attention_stride: int = option(
             8, "finest stride that tokens attend to, of three; 4 is for small pictures", (4, 8, 16, 32)

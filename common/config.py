@@ -10,6 +10,7 @@ import math
 import shlex
 import sys
 import types
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -19,8 +20,12 @@ from common.errors import UserError
 from common.files import read_text
 
 ConfigType = TypeVar("ConfigType")
+MAX_SIDE = 8192  # pixels of a picture's side
+MAX_WIDTH = 1 << 16  # channels
 MAX_WORKERS = 256  # processes of a command
 MAX_PRESETS = 100  # that a command line may name, directly or in presets
+MAX_PRESET_BYTES = 1 << 16
+MAX_ARGS = 2000  # of a command, with those of its presets; argparse takes their number squared
 
 
 def option(
@@ -81,6 +86,8 @@ def within(least: int, most: int) -> Callable[[str], int]:
 def preset_args(path: Path) -> list[str]:
     """The arguments in a preset: flags with their values, and # comments. UserError where it is none."""
     args = []
+    if path.is_file() and path.stat().st_size > MAX_PRESET_BYTES:
+        raise UserError(f"preset {path} has more than {MAX_PRESET_BYTES} bytes: is it one?")
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
             args += shlex.split(line, comments=True)
@@ -92,18 +99,21 @@ def preset_args(path: Path) -> list[str]:
 def expand_presets(argv: Sequence[str]) -> list[str]:
     """The arguments, with those of a preset in place of each @file, also within a preset.
 
-    Raises UserError where a preset cannot be read, or there are too many, as where one names itself.
+    Raises UserError where a preset cannot be read, or there are too many, as where one names itself, or too
+    many arguments.
     """
-    args, waiting, num_presets = [], list(argv), 0
+    args, waiting, num_presets = [], deque(argv), 0
     while waiting:
-        arg = waiting.pop(0)
+        arg = waiting.popleft()
         if not arg.startswith("@"):
             args.append(arg)
+            if len(args) > MAX_ARGS:
+                raise UserError(f"{arg} is one of more than {MAX_ARGS} arguments: give fewer")
             continue
         num_presets += 1
         if num_presets > MAX_PRESETS:
             raise UserError(f"{arg} is one of more than {MAX_PRESETS} presets: does it name itself?")
-        waiting[:0] = preset_args(Path(arg[1:]))
+        waiting.extendleft(reversed(preset_args(Path(arg[1:]))))
     return args
 
 

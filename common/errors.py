@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, ModuleType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 # By which terminals, schedulers and users end a program, those of them that the platform has.
 _NAMES = "SIGTERM SIGHUP SIGQUIT SIGUSR1 SIGUSR2 SIGXCPU SIGBREAK".split()
@@ -76,6 +76,20 @@ def handle_signals(numbers: list[int], handler: Callable | int) -> dict[int, Any
     return former
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, of the machine or of a GPU, is not enough; torch has no class for the first."""
+    if isinstance(error, RuntimeError):
+        return "can't allocate memory" in str(error) or "out of memory" in str(error)
+    return isinstance(error, MemoryError)
+
+
+def _end(message: str) -> NoReturn:
+    """End the program with one line and status 2."""
+    with suppress(OSError):  # the status says it, too
+        write_line("error: " + " ".join(message.split()), sys.stderr)
+    sys.exit(2)
+
+
 def _keep_descriptors() -> None:
     """Let no file get the number of a closed standard stream, to which libraries write their messages."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
@@ -99,9 +113,13 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
     except (UserError, OSError) as error:
-        with suppress(OSError):  # the status says it, too
-            write_line("error: " + " ".join(str(error).split()), sys.stderr)
-        sys.exit(2)
+        _end(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        amount = re.search(r"tried to allocate [\d.]+ \w+", str(error), re.IGNORECASE)
+        reason = f"{amount[0]} at once" if amount else "it is used up"
+        _end(f"memory is not enough ({reason}): ask for smaller sizes, or fewer of a batch")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

@@ -252,6 +252,15 @@ def test_a_checkpoint_of_an_unknown_system_or_other_options_is_refused(videos, i
     assert_refused(infer("--video_root", videos, "--checkpoint", path), path, "gamma")
 
 
+@pytest.mark.parametrize("value", [10**9, 1e9, 15, True, None, [384]])
+def test_a_checkpoint_whose_options_are_out_of_range_is_refused(videos, infer, trained, tmp_path, value):
+    contents, path = read_checkpoint(trained.run / "best.pth"), tmp_path / "odd.pth"
+    tracker = contents["config"]["tracker"] | {"image_size": value}
+    save_checkpoint(path, contents | {"config": contents["config"] | {"tracker": tracker}})
+    assert_refused(infer("--video_root", videos, "--checkpoint", path), path, "image_size")
+    assert not (tmp_path / "output").exists()
+
+
 @pytest.mark.parametrize("flag", ["--w_dice 3", "--over", "--num_tokens 9", "--amp fp8", "--image_siz 3"])
 def test_a_foreign_or_abbreviated_flag_is_refused(videos, infer, tmp_path, flag):
     assert_refused(infer("--video_root", videos, *flag.split()), flag.split()[0])

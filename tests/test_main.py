@@ -334,7 +334,8 @@ def test_imagenet_weights_without_a_network_are_an_error_that_names_the_flag(tra
 
 
 OUT_OF_RANGE = """batch_size 0|log_steps 0|checkpoint_steps 0|seed -1|threads -1|num_workers -1|ema 2|beta 7
-holdout 1|clip_length 0|crop_probability 1.5|num_points 0|hidden_dim 20""".replace("\n", "|").split("|")
+holdout 1|clip_length 0|clip_length 9999999|crop_probability 1.5|num_points 0|hidden_dim 20
+image_size 1000000|hidden_dim 9999999|clips_per_video 99999999""".replace("\n", "|").split("|")
 
 
 @pytest.mark.parametrize("flag", [f"--{flag}" for flag in OUT_OF_RANGE])

@@ -76,7 +76,7 @@ class SAMTrackDataset(VOSDataset):
     class Config:
         instance: str = option("largest", "which object of a pair is tracked", ("largest", "random"))
         max_gap: int = option(1, "most annotated frames from the template to the image", least=1)
-        clips_per_video: int = option(1, "pairs drawn from each video in an epoch", least=1)
+        clips_per_video: int = option(1, "pairs drawn from each video in an epoch", least=1, most=100_000)
         min_area: int = option(1, "pixels of the template that an object must cover", least=1)
         flip_probability: float = option(0.0, "probability of a horizontal flip of a pair", least=0, most=1)
 

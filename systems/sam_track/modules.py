@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.config import option
+from common.config import MAX_SIDE, MAX_WIDTH, option
 from common.device import without_gradient
 from common.errors import UserError
 from systems.sam_track.embedding_cache import EmbeddingCache
@@ -116,9 +116,11 @@ class SAMTrack(nn.Module):
             "none", "start from a checkpoint of this system, ours or a published one of SAM or its name"
         )
         train_encoder: bool = option(False, "train the image encoder too, and keep no embeddings")
-        image_size: int = option(1024, "side of the square that frames are fitted into, pixels", least=8)
+        image_size: int = option(
+            1024, "side of the square that frames are fitted into, pixels", least=8, most=MAX_SIDE
+        )
         patch_size: int = option(16, "side of a patch, pixels", least=1)
-        embed_dim: int = option(768, "channels of the encoder's tokens", least=1)
+        embed_dim: int = option(768, "channels of the encoder's tokens", least=1, most=MAX_WIDTH)
         depth: int = option(12, "blocks of the encoder", least=1, most=200)
         num_heads: int = option(12, "attention heads of the encoder", least=1)
         mlp_ratio: float = option(4.0, "width of the encoder's MLPs, relative to --embed_dim", least=0.01)
@@ -126,14 +128,14 @@ class SAMTrack(nn.Module):
             14, "cells a side of an attention window; 0: every block is global", least=0
         )
         global_blocks: str = option("2,5,8,11", "places of the blocks that attend to the whole grid")
-        out_dim: int = option(256, "channels of the embedding and of the decoder", least=8)
+        out_dim: int = option(256, "channels of the embedding and of the decoder", least=8, most=MAX_WIDTH)
         decoder_heads: int = option(8, "attention heads of decoder and template attention", least=1)
         decoder_depth: int = option(2, "blocks of the decoder", least=1, most=200)
-        decoder_mlp_dim: int = option(2048, "width of the decoder's MLPs", least=1)
+        decoder_mlp_dim: int = option(2048, "width of the decoder's MLPs", least=1, most=MAX_WIDTH)
         num_multimask: int = option(
             3, "masks of SAM's decoder beside the one that is used", least=0, most=200
         )
-        iou_hidden: int = option(256, "width of SAM's estimate of the IoU", least=1)
+        iou_hidden: int = option(256, "width of SAM's estimate of the IoU", least=1, most=MAX_WIDTH)
         iou_depth: int = option(3, "layers of SAM's estimate of the IoU", least=1, most=200)
         attn_pe: bool = option(False, "positions are added to queries and keys of the template attention")
         attn_norm: bool = option(False, "a layer norm follows the template attention")

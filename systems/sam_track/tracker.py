@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.config import option
+from common.config import MAX_SIDE, option
 from common.device import on_device
 from common.errors import UserError
 from common.progress import every
@@ -51,7 +51,10 @@ class SAMTracker:
             "soft", "a template's mask: probabilities, or the label map's", ("soft", "binary")
         )
         track_size: int = option(
-            0, "side of the square that frames are fitted into here, pixels; 0: as in training", least=0
+            0,
+            "side of the square that frames are fitted into here, pixels; 0: as in training",
+            least=0,
+            most=MAX_SIDE,
         )
 
     def __init__(self, network: SAMTrack, config: Config):

@@ -73,7 +73,7 @@ class SiamMaskDataset(VOSDataset):
     @dataclass(kw_only=True)
     class Config:
         refine: bool
-        clips_per_video: int = option(1, "pairs drawn from each video in an epoch", least=1)
+        clips_per_video: int = option(1, "pairs drawn from each video in an epoch", least=1, most=100_000)
         frame_range: int = option(20, "most annotated frames from template to search", least=1)
         min_area: int = option(1000, "pixels above which an object is trained on", least=0)
         negative: float | None = option(None, "share of pairs of different objects: 0.2, with --refine 0")

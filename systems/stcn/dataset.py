@@ -9,7 +9,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from common.config import option
+from common.config import MAX_SIDE, option
 from common.errors import UserError
 from common.files import read_text
 from common.progress import say
@@ -103,7 +103,7 @@ class STCNDataset(VOSDataset):
     @dataclass(kw_only=True)
     class Config:
         epochs: int
-        crop_size: int = option(384, "side of the square training frames, pixels", least=16)
+        crop_size: int = option(384, "side of the square training frames, pixels", least=16, most=MAX_SIDE)
         max_jump: tuple[int, int, int, int, int, int] = option(
             (5, 10, 15, 20, 25, 5),
             "largest distance between frames of a clip, in frames, as training goes on",
@@ -111,7 +111,7 @@ class STCNDataset(VOSDataset):
         jump_at: tuple[float, float, float, float, float] = option(
             (0.1, 0.2, 0.3, 0.4, 0.9), "shares of all epochs after which the next --max_jump holds"
         )
-        clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1)
+        clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1, most=100_000)
         instance: str = option("random", "which objects are target and second", ("random", "largest"))
         min_area: int = option(1, "pixels of the first frame that an object must cover", least=1)
         min_crop: float = option(0.36, "least share of a video's frame that a crop keeps", least=0.01, most=1)

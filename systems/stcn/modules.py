@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.config import option
+from common.config import MAX_WIDTH, option
 from common.errors import UserError
 from systems.stcn.affinity import memory_terms, query_terms, read_all
 from systems.stcn.backbones import Stages, stages_of
@@ -187,8 +187,10 @@ class STCN(MemoryNetwork):
             "none",
             "start from a checkpoint of this system instead, ours or a published one or its name",
         )
-        key_dim: int = option(64, "channels of keys", least=1)
-        value_dim: int = option(512, "channels of values and of the decoder, a multiple of 16", least=16)
+        key_dim: int = option(64, "channels of keys", least=1, most=MAX_WIDTH)
+        value_dim: int = option(
+            512, "channels of values and of the decoder, a multiple of 16", least=16, most=MAX_WIDTH
+        )
         single_object: bool = option(False, "the value encoder does not see the other objects (stage 0)")
 
     def __init__(self, config: Config):

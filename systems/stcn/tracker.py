@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.config import option
+from common.config import MAX_SIDE, option
 from common.device import on_device
 from common.errors import UserError
 from common.types import Prompt, Tracks
@@ -77,7 +77,9 @@ class STCNTracker:
         max_memory_frames: int = option(
             0, "most frames remembered of an object, the first and the latest; 0: all", least=0
         )
-        short_side: int = option(480, "short side of the frames in the network, pixels; -1: as they are")
+        short_side: int = option(
+            480, "short side of the frames in the network, pixels; -1: as they are", most=MAX_SIDE
+        )
         flip: bool = option(False, "track the mirror image; the results are mirrored back")
 
     def __init__(self, network: STCN, config: Config):

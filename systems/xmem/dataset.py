@@ -34,7 +34,7 @@ class XMemDataset(STCNDataset):
 
     @dataclass(kw_only=True)
     class Config(STCNDataset.Config):
-        clip_length: int = option(8, "frames of a clip", least=2)
+        clip_length: int = option(8, "frames of a clip", least=2, most=1024)
         num_objects: int = option(3, "most objects of a clip", least=1)
         max_jump: tuple[int, int, int, int] = option(
             (5, 10, 15, 5),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common import distributed
-from common.config import option
+from common.config import MAX_WIDTH, option
 from common.errors import UserError
 from systems.stcn import modules as stcn
 from systems.stcn.affinity import anisotropic_memory_terms, anisotropic_query_terms, read_all
@@ -104,9 +104,11 @@ class XMem(MemoryNetwork):
 
     @dataclass
     class Config(stcn.STCN.Config):
-        value_dim: int = option(512, "channels of values, a multiple of 16", least=16)
-        hidden_dim: int = option(64, "channels of the sensory memory; 0: none", least=0)
-        decoder_dim: int = option(512, "channels of the decoder at stride 16, a multiple of 16", least=16)
+        value_dim: int = option(512, "channels of values, a multiple of 16", least=16, most=MAX_WIDTH)
+        hidden_dim: int = option(64, "channels of the sensory memory; 0: none", least=0, most=MAX_WIDTH)
+        decoder_dim: int = option(
+            512, "channels of the decoder at stride 16, a multiple of 16", least=16, most=MAX_WIDTH
+        )
         num_ref_frames: int = option(
             3, "frames of a training clip that one reads: the first, and others", least=1
         )

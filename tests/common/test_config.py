@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from dataclasses import asdict, dataclass, replace
 
 import pytest
@@ -13,6 +14,7 @@ from common.config import (
     checked,
     config_from_args,
     config_from_dict,
+    expand_presets,
     option,
 )
 from common.errors import UserError
@@ -121,6 +123,27 @@ def test_a_preset_that_cannot_be_read_is_one_line(tmp_path, capsys, content, tol
     written = capsys.readouterr().err
     assert caught.value.code == 2 and written.count("\n") == 1
     assert "bad.txt" in written and told in written
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("--num_tokens 3\n" * 1001, "more than 2000 arguments"),
+        ("# no flag\n" * 100_000, "more than 65536 bytes"),
+    ],
+)
+def test_a_preset_that_is_too_long_is_refused_at_once(tmp_path, capsys, content, told):
+    (tmp_path / "long.txt").write_text(content)
+    begun = time.monotonic()
+    with pytest.raises(SystemExit):
+        parse(f"@{tmp_path / 'long.txt'}")
+    assert told in capsys.readouterr().err and time.monotonic() - begun < 2
+
+
+def test_arguments_of_presets_keep_their_order(tmp_path):
+    (tmp_path / "inner.txt").write_text("2 3\n4")
+    (tmp_path / "outer.txt").write_text(f"1 @{tmp_path / 'inner.txt'} 5")
+    assert expand_presets(["0", f"@{tmp_path / 'outer.txt'}", "6"]) == list("0123456")
 
 
 def test_a_pipe_is_no_preset(tmp_path, capsys):

@@ -3,6 +3,7 @@ import signal
 import sys
 
 import pytest
+import torch
 
 from common.errors import (
     ENDING_SIGNALS,
@@ -61,11 +62,31 @@ def test_a_users_mistake_ends_a_command_with_one_line_and_status_2(capsys, error
     assert written.err.endswith(line) and written.err.count("\n") == 1
 
 
-def test_a_programmers_mistake_keeps_its_traceback():
-    def main() -> None:
-        raise ZeroDivisionError
+def allocate() -> None:
+    torch.empty(1 << 60, dtype=torch.uint8)
 
-    with pytest.raises(ZeroDivisionError):
+
+def list_all() -> None:
+    [None] * (1 << 60)
+
+
+@pytest.mark.parametrize(
+    "main, part", [(allocate, f"tried to allocate {1 << 60} bytes"), (list_all, "used up")]
+)
+def test_memory_that_is_not_enough_ends_a_command_with_one_line_and_status_2(capsys, main, part):
+    with pytest.raises(SystemExit) as caught:
+        run_command(main)
+    told = capsys.readouterr().err
+    assert caught.value.code == 2 and told.startswith("error: memory is not enough (") and part in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("why"), RuntimeError("shapes differ")])
+def test_a_programmers_mistake_keeps_its_traceback(error):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
         run_command(main)
 
 
