@@ -134,7 +134,7 @@ def published_weights(which: WeightsEnum, flag: str = "--backbone_weights") -> d
 
 def read_backbone_weights(path: Path, flag: str = "--backbone_weights") -> dict[str, Tensor]:
     """The weights in a file of torch's, read without running any code in it; UserError where it has none."""
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{flag} {path}: no such file; legal values are imagenet, coco, none or a file")
     try:
         weights = state_dict_of(read_file(path))
@@ -142,6 +142,8 @@ def read_backbone_weights(path: Path, flag: str = "--backbone_weights") -> dict[
         raise UserError(f"{flag} {error}") from error
     if not weights:
         raise UserError(f"{flag} {path}: not a state dict of tensors")
+    if not all(x.isfinite().all() for x in weights.values()):
+        raise UserError(f"{flag} {path}: it holds numbers that are not finite; give another file")
     return weights
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from common import distributed
 from common.config import config_from_dict
 from common.errors import UserError
-from common.files import Download, fetch
+from common.files import Download, check_file, fetch
 from common.progress import say
 from common.types import Network
 
@@ -70,11 +70,14 @@ Recognise = Callable[[Any], Published | None]  # what a file holds, to what it i
 
 
 def _are_weights(content: Any) -> bool:
-    """Whether this is {name: Tensor}, each tensor an ordinary one in memory."""
+    """Whether this is {name: Tensor}, each tensor an ordinary one of real numbers in memory."""
     return isinstance(content, dict) and all(
-        isinstance(name, str) and isinstance(x, Tensor) and x.layout is torch.strided and not x.is_meta
-        for name, x in content.items()
+        isinstance(name, str) and isinstance(x, Tensor) and _is_ordinary(x) for name, x in content.items()
     )
+
+
+def _is_ordinary(x: Tensor) -> bool:
+    return x.layout is torch.strided and not (x.is_meta or x.is_complex() or x.is_quantized)
 
 
 def state_dict_of(content: Any) -> dict[str, Tensor]:
@@ -209,6 +212,7 @@ def _unpickle(path: Path, map_location: torch.device | str) -> Any:
 
 def read_file(path: Path, map_location: torch.device | str = "cpu") -> Any:
     """What a file of torch's holds, ours or not; UserError as for `read_checkpoint`."""
+    check_file(path)
     if not path.is_file():
         problem = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise UserError(f"checkpoint {path} {problem}; pass a .pth file that main.py wrote")
@@ -264,8 +268,8 @@ def _check_ours(path: Path, checkpoint: Any) -> dict[str, Any]:
     return checkpoint
 
 
-def _build(path: Path, network: type[Network], options: Any, weights: dict[str, Tensor]) -> nn.Module:
-    """Build a network from the options of a checkpoint and load its weights; none are fetched.
+def _build(path: Path, network: type[Network], options: Any, states: list[dict[str, Tensor]]) -> nn.Module:
+    """Build a network from the options of a checkpoint and load the last of its weights; none are fetched.
 
     It is built without memory first, because options that are not those of the weights may ask for any.
     """
@@ -275,14 +279,23 @@ def _build(path: Path, network: type[Network], options: Any, weights: dict[str, 
             expected = network(config).state_dict()
     except RuntimeError as error:  # a size that is too large even to be written down
         raise UserError(f"{path}: no network has its options ({error!s:.60}); pass another") from error
-    _check_weights(path, expected, weights)
+    for weights in states:
+        check_weights(path, expected, weights)
     built = network(config)
-    built.load_state_dict(weights)
+    built.load_state_dict(states[-1])
     return built.eval()
 
 
-def _check_weights(path: Path, expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
-    """Raise UserError, with counts and first names, unless names and shapes agree and all is finite."""
+def _is_finite(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether all numbers are finite, and stay so as a network has them."""
+    return bool((x.isfinite() & x.to(dtype).isfinite()).all())
+
+
+def check_weights(path: Path, expected: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+    """Raise UserError, with counts and first names, unless names and shapes agree and all is finite.
+
+    expected: the state dict of the network, which may be without memory
+    """
     common = expected.keys() & weights.keys()
     parts = {
         "missing": sorted(expected.keys() - common),
@@ -290,7 +303,7 @@ def _check_weights(path: Path, expected: dict[str, Tensor], weights: dict[str, T
         "of another shape": sorted(key for key in common if expected[key].shape != weights[key].shape),
     }
     fitting = common - set(parts["of another shape"])
-    parts["not finite"] = sorted(key for key in fitting if not weights[key].isfinite().all())
+    parts["not finite"] = sorted(key for key in fitting if not _is_finite(weights[key], expected[key].dtype))
     troubles = [
         f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
         for kind, keys in parts.items()
@@ -361,6 +374,6 @@ def load_network(
         raise UserError(f"{path} is a checkpoint of the system {name}, not of {system}; leave --system out")
     if name not in systems:
         raise UserError(f"{path} is of the unknown system {name}; known are: {', '.join(systems)}")
-    weights = state_dict_of(checkpoint.get("ema") or checkpoint["model"])
-    network = _build(path, systems[name].network, checkpoint["config"].get("network"), weights)
+    states = [state_dict_of(checkpoint[role]) for role in ("model", "ema") if checkpoint.get(role)]
+    network = _build(path, systems[name].network, checkpoint["config"].get("network"), states or [{}])
     return network, {"tracker": {}, **checkpoint["config"], "system": name}

@@ -311,3 +311,9 @@ def test_weights_that_training_programs_wrapped_are_the_same(weights_file, tmp_p
     torch.save({"state_dict": {f"module.{key}": x for key, x in weights.items()}}, tmp_path / "wrapped.pth")
     backbone = loaded_backbone(str(tmp_path / "wrapped.pth"))
     assert torch.equal(backbone.stem.conv1.weight, weights["conv1.weight"])
+
+
+def test_weights_of_a_backbone_that_are_not_finite_are_refused(tmp_path):
+    torch.save({"conv1.weight": torch.tensor([1.0, torch.nan])}, tmp_path / "spoiled.pth")
+    with pytest.raises(UserError, match=r"--backbone_weights .*spoiled\.pth: it holds numbers .* not finite"):
+        loaded_backbone(str(tmp_path / "spoiled.pth"))
