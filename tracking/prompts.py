@@ -27,6 +27,7 @@ from video.images import (
     smoothed_edges_line,
 )
 from video.masks import has_smoothed_edges, objects_in, prompt_from_labels
+from video.mots import mots_files
 from video.reader import ImageSequence, Video
 
 MOST_PROMPTED = 60_000  # the highest id that a prompt may give where a tracker numbers other objects after it
@@ -84,9 +85,10 @@ class PromptFolder:
 
     def __init__(self, root: Path, frames: str = "first"):
         if not root.is_dir():
-            raise UserError(
-                f"--prompt_root {root}: no such folder; it holds label maps as <video>/<frame>.png"
-            )
+            remedy = "it holds label maps as <video>/<frame>.png"
+            if root.name == MOTS_MASKS and mots_files(root.parent):
+                remedy = f"make it by python -m tools.convert {root.parent} --output {root}"
+            raise UserError(f"--prompt_root {root}: no such folder; {remedy}")
         self.root, self.frames = root, frames
         self.is_mots = root.resolve().name == MOTS_MASKS
         self.prompted_ids: set[int] = set()  # ids that the video's prompts named so far

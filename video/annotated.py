@@ -159,10 +159,9 @@ def list_mots_video(name: str, frames: list[Path], path: Path) -> MotsVideo:
     """A sequence whose masks are in the text file `path`; UserError where one is of no frame."""
     masks = MotsFile(path)
     masks.check_times(by_time(frames))
-    stems = [image.stem for image in frames]
-    return MotsVideo(
-        name, frames[0].parent, path.parent, frames[0].suffix, stems, [*stems], is_mots=True, masks=masks
-    )
+    folder, suffix, stems = frames[0].parent, frames[0].suffix, [image.stem for image in frames]
+    drawn = folder.parents[1] / MOTS_MASKS / name  # where tools.convert puts them as label maps
+    return MotsVideo(name, folder, drawn, suffix, stems, [*stems], is_mots=True, masks=masks)
 
 
 def list_video(name: str, frame_folder: Path, mask_folder: Path, *, is_mots: bool = False) -> AnnotatedVideo:

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -83,6 +84,12 @@ def checkpoint(random: Random, odd: Any) -> bytes:
 
 
 # ------------------------------------------------------------------------------------------------ readers
+
+
+DEEP = {
+    suffix: cv2.imencode(suffix, FRAMES[0].astype(np.uint16) * 99)[1].tobytes()
+    for suffix in (".png", ".tiff")
+}
 
 
 def read_image(path: Path) -> None:
@@ -203,6 +210,7 @@ READERS = {
         ".png",
         read_image,
     ),
+    "colour_of_16_bits": ([DEEP[".png"], DEEP[".tiff"]], ".png", read_image),
     "label_map": ([picture(LABELS, "PNG", mode) for mode in ("P", "L", "1")], ".png", read_label_map),
     "video": ([], ".mp4", read_video),
     "boxes": ([as_bytes({"a": {"1": [1, 2, 3, 4], "2": [0, 0, 4, 0, 4, 4, 0, 4]}})], ".json", read_boxes),

@@ -154,3 +154,13 @@ def test_maps_without_any_object_are_told_where_no_prompt_is_needed(tmp_path, vi
     write(tmp_path / "prompts/cat", [boxes(), boxes(o3=2)])
     PromptFolder(folder).check(video, needed=False)
     assert capsys.readouterr().err == ""
+
+
+def test_prompts_of_mots_that_are_text_are_told_how_to_become_label_maps(tmp_path):
+    (tmp_path / "instances_txt").mkdir()
+    with pytest.raises(UserError, match=r"instances: no such folder; it holds label maps"):
+        PromptFolder(tmp_path / "instances")
+    (tmp_path / "instances_txt/a.txt").write_text("")
+    remedy = f"python -m tools.convert {tmp_path} --output {tmp_path / 'instances'}"
+    with pytest.raises(UserError, match=f"instances: no such folder; make it by {remedy}"):
+        PromptFolder(tmp_path / "instances")

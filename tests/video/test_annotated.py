@@ -280,6 +280,7 @@ def test_the_text_of_mots_is_trained_on_as_the_label_maps_that_it_holds(tmp_path
     check_objects(tmp_path, folder.videos)
     (video,) = folder.videos
     assert video.annotated == video.frames == by_maps.frames and video.size == (24, 32)
+    assert video.mask_folder == tmp_path / "instances/0002"  # where they would be label maps
     for frame, labels in zip(video.frames, expected, strict=True):
         np.testing.assert_array_equal(video.read_labels(frame) < 0, void_in(labels))
         np.testing.assert_array_equal(np.maximum(video.read_labels(frame), 0), np.maximum(labels, 0))
