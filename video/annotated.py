@@ -340,7 +340,7 @@ def check_objects(root: Path, videos: Sequence[AnnotatedVideo]) -> None:
 
 def tell_smoothed_edges(videos: Sequence[AnnotatedVideo], executor: Executor) -> None:
     """Say on stderr which video is the first whose mask has smoothed edges, and how many there are."""
-    found = executor.map(AnnotatedVideo.has_smoothed_edges, videos)
+    found = executor.map(lambda video: video.has_smoothed_edges(), videos)
     smoothed = [video for video, is_smoothed in zip(videos, found, strict=True) if is_smoothed]
     if smoothed:
         others = f"; so do {len(smoothed) - 1} more videos" if len(smoothed) > 1 else ""

@@ -126,12 +126,11 @@ def open_json(path: Path, *, in_bytes: bool = False) -> Iterator[JsonStream]:
 
 
 def read_part(path: Path, start: int, length: int) -> Any:
-    """The value in these bytes of a JSON file in UTF-8; UserError where there is none any more."""
+    """The value in these bytes of a JSON file in UTF-8; UserError where none can be used."""
     with open(path, "rb") as file:
         file.seek(start)
         part = file.read(length)
     try:
         return DECODER.decode(part.decode())
     except (ValueError, RecursionError) as error:
-        where = f"{path} has no value that can be used at byte {start}"
-        raise UserError(f"{where} ({error!s:.80}): mend it, or start anew if it was changed") from error
+        raise UserError(f"{path} has no value at byte {start} ({error!s:.80}): mend it") from error

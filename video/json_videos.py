@@ -29,6 +29,7 @@ MASK_FIELDS = 4  # place of the frame, label, first byte and length of a mask
 class JsonVideo(AnnotatedVideo):
     """A video, or an image as a video of one frame, whose masks are parts of a JSON file.
 
+    changed_at: the time of the file when it was gone through, in nanoseconds
     mask_size: (H, W) of its masks, by the file
     listed: the frames in the order of the masks
     masks: (M, 4) int64, of each mask the place of its frame in `listed`, its label, its first byte in
@@ -36,6 +37,7 @@ class JsonVideo(AnnotatedVideo):
     """
 
     json_path: Path
+    changed_at: int
     mask_size: tuple[int, int]
     listed: list[str]
     masks: np.ndarray
@@ -49,6 +51,8 @@ class JsonVideo(AnnotatedVideo):
         Crowds are void, where no object lies on them. Of equals the first in the file is on top.
         Raises UserError where a mask is no RLE and no polygon of the video's size.
         """
+        if self.json_path.stat().st_mtime_ns != self.changed_at:
+            raise UserError(f"{self.json_path} was changed after the start: start anew")
         place = self.listed.index(frame)
         masks = []
         for _, label, start, length in self.masks[self.masks[:, 0] == place][::-1].tolist():
@@ -93,6 +97,7 @@ def _whole(entry: dict[str, Any], key: str, where: str, default: int | None = No
 class Listing(NamedTuple):
     """What a JSON file says of a video or an image: its id, its size (H, W), and the names of its files."""
 
+    is_image: bool
     id: int
     size: tuple[int, int]
     files: list[str]
@@ -105,12 +110,13 @@ def _listing(entry: Any, where: str) -> Listing:
     where = f"{where} (id {number})"
     size = _whole(entry, "height", where), _whole(entry, "width", where)
     check_mask_size(size, where)
-    files = entry.get("file_names", [entry.get("file_name")])
+    is_image = "file_names" not in entry
+    files = [entry.get("file_name")] if is_image else entry["file_names"]
     if not isinstance(files, list) or not files or not all(isinstance(name, str) for name in files):
         raise UserError(f"{where} names no files: give file_name of an image, file_names of a video")
     if len(files) != _whole(entry, "length", where, len(files)) or len(files) > MAX_FRAMES:
         raise UserError(f"{where} names {len(files)} files, which is not its length: name one a frame")
-    return Listing(number, size, files)
+    return Listing(is_image, number, size, files)
 
 
 class Annotations:
@@ -158,6 +164,7 @@ class Annotations:
 class Content(NamedTuple):
     """What a JSON file holds; categories: their names by id."""
 
+    changed_at: int
     videos: list[Listing]
     categories: dict[int, str]
     annotations: Annotations | None
@@ -177,7 +184,7 @@ def _categories(entries: Any, path: Path) -> dict[int, str]:
 
 def read_content(path: Path) -> Content:
     """Go through a JSON file in the form of YouTube-VIS or COCO; UserError where it has another form."""
-    videos: list[Listing] | None = None
+    changed_at, videos = path.stat().st_mtime_ns, None
     categories, annotations = None, None
     with open_json(path, in_bytes=True) as stream:
         for key in stream.members():
@@ -188,12 +195,12 @@ def read_content(path: Path) -> Content:
                 categories = _categories(stream.value(), path)
             elif key == "annotations" and stream.peek() == "[":
                 annotations = Annotations(stream, path)
-            else:
-                stream.value(LENIENT)
+            elif stream.value(LENIENT) is not None and key == "annotations":
+                raise UserError(f"{path} holds annotations that are no list: write it anew")
         stream.end()
     if videos is None or categories is None:
         raise UserError(f"{path} is no annotation file of YouTube-VIS or COCO: it lacks videos or categories")
-    return Content(videos, categories, annotations)
+    return Content(changed_at, videos, categories, annotations)
 
 
 def _frames_of(video: Listing, folder: Path, where: str) -> tuple[Path, str, list[str]]:
@@ -258,11 +265,11 @@ class JsonVideos(VideoSet):
     def _videos(self, content: Content, path: Path) -> Iterator[JsonVideo]:
         entries, masks = content.annotations.entries, content.annotations.masks
         ranks, count = _check_known(content, path), len(content.videos)
-        labels = np.zeros(len(entries), dtype=np.int64)
+        labels = np.full(len(entries), VOID, dtype=np.int64)
         grouped = zip(content.videos, _groups(ranks, count), _groups(ranks[masks[:, 0]], count), strict=True)
         for video, own, rows in grouped:
-            labels[own] = labels_of(entries[own, 3].tolist())
-            labels[own[entries[own, 2] == 1]] = VOID
+            objects = own[entries[own, 2] == 0]
+            labels[objects] = labels_of(entries[objects, 3].tolist())
             rows = masks[rows]
             table = np.stack([rows[:, 1], labels[rows[:, 0]], rows[:, 2], rows[:, 3]], 1)
             shown = np.unique(rows[:, 0][table[:, 1] != VOID]).tolist()
@@ -272,7 +279,7 @@ class JsonVideos(VideoSet):
             }
             where = f"{path}: video or image {video.id}"
             frame_folder, suffix, frames = _frames_of(video, self.root, where)
-            name = frame_folder if len(frames) > 1 else frame_folder / f"{frames[0]}{suffix}"
+            name = frame_folder / f"{frames[0]}{suffix}" if video.is_image else frame_folder
             yield JsonVideo(
                 name.relative_to(self.root).as_posix(),
                 frame_folder,
@@ -283,6 +290,7 @@ class JsonVideos(VideoSet):
                 categories=names,
                 meta=path,
                 json_path=path,
+                changed_at=content.changed_at,
                 mask_size=video.size,
                 listed=frames,
                 masks=table,

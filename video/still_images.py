@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from common.errors import UserError
+from common.progress import say
 from video.annotated import AnnotatedVideo, VideoSet, read_categories
 from video.images import FRAME_SUFFIXES, files_below, natural_key
 
@@ -14,7 +15,8 @@ def has_masks(root: Path) -> bool:
 
 def find_pairs(root: Path) -> list[tuple[Path, Path]]:
     """The images of a folder with their masks: images/<name> with masks/<name>.png, or <name>.jpg beside
-    <name>.png at any depth. Raises UserError where there is no pair.
+    <name>.png at any depth. Those without a mask are counted on stderr. Raises UserError where there is no
+    pair.
     """
     if has_masks(root):
         images = files_below(root / "images", FRAME_SUFFIXES)
@@ -22,10 +24,12 @@ def find_pairs(root: Path) -> list[tuple[Path, Path]]:
     else:
         images = files_below(root, FRAME_SUFFIXES - {".png"})
         pairs = [(path, path.with_suffix(".png")) for path in images]
-    pairs = [pair for pair in pairs if pair[1].is_file()]
+    total, pairs = len(pairs), [pair for pair in pairs if pair[1].is_file()]
     if not pairs:
         layouts = "images/<name>.jpg with masks/<name>.png, or <name>.jpg beside <name>.png"
         raise UserError(f"{root} holds no image with a mask: looked for {layouts}")
+    if total > len(pairs):
+        say(f"{root}: {total - len(pairs)} of {total} images have no mask and are left out", error=True)
     return sorted(pairs, key=lambda pair: natural_key(str(pair[0])))
 
 

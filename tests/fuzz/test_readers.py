@@ -36,7 +36,8 @@ from tracking.output import OverlayWriter
 from training.history import read_rows
 from video.annotated import VOSFolder, read_category_names
 from video.images import check_end, read_frame, read_header, read_label_map
-from video.masks import encode_rle
+from video.json_videos import JsonVideos
+from video.masks import encode_rle, objects_in
 from video.reader import VideoFile
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), dtype=np.uint8)
@@ -47,6 +48,14 @@ TRACK = {"category": 7, "score": 0.5, "first": "0", "last": "1", "scores": {"0":
 TRACKS = {"a": {"video_id": 1, "frames": 2, "tracks": {"1": TRACK, "2": TRACK}}}
 TRUTH = truth_of([video_of(1, "a", ["0", "1"])], [result_of(1, 0.5, LEFT, TOP, category=7)])
 TRUTH["annotations"][0]["segmentations"][1] = {"size": [3, 4], "counts": [0, 1, 2, 1, 2, 1, 2, 1, 2]}
+COCO = {
+    "images": [{"id": 7, "height": 3, "width": 4, "file_name": "a/0.jpg"}],
+    "annotations": [
+        {"image_id": 7, "category_id": 1, "segmentation": [[0, 0, 2.5, 0, 2.5, 3]], "iscrowd": 0},
+        {"image_id": 7, "category_id": 1, "segmentation": {"size": [3, 4], "counts": [4, 8]}, "iscrowd": 1},
+    ],
+    "categories": [{"id": 1, "name": "cat"}],
+}
 RESULTS = [result_of(1, 0.5, LEFT, TOP, category=7), result_of(1, 0.25, None, RIGHT, category=3)]
 MAPS = {"a": {"0": 1 * LEFT, "1": 2 * TOP}}
 
@@ -168,6 +177,13 @@ def read_truth(path: Path) -> None:
     json_to_masks(path, path.parent / "drawn", None, 0.0)
 
 
+def read_training_json(path: Path) -> None:
+    """Annotations as training reads them: the videos, and every mask."""
+    for video in JsonVideos(path, path.parent).videos:
+        for frame in video.annotated:
+            objects_in(video.read_mask(frame))
+
+
 def read_metrics_folder(path: Path) -> None:
     """A label map among the results, and among the truth, of every protocol on label maps."""
     for place, other in (("results", "truth"), ("truth", "results")):
@@ -219,6 +235,7 @@ READERS = {
     "tracks": ([as_bytes(TRACKS)], ".json", read_tracks),
     "results": ([as_bytes(RESULTS)], ".json", read_results),
     "truth": ([as_bytes(TRUTH)], ".json", read_truth),
+    "training_json": ([as_bytes(TRUTH), as_bytes(COCO)], ".json", read_training_json),
     "list": ([b"a\nb\n", b"/JPEGImages/480p/a/00000.jpg /Annotations/480p/a/00000.png\n"], ".txt", read_list),
     "mots": ([MOTS], ".txt", read_mots),
     "preset": ([PRESET], ".txt", read_preset),

@@ -99,3 +99,13 @@ def write_pairs(root: Path, maps: Maps) -> Path:
             frame_of(one).save(root / "images" / f"{video}{t:05d}.png")
             Image.fromarray(one.astype(np.uint8)).save(root / "masks" / f"{video}{t:05d}.png")
     return root
+
+
+def write_vos(root: Path, maps: Maps) -> Path:
+    """A folder in the layout of YouTube-VOS with the same frames."""
+    for video, labels in maps.items():
+        for t, one in enumerate(labels):
+            for kind, image in (("JPEGImages", frame_of(one)), ("Annotations", Image.fromarray(one))):
+                (root / kind / video).mkdir(parents=True, exist_ok=True)
+                image.save(root / kind / video / f"{t:05d}.png")
+    return root

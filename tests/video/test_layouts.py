@@ -155,7 +155,5 @@ def test_the_root_of_the_next_command_is_a_folder_of_videos_or_an_image(tmp_path
     write_pairs(tmp_path / "stills", MAPS)
     write_vis(tmp_path / "vis/train.json", tmp_path / "vis/train/JPEGImages", MAPS)
     found = [open_split(tmp_path / name, "train", skip_bad=False) for name in ("stills", "vis")]
-    assert [videos.video_root for videos in found] == [
-        tmp_path / "stills/images/a00000.png",
-        tmp_path / "vis/train/JPEGImages",
-    ]
+    roots = [tmp_path / "stills/images/a00000.png", tmp_path / "vis/train/JPEGImages"]
+    assert [videos.video_root for videos in found] == roots
