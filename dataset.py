@@ -38,6 +38,7 @@ from video.transforms import (
     resize_frames,
     resize_labels,
 )
+from video.warps import clip_of_still
 
 STRIDE = 32  # batches are padded to multiples of this
 MOST_SLOTS = IGNORE - 1  # what a uint8 label map can hold
@@ -245,10 +246,15 @@ class YouTubeVOSDataset(VOSDataset):
     def _draw(self, key: Key) -> Clip:
         video = self.videos[key.index % len(self.videos)]
         names = self._names(video)
-        labels, ids = label_slots([video.read_labels(name) for name in names])
-        frames, pasted = read_frames(video, names), {}
+        is_still = self.training and len(video.annotated) == 1
+        files = names[:1] if is_still else names
+        labels, ids = label_slots([video.read_labels(name) for name in files])
+        frames, pasted = read_frames(video, files), {}
         if self.training:
             frames, labels, colours = augment(self.config, self.geometry(key), frames, labels)
+            if is_still:
+                frames, labels = clip_of_still(frames[0], labels[0], len(names))
+                colours = None if colours is None else colours.expand(len(names), -1, -1)
             frames, labels, pasted = paste(frames, labels, self._cut_outs(video))
         else:
             size = fit_short_side(*labels[0].shape, self.config.image_size, LONGEST * self.config.image_size)

@@ -163,6 +163,25 @@ def test_videos_that_are_too_short_repeat_their_last_frame(root, training):
     assert drawn == ({(0, 1, 1), (1, 1, 0)} if training else {(0, 1, 1)})
 
 
+def test_a_still_image_becomes_a_clip_that_moves_in_training_and_is_repeated_in_evaluation(root):
+    clips = make_dataset(root, num_classes=3, clip_length=4, **PLAIN)
+    clip = clips[0, 1]
+    assert (
+        clip.names == [[("one", "00")] * 4] and clip.ids.tolist() == [[9]] and clip.classes.tolist() == [[1]]
+    )
+    assert clip.frames.shape == (1, 4, 3, 32, 32) and all(clip.present.flatten())
+    assert all(not torch.equal(clip.labels[0, 0], later) for later in clip.labels[0, 1:])
+    red = clip.frames[0, :, 0]
+    for t in range(4):
+        assert red[t][clip.labels[0, t] == 1].median() == 180  # 20 times the id
+    assert same(make_dataset(root, num_classes=3, clip_length=4, **PLAIN)[0, 1], clip)
+    varied = make_dataset(root, clip_length=4)[0, 1]
+    assert varied.colours.shape == (1, 4, 3, 4) and upload(varied, "cpu").frames.isfinite().all()
+    held_out = make_dataset(root, clip_length=4, training=False)[0, 1]
+    assert torch.equal(held_out.frames[0, 1:], held_out.frames[0, :1].expand(3, -1, -1, -1))
+    assert make_dataset(root, clip_length=1, **PLAIN)[0, 1].frames.shape[1] == 1
+
+
 def test_a_clip_of_one_frame_is_legal(root):
     clip = make_dataset(root, clip_length=1, clip_stride=4)[0, 0]
     assert clip.frames.shape[:2] == (1, 1) and len(clip.names[0]) == 1

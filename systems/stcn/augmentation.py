@@ -4,16 +4,15 @@ Frames are uint8 (T, 3, H, W), masks (T, 1, H, W); whatever moves a frame moves 
 torch's generator.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as TF
 
 from video.transforms import draw, jitter, resize_frames
+from video.warps import affine_grid, read_by, thin_plate_grid
 
 GROUND = [124.0, 116.0, 104.0]  # the mean of ImageNet, which fills what an affine map uncovers
 CONTROL_POINTS, WARP_SIGMA, WARP_PROBABILITY = 12, 0.02, 0.33
@@ -21,26 +20,6 @@ CONTROL_POINTS, WARP_SIGMA, WARP_PROBABILITY = 12, 0.02, 0.33
 
 def around(value: float) -> float:
     return draw(-value, value)
-
-
-def affine_grid(height: int, width: int, *, degrees: float, shear: float, scale: float) -> Tensor:
-    """(1, H, W, 2) where each pixel is read from, for `grid_sample`: a turn, a shear along x and a scaling
-    around the middle, as torchvision's `affine`, whose product of matrices takes longer than these sums.
-    """
-    turn, slant = math.radians(degrees), math.tan(math.radians(shear))
-    cos, sin = math.cos(turn) / scale, math.sin(turn) / scale
-    x = torch.arange(width) - (width - 1) / 2
-    y = (torch.arange(height) - (height - 1) / 2)[:, None]
-    read_x = (cos - slant * sin) * x + (sin + slant * cos) * y
-    read_y = cos * y - sin * x
-    return torch.stack([read_x / (width / 2), read_y / (height / 2)], -1)[None]
-
-
-def read_by(grid: Tensor, image: Tensor, fill: Sequence[float], mode: str) -> Tensor:
-    """(C, H, W) read where the grid says; outside of the image that is `fill`."""
-    ground = torch.tensor(fill)[:, None, None]
-    moved = F.grid_sample(image[None] - ground, grid, mode=mode, align_corners=False)[0] + ground
-    return moved.to(image.dtype) if image.is_floating_point() else moved.round_().to(image.dtype)
 
 
 def random_affine(
@@ -92,35 +71,12 @@ def random_crop(frame: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]
     return frame[window], mask[window]
 
 
-def thin_plate_grid(points: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
-    """(1, H, W, 2) where each pixel is read from, for `grid_sample`: the thin-plate spline (Bookstein 1989)
-    that moves (N, 2) points in [-1, 1] by (N, 2) offsets.
-    """
-    N = len(points)
-    x, y = ((torch.arange(side) + 0.5) * 2 / side - 1 for side in (width, height))
-    places = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1).flip(-1)  # (H*W, 2)
-
-    def kernel(distance: Tensor) -> Tensor:
-        return distance.square() * (distance + 1e-6).log()
-
-    system = torch.zeros(N + 3, N + 3)
-    system[:N, :N] = kernel(torch.cdist(points, points))
-    system[:N, N:] = torch.cat([torch.ones(N, 1), points], 1)
-    system[N:, :N] = system[:N, N:].T
-    solution = torch.linalg.lstsq(system, F.pad(offsets, (0, 0, 0, 3))).solution
-    basis = torch.cat([kernel(torch.cdist(places, points)), torch.ones(len(places), 1), places], 1)
-    return (places + basis @ solution).view(1, height, width, 2)
-
-
 def random_warp(frame: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Bend one frame and its mask by a thin-plate spline through a few random points."""
     points = torch.rand(CONTROL_POINTS, 2) * 2 - 1
     offsets = torch.randn(CONTROL_POINTS, 2) * WARP_SIGMA
     grid = thin_plate_grid(points, offsets, *frame.shape[-2:])
-    ground = torch.tensor(GROUND)[:, None, None]  # outside of the frame
-    bent = F.grid_sample(frame[None].float() - ground, grid, align_corners=False)[0] + ground
-    moved = F.grid_sample(mask[None].float(), grid, align_corners=False)[0]
-    return bent.round().clamp(0, 255).to(frame.dtype), moved.to(mask.dtype)
+    return read_by(grid, frame, GROUND, "bilinear"), read_by(grid, mask, [0.0], "bilinear")
 
 
 def vary_video(

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as TF
 
 from common.errors import UserError
 from common.seeding import seeded
-from systems.stcn.augmentation import GROUND, affine_grid, read_by, thin_plate_grid, vary_image, vary_video
+from systems.stcn.augmentation import vary_image, vary_video
 from systems.stcn.dataset import (
     STCNDataset,
     choose_targets,
@@ -273,36 +271,3 @@ def test_a_warped_image_stays_under_its_mask(disc):
             frames, masks = vary_image(frame.contiguous(), mask, 48, 3)
         sure = masks > 0.9
         assert sure.sum() > 100 and frames.float().mean(1, keepdim=True)[sure].median() > 150
-
-
-def test_a_thin_plate_spline_moves_its_points_and_nothing_without_offsets():
-    torch.manual_seed(0)
-    points = torch.rand(12, 2) * 2 - 1
-    still = thin_plate_grid(points, torch.zeros(12, 2), 16, 20)
-    centres = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], (1, 1, 16, 20), align_corners=False)
-    torch.testing.assert_close(still, centres, atol=1e-5, rtol=0)
-    y, x = 5, 9  # a point on the centre of a pixel goes where its offset says
-    points[0] = centres[0, y, x]
-    offsets = torch.zeros(12, 2)
-    offsets[0] = torch.tensor([0.1, -0.05])
-    moved = thin_plate_grid(points, offsets, 16, 20)[0, y, x]
-    torch.testing.assert_close(moved, centres[0, y, x] + offsets[0], atol=2e-3, rtol=0)
-
-
-@pytest.mark.parametrize(
-    "degrees, shear, scale", [(0.0, 0.0, 1.0), (13.0, 7.0, 1.0), (-9.0, 4.0, 0.8), (20.0, -10.0, 1.5)]
-)
-def test_a_turned_frame_is_that_of_torchvision(degrees, shear, scale):
-    torch.manual_seed(0)
-    frame = TF.gaussian_blur(torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8), 9)
-    mask = (frame[:1] > 127).to(torch.uint8)
-    grid = affine_grid(48, 64, degrees=degrees, shear=shear, scale=scale)
-    turn = {"angle": degrees, "translate": [0, 0], "scale": scale, "shear": [shear, 0.0]}
-    expected = TF.affine(mask, **turn, fill=[0.0])
-    assert (read_by(grid, mask, [0.0], "nearest") != expected).float().mean() < 0.002  # ties
-    moved = read_by(grid, frame, GROUND, "bilinear").int()
-    expected = TF.affine(frame, **turn, interpolation=InterpolationMode.BILINEAR, fill=GROUND).int()
-    edge = TF.affine(torch.ones(1, 48, 64), **turn, interpolation=InterpolationMode.BILINEAR, fill=[0.0])
-    inside = (edge == 1).expand(3, -1, -1)  # its edge is mixed with the ground twice
-    assert (moved - expected)[inside].abs().max() <= 1 and inside.float().mean() > 0.5
-    assert (moved.permute(1, 2, 0)[edge[0] == 0] == torch.tensor(GROUND)).all()
