@@ -7,7 +7,6 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ from training.loader import EpochSampler, Key, make_loader
 from training.system import Plan
 from video.annotated import AnnotatedVideo, VideoSet
 from video.masks import void_in
-from video.paste import CutOut, draw_cut_outs, paste, require_others
+from video.paste import CutOut, Pasting, draw_cut_outs, identities, paste, require_others
 from video.transforms import (
     LONGEST,
     Augmentation,
@@ -196,7 +195,7 @@ class YouTubeVOSDataset(VOSDataset):
     """
 
     @dataclass(kw_only=True)
-    class Config(Augmentation):
+    class Config(Augmentation, Pasting):
         num_tokens: int
         num_classes: int
         image_size: int
@@ -204,9 +203,6 @@ class YouTubeVOSDataset(VOSDataset):
         clip_stride: int = option(1, "largest step between frames of a clip; drawn from 1 to this", least=1)
         clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1, most=100_000)
         min_area: int = option(16, "pixels that an object must cover in a frame to count as there", least=1)
-        paste_probability: float = option(
-            0.0, "probability that objects of 1 to 3 other videos are pasted into a clip", least=0, most=1
-        )
 
     def __init__(
         self, folder: VideoSet, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False
@@ -261,14 +257,13 @@ class YouTubeVOSDataset(VOSDataset):
             frames = torch.stack([resize_frames(frame, size) for frame in frames])
             labels, colours = torch.stack([resize_labels(label_map, size) for label_map in labels]), None
         kept = select_objects(labels, self.config.num_tokens, self.config.min_area)
+        slot_ids = identities(ids, pasted)
         objects = {label: (video, i) for label, i in enumerate(ids, 1)}
         objects |= {label: (cut.video, cut.id) for label, cut in pasted.items()}
-        identities = dict(enumerate(ids, 1))
-        identities |= dict(zip(pasted, count(max(ids, default=0) + 1)))
         return Clip(
             frames=frames.unsqueeze(0),
             labels=keep_objects(labels, kept).unsqueeze(0),
-            ids=torch.tensor([[identities[label] for label in kept]], dtype=torch.int64),
+            ids=torch.tensor([[slot_ids[label] for label in kept]], dtype=torch.int64),
             classes=torch.tensor([[self._class(*objects[label]) for label in kept]], dtype=torch.int64),
             names=[[(video.name, name) for name in names]],
             sizes=[tuple(labels.shape[-2:])],

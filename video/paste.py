@@ -5,6 +5,8 @@ All draws come from torch's generator.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.config import option
 from common.errors import UserError
 from common.types import IGNORE
 from video.annotated import AnnotatedVideo
@@ -25,6 +28,15 @@ MOST_ENLARGED = 2.0  # beyond, a cut-out is blurred as nothing else in the frame
 GROWTH = 0.15  # how far the size strays in a clip, as a logarithm
 SPEED = 0.15  # a cut-out's way between two frames, on average of a clip at most; relative to the short side
 MARGIN = 0.05  # how far outside the middle of a cut-out's way may lie, relative to each side of the frame
+
+
+@dataclass(kw_only=True)
+class Pasting:
+    """The flag of the data sets whose training clips take objects of other videos."""
+
+    paste_probability: float = option(
+        0.0, "probability that objects of 1 to 3 other videos are pasted into a clip", least=0, most=1
+    )
 
 
 class CutOut(NamedTuple):
@@ -41,13 +53,13 @@ class CutOut(NamedTuple):
 
 def require_others(probability: float, root: Path, videos: Sequence[AnnotatedVideo]) -> None:
     """Raise UserError where objects are to be pasted, but no two videos are there."""
-    if probability and len({video.name for video in videos}) < 2:
+    if probability and all(video is videos[0] for video in videos):
         trouble = f"--paste_probability {probability} takes objects of other videos, but {root} has one only"
         raise UserError(f"{trouble} to train on: add videos, or give 0")
 
 
-def cut_objects(video: AnnotatedVideo, names: Sequence[str], count: int, min_area: int) -> list[CutOut]:
-    """At most `count` random objects of these frames of a video, each of `min_area` pixels in some frame."""
+def cut_objects(video: AnnotatedVideo, names: Sequence[str], most: int, min_area: int) -> list[CutOut]:
+    """At most `most` random objects of these frames of a video, each of `min_area` pixels in some frame."""
     label_maps = {name: video.read_labels(name) for name in dict.fromkeys(names)}
     candidates = sorted(
         {
@@ -61,7 +73,7 @@ def cut_objects(video: AnnotatedVideo, names: Sequence[str], count: int, min_are
         return []
     pictures = {name: video.read_frame(name) for name in label_maps}
     found = []
-    for chosen in (candidates[place] for place in torch.randperm(len(candidates))[:count].tolist()):
+    for chosen in (candidates[place] for place in torch.randperm(len(candidates))[:most].tolist()):
         masks = np.stack([label_maps[name] == chosen for name in names])
         anywhere = masks.any(0)
         window = span(anywhere.any(1)), span(anywhere.any(0))
@@ -83,10 +95,10 @@ def draw_cut_outs(
     """
     if not probability or draw(0, 1) >= probability:
         return []
-    count, found = int(draw(1, MOST_CUT_OUTS + 1)), []
-    for place in torch.randperm(len(others))[:count].tolist():
-        if len(found) < count:
-            found += cut_objects(others[place], names_of(others[place]), count - len(found), min_area)
+    most, found = int(draw(1, MOST_CUT_OUTS + 1)), []
+    for place in torch.randperm(len(others))[:most].tolist():
+        if len(found) < most:
+            found += cut_objects(others[place], names_of(others[place]), most - len(found), min_area)
     return found
 
 
@@ -134,9 +146,10 @@ def paste_frame(
 
 
 def paste(
-    frames: Tensor, labels: Tensor, cut_outs: Sequence[CutOut]
-) -> tuple[Tensor, Tensor, dict[int, CutOut]]:
-    """Cut-outs of T frames over (T, 3, H, W) uint8 frames and their (T, H, W) uint8 labels.
+    frames: Sequence[Tensor], labels: Sequence[Tensor], cut_outs: Sequence[CutOut]
+) -> tuple[Sequence[Tensor], Sequence[Tensor], dict[int, CutOut]]:
+    """Cut-outs of T frames over T frames (3, H, W) uint8 and their label maps (H, W) uint8, which come back
+    as two tensors; without cut-outs as they are.
 
     The third result says which label, free so far, each cut-out has got; those for which none is free are
     left out. All objects, the clip's and the cut-outs, lie in a random order of depth, in front of background
@@ -144,10 +157,10 @@ def paste(
     """
     if not cut_outs:
         return frames, labels, {}
+    frames, labels = torch.stack(tuple(frames)), torch.stack(tuple(labels))  # not those of the caller
     areas = torch.bincount(labels.flatten(), minlength=256)
     free = (areas[1:IGNORE] == 0).nonzero().flatten() + 1
     pasted = dict(zip(free.tolist(), cut_outs, strict=False))
-    frames, labels = frames.clone(), labels.clone()
     depths = torch.rand(256)
     depths[[0, IGNORE]] = -1.0
     for label, cut in sorted(pasted.items(), key=lambda item: depths[item[0]].item()):
@@ -156,3 +169,8 @@ def paste(
         for t, place in enumerate(random_path(pictures, labels.shape[-2:])):
             paste_frame(frames[t], labels[t], (pictures[t], masks[t]), place, label, is_behind)
     return frames, labels, pasted
+
+
+def identities(ids: Sequence[int], pasted: dict[int, CutOut]) -> dict[int, int]:
+    """{label: id} of a clip whose labels 1, 2, ... have these ids, and new ones for what was pasted."""
+    return dict(enumerate(ids, 1)) | dict(zip(pasted, count(max(ids, default=0) + 1)))

@@ -19,6 +19,7 @@ from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
 from training.loader import Key
 from video.annotated import AnnotatedVideo, VideoSet, VOSFolder, check, check_objects
+from video.paste import Pasting, draw_cut_outs, identities, paste, require_others
 from video.transforms import draw, fit_short_side, resize_frames, resize_labels
 
 NUM_FRAMES = 3
@@ -101,7 +102,7 @@ class STCNDataset(VOSDataset):
     crop_mode = "bicubic"  # by which a part of a frame is resized
 
     @dataclass(kw_only=True)
-    class Config:
+    class Config(Pasting):
         epochs: int
         crop_size: int = option(384, "side of the square training frames, pixels", least=16, most=MAX_SIDE)
         max_jump: tuple[int, int, int, int, int, int] = option(
@@ -127,9 +128,14 @@ class STCNDataset(VOSDataset):
         super().__init__(folder, config, training=training, seed=seed, skip_bad=skip_bad)
         self.stills: StillClips | None = None
         if training and config.static_root != "none":
+            if config.paste_probability:
+                raise UserError(
+                    f"--paste_probability {config.paste_probability} is for videos: 0 with --static_root"
+                )
             self.stills = StillClips(Path(config.static_root), config.crop_size, self.num_frames)
         elif training:
             self.videos = self._training_videos(folder)
+            require_others(config.paste_probability, folder.root, self.videos)
 
     @property
     def num_frames(self) -> int:
@@ -172,8 +178,8 @@ class STCNDataset(VOSDataset):
         """A clip of a video; one in whose first frame no object is seen after some retries has no slots."""
         config = self.config
         for _ in range(RETRIES if self.training else 1):
-            names = [video.annotated[place] for place in self._places(video, epoch)]
-            frames, labels, colours, ids = self._read(video, names)
+            names = self._names(video, epoch)
+            frames, labels, colours, ids = self._read(video, names, epoch)
             chosen = choose_targets(
                 labels[0],
                 config.instance if self.training else "largest",
@@ -182,7 +188,7 @@ class STCNDataset(VOSDataset):
             )
             if chosen:
                 break
-        ids = torch.tensor([[ids[label - 1] for label in chosen]], dtype=torch.int64)
+        ids = torch.tensor([[ids[label] for label in chosen]], dtype=torch.int64)
         return Clip(
             frames=frames[None],
             labels=keep_objects(labels, chosen, others=0)[None],
@@ -192,6 +198,9 @@ class STCNDataset(VOSDataset):
             sizes=[tuple(frames.shape[-2:])],
             colours=None if colours is None else colours.unsqueeze(0),
         )
+
+    def _names(self, video: AnnotatedVideo, epoch: int) -> list[str]:
+        return [video.annotated[place] for place in self._places(video, epoch)]
 
     def _places(self, video: AnnotatedVideo, epoch: int) -> list[int]:
         config, length = self.config, len(video.annotated)
@@ -207,8 +216,8 @@ class STCNDataset(VOSDataset):
         return random_places(length, max_jump)
 
     def _read(
-        self, video: AnnotatedVideo, names: list[str]
-    ) -> tuple[Tensor, Tensor, Tensor | None, list[int]]:
+        self, video: AnnotatedVideo, names: list[str], epoch: int
+    ) -> tuple[Tensor, Tensor, Tensor | None, dict[int, int]]:
         """(T, 3, H, W) uint8 frames and (T, H, W) labels, augmented in training, the frames' colours there,
         and the id of each label.
         """
@@ -216,8 +225,14 @@ class STCNDataset(VOSDataset):
         frames = list(read_frames(video, names))
         labels, ids = label_slots([video.read_labels(name) for name in names])
         if self.training:
+            others = [other for other in self.videos if other is not video]
+            cut_outs = draw_cut_outs(
+                config.paste_probability, others, lambda other: self._names(other, epoch), config.min_area
+            )
+            frames, labels, pasted = paste(frames, labels, cut_outs)
             turn = {"min_crop": config.min_crop, "degrees": config.degrees, "shear": config.shear}
-            return *vary_video(frames, labels, config.crop_size, mode=self.crop_mode, **turn), ids
+            varied = vary_video(frames, labels, config.crop_size, mode=self.crop_mode, **turn)
+            return *varied, identities(ids, pasted)
         size = fit_short_side(*labels[0].shape, config.crop_size, 2 * config.crop_size)
         frames, labels = torch.stack(frames), torch.stack(labels)
-        return resize_frames(frames, size), resize_labels(labels, size), None, ids
+        return resize_frames(frames, size), resize_labels(labels, size), None, identities(ids, {})

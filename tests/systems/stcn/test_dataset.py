@@ -21,6 +21,7 @@ from systems.stcn.dataset import (
     random_places,
 )
 from systems.stcn.static import FIVEFOLD, SoftClip, StillClips, read_mask, weighted_pairs
+from systems.xmem.dataset import XMemDataset
 from tests.support.vos_folders import maps_of, write_video
 from training.loader import make_loader
 from video.annotated import VOSFolder
@@ -128,6 +129,32 @@ def test_a_video_without_objects_gives_a_clip_without_slots(tmp_path):
     data = STCNDataset(VOSFolder(tmp_path), CONFIG, training=True)
     batch = next(iter(make_loader(data, [[(0, 0), (0, 1)]], num_workers=0, pin_memory=False)))
     assert batch.ids.tolist() == [[0], [4]] and not batch.labels[0].any() and batch.prompt.shape[1] == 1
+
+
+@pytest.mark.parametrize("dataset", [STCNDataset, XMemDataset])
+def test_pasted_objects_are_targets_like_others_and_have_new_ids(tmp_path, dataset):
+    for name, track in (("four", 4), ("nine", 9), ("twelve", 12)):
+        write_video(tmp_path, name, maps_of([track], frames=8))
+    videos, config = VOSFolder(tmp_path), dataset.Config(epochs=10, crop_size=32, paste_probability=1.0)
+    clips = [dataset(videos, config, training=True)[epoch, 0] for epoch in range(20)]
+    pasted = [track for clip in clips for track in clip.ids[0].tolist() if track != 4]
+    assert len(pasted) > 10 and min(pasted) > 254
+    for clip in clips:
+        grey, inside = clip.frames[0].float().mean(1), [clip.labels[0] == slot for slot in (1, 2, 3)]
+        for slot, track in enumerate(clip.ids[0].tolist()):
+            if inside[slot].sum() > 60:
+                shown = grey[inside[slot]].median().item()  # ten times the id in the object's own video
+                assert abs(shown - 40) < 16 if track == 4 else max(shown / 90, 90 / shown) < 1.6
+    again = dataset(videos, config, training=True)[3, 0]
+    assert again.frames.equal(clips[3].frames) and again.labels.equal(clips[3].labels)
+
+
+def test_objects_are_pasted_into_videos_only_and_from_other_ones(folder, tmp_path):
+    config = replace(CONFIG, paste_probability=0.5)
+    with pytest.raises(UserError, match=r"--paste_probability 0\.5 takes objects of other videos"):
+        STCNDataset(folder, config, training=True)
+    with pytest.raises(UserError, match=r"--paste_probability 0\.5 is for videos: 0 with --static_root"):
+        STCNDataset(folder, replace(config, static_root=str(tmp_path)), training=True)
 
 
 def test_short_videos_are_left_out_and_nothing_else_is_an_error(tmp_path, folder):
