@@ -259,13 +259,13 @@ class Trainer:
         state = self.state.state_dict(weights_only=weights_only)
         save_checkpoint(self.report.folder / name, {**header, **state, "args": flags})
 
-    def resume(self, checkpoint: dict[str, Any]) -> None:
+    def resume(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Continue where a checkpoint stopped; UserError where an epoch has another number of steps now."""
         before = checkpoint["args"]["steps_per_epoch"]
         if before != self.steps_per_epoch:
             change = f"an epoch had {before} steps and has {self.steps_per_epoch} now"
             raise UserError(f"--resume: {change}: give the same videos and number of processes")
-        self.state.load_state_dict(checkpoint)
+        self.state.load_state_dict(checkpoint, path)
         if not (self.report.folder / "best.pth").is_file():
             self.state.best = None
         history, folder = self.state.history, self.report.folder
@@ -317,7 +317,7 @@ def next_command(trainer: Trainer, best: Path) -> str:
     return "python inference.py " + shlex.join(words)
 
 
-def finish(trainer: Trainer, begun: float) -> None:
+def finish(trainer: Trainer) -> None:
     """The final evaluation, of the best weights; metrics.json; and the exact next command."""
     run = trainer.report.folder
     best = run / ("best.pth" if distributed.broadcast(trainer.state.best) else "last.pth")
@@ -326,8 +326,7 @@ def finish(trainer: Trainer, begun: float) -> None:
     scores = trainer.evaluate(num_videos=0, picture="final")
     if not distributed.is_main():
         return
-    seconds = round(time.monotonic() - begun, 1)
-    trainer.report.metrics(scores, seconds, best, trainer.state.step)
+    trainer.report.metrics(scores, trainer.state.history.run_seconds, best, trainer.state.step)
     if trainer.skipped:
         paths = ", ".join(sorted(set(trainer.skipped)))
         say(f"{len(trainer.skipped)} clips were drawn anew because of bad files: {paths}")
@@ -339,8 +338,7 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float,
     """Data, then network, then the run folder, locked: what is wrong with the first two leaves no folder."""
     plan = SYSTEMS[args.system].plan(args)
     options = plan.options
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads or torch.get_num_threads())
     checkpoint = find_checkpoint(options.resume, Path(options.run_dir))
     pick_device(options.device)  # what cannot be used is told before anything is written
     state = read_resumable(checkpoint, plan.name, plan.configs, plan.flags) if checkpoint else None
@@ -366,14 +364,15 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float,
         raise
     if options.dry_run:
         return dry_run(trainer)
+    trainer.state.history.begun = begun
     if state:
-        trainer.resume(state)
+        trainer.resume(state, checkpoint)
     if distributed.is_main():
         (run / "metrics.json").unlink(missing_ok=True)  # of fewer epochs
         write_json(run / "args.json", plan.flags)
     announce(trainer, train, troubles)
     trainer.fit()
-    finish(trainer, begun)
+    finish(trainer)
 
 
 def main() -> None:

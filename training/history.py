@@ -2,6 +2,7 @@
 
 import csv
 import math
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,17 @@ def with_margin(means: dict[str, float]) -> dict[str, float]:
 
 
 Row = dict[str, float]  # of an epoch: {column of results.csv: number}
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether this is {name: number}."""
+    return isinstance(values, dict) and all(
+        isinstance(name, str) and type(value) in (int, float) for name, value in values.items()
+    )
+
+
+def _is_row(values: Any) -> bool:
+    return _are_numbers(values) and values.keys() >= {"epoch", "step", "seconds"}
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
@@ -123,12 +135,21 @@ class History:
     rows: of the epochs that are trained and evaluated
     row: of an epoch that is trained and whose evaluation is to come; None where there is none
     means, seconds: of the steps that the epoch under way has done
+    begun: when this process began, by the monotonic clock
+    run_before: seconds of the processes before it, up to the checkpoints from which the run continued
     """
 
     rows: list[Row] = field(default_factory=list)
     row: Row | None = None
     means: Means = field(default_factory=Means)
     seconds: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
+    run_before: float = 0.0
+
+    @property
+    def run_seconds(self) -> float:
+        """Of the whole run until now, times between its processes aside."""
+        return self.run_before + time.monotonic() - self.begun
 
     def end_epoch(self, epoch: int, step: int, rates: Row) -> None:
         """Make the row of an epoch from what its steps have reported; every process must ask for it."""
@@ -143,8 +164,24 @@ class History:
         return self.rows[-1]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "row": self.row, "means": self.means.state_dict(), "seconds": self.seconds}
+        return {
+            "rows": self.rows,
+            "row": self.row,
+            "means": self.means.state_dict(),
+            "seconds": self.seconds,
+            "run_seconds": self.run_seconds,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint; older ones lack `run_seconds`. ValueError where it has another form."""
+        rows = [*state["rows"], *([] if state["row"] is None else [state["row"]])]
+        numbers = {"seconds": state["seconds"], "run_seconds": state.get("run_seconds", 0.0)}
+        means, sums = state["means"], state["means"]["sums"]
+        counted = {f"{name.removesuffix('_sum')}_count" for name in sums if name.endswith("_sum")}
+        if not all(_is_row(row) for row in rows) or not _are_numbers(numbers | sums):
+            raise ValueError("its history holds what is no number")
+        if type(means["calls"]) is not int or (sums and means["calls"] < 1) or counted - sums.keys():
+            raise ValueError("its history has sums without counts")
         self.rows, self.row, self.seconds = list(state["rows"]), state["row"], state["seconds"]
-        self.means.load_state_dict(state["means"])
+        self.run_before = numbers["run_seconds"]
+        self.means.load_state_dict(means)

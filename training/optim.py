@@ -13,6 +13,8 @@ OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "sgd": partial(torch.optim.SGD, momentum=0.9),
 }
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+STATES = {"AdamW": MOMENTS, "Adam": MOMENTS, "SGD": ("momentum_buffer",)}  # what they keep of a parameter
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
 
 
@@ -130,6 +132,19 @@ class MovingAverage:
             yield
         finally:
             network.load_state_dict(present)
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError where an optimiser that was loaded could not take a step, or not a finite one."""
+    if any(optimizer.defaults.keys() - group.keys() for group in optimizer.param_groups):
+        raise ValueError("its optimizer lacks an option")
+    for parameter, state in optimizer.state.items():
+        for name in STATES[type(optimizer).__name__]:
+            x, shape = state[name], () if name == "step" else parameter.shape
+            if x is None and name == "momentum_buffer":  # of a parameter that had no gradient yet
+                continue
+            if not isinstance(x, Tensor) or x.shape != shape or not x.isfinite().all():
+                raise ValueError(f"its optimizer has an odd {name}")
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:

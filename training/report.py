@@ -50,8 +50,11 @@ class Report:
         self.experiment.image("validation", "truth and tracks", step, picture)
 
     def metrics(self, scores: dict[str, Any], seconds: float, best: Path, step: int) -> None:
-        """Write metrics.json of a finished run, print it, and send it with the best checkpoint."""
-        metrics = {name: scores.get(name) for name in METRICS} | {"seconds": seconds}
+        """Write metrics.json of a finished run, print it, and send it with the best checkpoint.
+
+        seconds: of the whole run
+        """
+        metrics = {name: scores.get(name) for name in METRICS} | {"seconds": round(seconds, 1)}
         write_json(self.folder / "metrics.json", metrics)
         for name, value in metrics.items():
             text = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value

@@ -1,5 +1,7 @@
 """What a checkpoint of a run holds, and how a run resumes from one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,18 +9,64 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.checkpoint import read_checkpoint
+from common.checkpoint import check_weights, read_checkpoint
 from common.device import pick_device, resolve_amp
 from common.errors import UserError
 from common.progress import say
 from training.config import TrainConfig
 from training.history import History
-from training.optim import OPTIMIZERS, MovingAverage, learning_rate
+from training.optim import OPTIMIZERS, MovingAverage, check_optimizer, learning_rate
 
 # Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
 RUN_FLAGS = """seed batch_size accumulate optimizer lr_head lr_backbone weight_decay schedule drop_at
 final_lr warmup_epochs warmup_from warmup_steps clip_grad ema amp holdout skip_bad synthetic
 dataset_weights""".split()
+
+PARTS = ("criterion", "optimizer", "scheduler", "scaler")  # of a run, beside its network
+# How loading says that an entry is absent, of another type or of another shape.
+MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def is_alike(value: Any, expected: Any) -> bool:
+    """Whether a value has the form of another: types, and sizes of lists and tensors.
+
+    Of dictionaries the entries that both have count, because versions of torch differ in others. What is None
+    may have any form; a switch may be None.
+    """
+    if expected is None:
+        return True
+    if isinstance(expected, dict):
+        is_dict = isinstance(value, dict)
+        return is_dict and all(is_alike(value[key], expected[key]) for key in value.keys() & expected.keys())
+    if isinstance(expected, list | tuple):
+        is_list = isinstance(value, list | tuple) and len(value) == len(expected)
+        return is_list and all(map(is_alike, value, expected))
+    if isinstance(expected, Tensor):
+        return isinstance(value, Tensor) and value.shape == expected.shape
+    kinds = {float: (float, int), bool: (bool, type(None))}.get(type(expected), (type(expected),))
+    return type(value) in kinds
+
+
+def check_progress(state: dict[str, Any]) -> None:
+    """Raise ValueError where the counts of a checkpoint cannot be those of a run."""
+    epoch, step, length = state["epoch"], state["step"], state["args"]["steps_per_epoch"]
+    if type(length) is not int or length < 1 or epoch < 0 or not 0 <= step - epoch * length <= length:
+        raise ValueError(f"epoch {epoch} and step {step} with {length} steps an epoch")
+    best = state["best"]
+    if best is not None and not all(type(best[name]) in (int, float) for name in ("J&F", "epoch")):
+        raise ValueError("its best score is no number")
+
+
+@contextmanager
+def misfits(path: Path) -> Iterator[None]:
+    """Turn what loading the entries of a checkpoint raises into a UserError that names the file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except MISFITS as error:
+        reason = f"{type(error).__name__}: {error!s:.120}"
+        raise UserError(f"--resume {path} does not fit its run ({reason}): resume from another") from error
 
 
 def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +82,8 @@ def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[
         raise UserError(f"--resume {path} is a checkpoint of {state['system']}, not of {system}")
     if state.get("optimizer") is None:
         raise UserError(f"--resume {path} holds weights only: resume from last.pth or best.pth")
+    with misfits(path):
+        check_progress(state)
     names = [name for name in RUN_FLAGS if name in state["args"]]  # an older file lacks newer flags
     now, before = ({name: flags.get(name) for name in names} for flags in (args, state["args"]))
     if "amp" in names:  # auto is what it stands for on this device
@@ -100,16 +150,32 @@ class TrainState:
         rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         self.history.end_epoch(self.epoch, self.step, rates)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from the entries of a checkpoint; older ones have no history."""
-        self.network.load_state_dict(state["model"])
-        if self.ema:
-            self.ema.load(state["ema"] or state["model"], updates=state["step"])
-        for part in ("criterion", "optimizer", "scheduler", "scaler"):
-            getattr(self, part).load_state_dict(state[part])
+    def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
+        """Continue from the entries of a checkpoint, that of a path; older ones have no history.
+
+        Raises UserError where an entry is not of the form that this run writes.
+        """
+        with misfits(path):
+            for weights in filter(None, (state["model"], state["ema"])):
+                check_weights(path, self.network.state_dict(), weights)
+            self.network.load_state_dict(state["model"])
+            if self.ema:
+                self.ema.load(state["ema"] or state["model"], updates=state["step"])
+            for name in PARTS:
+                self._load_part(getattr(self, name), state[name], name)
+            check_optimizer(self.optimizer)
+            if "history" in state:
+                self.history.load_state_dict(state["history"])
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
-        if "history" in state:
-            self.history.load_state_dict(state["history"])
+
+    @staticmethod
+    def _load_part(part: Any, saved: Any, name: str) -> None:
+        expected = part.state_dict()
+        if not isinstance(saved, dict) or not is_alike(saved, expected):
+            raise ValueError(f"its {name} is odd")
+        if name == "scheduler":  # which takes every entry for an attribute
+            saved = {key: saved[key] for key in expected}
+        part.load_state_dict(saved)
 
 
 def make_state(

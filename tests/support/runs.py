@@ -10,6 +10,8 @@ from torch import Tensor
 from common.checkpoint import read_checkpoint
 from tests.support.commands import files_in
 
+VARYING = ("seconds", "run_seconds", "run_dir")
+
 
 def rows_of(run: Path) -> list[dict[str, str]]:
     """The rows of results.csv without their times."""
@@ -18,9 +20,9 @@ def rows_of(run: Path) -> list[dict[str, str]]:
 
 
 def without_times(value: Any) -> Any:
-    """The same without what is called "seconds" or names the folder of runs, and tensors as bytes."""
+    """The same without what is called by a time or names the folder of runs, and tensors as bytes."""
     if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if k not in ("seconds", "run_dir")}
+        return {k: without_times(v) for k, v in value.items() if k not in VARYING}
     if isinstance(value, list | tuple):
         return [without_times(item) for item in value]
     if isinstance(value, Tensor):

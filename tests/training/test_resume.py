@@ -1,10 +1,12 @@
 """A run that was killed or interrupted continues, and ends as if nothing had happened."""
 
+import json
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -299,6 +301,85 @@ def test_weights_alone_and_another_system_are_refused(train, finished, fake_syst
     assert_refused(train("--resume", weights), weights, "weights only", "last.pth")
     flags = ["--system", "fake", "--dataset_root", small_data, "--resume", finished / "last.pth"]
     assert_refused(run_here(main.main, *flags), finished / "last.pth", "vita_tcovis", "fake")
+
+
+def changed(value: Any, place: str, new: Any) -> Any:
+    """A copy of nested dictionaries and lists with another entry at a place such as "args/seed"."""
+    key, _, rest = place.partition("/")
+    key = int(key) if key.isdecimal() else key
+    copy = value.copy()
+    copy[key] = changed(value[key], rest, new) if rest else new
+    return copy
+
+
+ODD = {
+    "optimizer": [[], {}, 3, "x"],
+    "optimizer/state": [[], {0: {}}, {"x": 1}],
+    "optimizer/state/0/exp_avg": [None, 1.0, torch.zeros(3), "x"],
+    "optimizer/state/0/step": [None, torch.zeros(2), torch.tensor(torch.nan)],
+    "optimizer/param_groups": [None, {}, []],
+    "optimizer/param_groups/0": [None, {}, {"params": [0]}],
+    "optimizer/param_groups/0/lr": [None, "x", [1.0]],
+    "optimizer/param_groups/0/params": [None, [0], 3],
+    "scheduler": [None, [], {}],
+    "scheduler/last_epoch": [None, "x", 1.5],
+    "scheduler/base_lrs": [None, [], ["x"] * 4],
+    "scaler": [None, []],
+    "criterion": [None, [], {"x": 1}],
+    "history": [None, [], {}],
+    "history/rows": [None, 3, [{}], [{"epoch": "x", "step": 1, "seconds": 1.0}]],
+    "history/row": [3, {}, []],
+    "history/means": [None, {}, {"calls": 1, "sums": {"a_sum": 1.0}}, {"calls": "x", "sums": {}}],
+    "history/seconds": [None, "x"],
+    "history/run_seconds": [None, "x"],
+    "epoch": [-1, 7],
+    "step": [-1, 1000],
+    "best": [{}, {"J&F": "x", "epoch": 1}],
+    "args/steps_per_epoch": [None, 0, "x", 2.0],
+    "args/amp": [None, 3, []],
+    "args/seed": ["x", None, {}],
+    "model": [{}],
+    "ema": [{"tokens": torch.zeros(1)}],
+}
+
+
+@pytest.mark.parametrize("place", ODD)
+def test_entries_of_odd_types_are_refused_in_one_line(train, finished, place):
+    (finished / "metrics.json").unlink()
+    last = finished / "last.pth"
+    state = read_checkpoint(last)
+    for odd in ODD[place]:
+        torch.save(changed(state, place, odd), last)
+        assert_refused(train(*FLAGS, "--epochs", 4, "--resume", "auto"), last)
+    key = place.partition("/")[0]
+    if key not in ("best", "ema", "history"):  # which older versions did not write, or may be None
+        torch.save({name: value for name, value in state.items() if name != key}, last)
+        assert_refused(train(*FLAGS, "--epochs", 4, "--resume", "auto"), last)
+
+
+@pytest.mark.parametrize("role", ["model", "ema"])
+def test_weights_that_are_not_finite_are_not_trained_on(train, finished, role):
+    (finished / "metrics.json").unlink()
+    state = read_checkpoint(finished / "last.pth")
+    state[role]["tokens"][0] = torch.nan
+    torch.save(state, finished / "last.pth")
+    assert_refused(train(*FLAGS, "--resume", "auto"), finished / "last.pth", "1 not finite (tokens)")
+
+
+def test_a_device_is_no_checkpoint(train):
+    assert_refused(train("--resume", "/dev/null"), "/dev/null is a pipe, a device or a socket")
+
+
+def test_the_seconds_of_a_run_are_those_of_all_its_processes(train, unbroken, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, torch.optim.AdamW, "step", 3)
+        stopped = train(*FLAGS)
+    last = Path(stopped.out[-1].split()[-1])
+    state = read_checkpoint(last)
+    assert 0 < state["history"]["run_seconds"] < 100
+    torch.save(changed(state, "history/run_seconds", 3600.0), last)
+    run = train(*FLAGS, "--resume", last).run
+    assert 3600 < json.loads((run / "metrics.json").read_text())["seconds"] < 3700
 
 
 @pytest.mark.parametrize("content", [None, b"junk"])
