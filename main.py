@@ -5,7 +5,6 @@ python main.py [--system S] [@presets/X.txt] [flags]
 
 import argparse
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -38,7 +37,7 @@ from training.history import Means, columns_of, read_rows, with_margin
 from training.interrupt import Interrupted, interruptible
 from training.loader import loader_errors
 from training.optim import gradient_norm, parameter_groups
-from training.report import Report
+from training.report import Report, next_command
 from training.run_folder import find_checkpoint, new_run_folder
 from training.state import check_finite, is_finished, make_state, read_resumable
 from training.system import Plan
@@ -307,16 +306,6 @@ def announce(trainer: Trainer, train: VideoSet, troubles: list[str]) -> None:
         say(f"skipped bad file {number} of {len(troubles)}: {trouble}")
 
 
-def next_command(trainer: Trainer, best: Path) -> str:
-    """The command that tracks the held-out videos with the best weights."""
-    flags = {"--checkpoint": best, "--video_root": trainer.valid.video_root}
-    flags["--output"] = trainer.report.folder / "inference"
-    if trainer.tracker.needs_prompt:
-        flags["--prompt_root"] = trainer.valid.videos[0].mask_folder.parent
-    words = [str(word) for flag in flags.items() for word in flag]
-    return "python inference.py " + shlex.join(words)
-
-
 def finish(trainer: Trainer) -> None:
     """The final evaluation, of the best weights; metrics.json; and the exact next command."""
     run = trainer.report.folder
@@ -330,7 +319,7 @@ def finish(trainer: Trainer) -> None:
     if trainer.skipped:
         paths = ", ".join(sorted(set(trainer.skipped)))
         say(f"{len(trainer.skipped)} clips were drawn anew because of bad files: {paths}")
-    say("next: " + next_command(trainer, best))
+    say("next: " + next_command(trainer.valid, best, run, prompted=trainer.tracker.needs_prompt))
     say(str(run))
 
 

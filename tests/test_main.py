@@ -18,6 +18,8 @@ import main
 from common.checkpoint import read_checkpoint
 from tests.support.commands import TINY, assert_refused, files_in, run_apart, run_here
 from tests.support.fake_system import FakeCriterion
+from tests.support.json_sets import write_coco, write_vis
+from tests.support.vos_folders import maps_of
 from training import report
 from video import synthetic
 from video.annotated import VOSFolder
@@ -224,6 +226,21 @@ def test_classes_are_those_of_training_though_validation_shows_fewer(data, train
     meta.write_text(meta.read_text().replace("square", "heptagon"))
     refused = train("--dataset_root", data, "--num_classes", 3)
     assert_refused(refused, meta, "heptagon", "--num_classes 1")
+
+
+def test_classes_of_several_data_sets_in_json_are_trained_and_scored(tmp_path, train):
+    maps = {"a": maps_of([1, 2], frames=4), "b": maps_of([2, 1], frames=4)}
+    one, two = tmp_path / "one", tmp_path / "two"
+    write_vis(one / "train.json", one / "train/JPEGImages", maps, {1: "ape", 2: "bee"})
+    write_coco(two / "instances.json", two / "images", {"c": maps["a"]}, {1: "bee", 2: "cat"})
+    flags = ["--dataset_root", one, two, "--dataset_weights", 2, 1]
+    trained = train(*flags, "--num_classes", 3)
+    assert trained.status == 0 and metrics_of(trained.run)["videos"] == 1
+    checkpoint = read_checkpoint(trained.run / "last.pth")
+    assert checkpoint["config"]["categories"] == ["ape", "bee", "cat"]
+    assert checkpoint["step"] == 3  # six clips in batches of two: one video twice, four images once
+    refused = train(*flags, "--num_classes", 5)
+    assert_refused(refused, "3 categories in", one / "train.json", two / "instances.json")
 
 
 def test_fine_tuning_to_other_classes_and_more_tokens_starts_from_a_run(trained, train, unscored):

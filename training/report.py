@@ -1,5 +1,6 @@
 """What a run tells: rows and curves in its folder, pictures, lines on the screen, an experiment."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,31 @@ from common.progress import say
 from training.curves import plot_curves
 from training.experiment import Experiment
 from training.history import Row, write_rows
+from video.annotated import VideoSet
 
 METRICS = """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
 cosine_positive cosine_negative cosine_margin videos frames""".split()  # of metrics.json, beside `seconds`
 SHOWN = ("loss/total", "cosine/train_margin", "val/J&F", "id_switches/per_100_frames")  # after an epoch
+
+
+def next_command(videos: VideoSet, checkpoint: Path, folder: Path, *, prompted: bool) -> str:
+    """The command that tracks held-out videos by a checkpoint, with their masks where the system is prompted.
+
+    folder: of the run. Masks in JSON are converted first. Still images leave nothing to track after the
+    prompt: the names of other videos and their masks are left to the user.
+    """
+    flags = {"--checkpoint": checkpoint, "--video_root": videos.video_root, "--output": folder / "inference"}
+    masks = videos.videos[0].mask_path(videos.videos[0].annotated[0])
+    commands = []
+    if prompted and videos.is_still:
+        flags |= {"--video_root": "VIDEOS", "--prompt_root": "THEIR_MASKS"}
+    elif prompted and masks.suffix == ".json":
+        flags["--prompt_root"] = folder / "prompts"
+        commands.append([*"python -m tools.convert".split(), masks, "--output", folder / "prompts"])
+    elif prompted:
+        flags["--prompt_root"] = masks.parent.parent
+    commands.append(["python", "inference.py", *(word for flag in flags.items() for word in flag)])
+    return " && ".join(shlex.join(map(str, command)) for command in commands)
 
 
 class Report:

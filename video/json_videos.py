@@ -19,10 +19,9 @@ from common.progress import progress, say
 from common.types import IGNORE, MAX_FRAMES
 from video.annotated import AnnotatedVideo, VideoSet
 from video.json_stream import LENIENT, JsonStream, open_json, read_part
-from video.masks import check_mask_size, checked_rle, decode_rle, rle_area
+from video.masks import check_mask_size, checked_rle, draw_masks, rle_area
 
-VOID = -1  # the label of a crowd
-MASK_FIELDS = 4  # place of the frame, label, first byte and length of a mask
+CROWD = 0  # in place of the label of an object
 
 
 @dataclass(kw_only=True)
@@ -32,8 +31,8 @@ class JsonVideo(AnnotatedVideo):
     changed_at: the time of the file when it was gone through, in nanoseconds
     mask_size: (H, W) of its masks, by the file
     listed: the frames in the order of the masks
-    masks: (M, 4) int64, of each mask the place of its frame in `listed`, its label, its first byte in
-        the file, and its length in bytes
+    masks: (M, 4) int64, of each mask the place of its frame in `listed`, its label or `CROWD`, its first
+        byte in the file, and its length in bytes
     """
 
     json_path: Path
@@ -54,16 +53,15 @@ class JsonVideo(AnnotatedVideo):
         if self.json_path.stat().st_mtime_ns != self.changed_at:
             raise UserError(f"{self.json_path} was changed after the start: start anew")
         place = self.listed.index(frame)
+        is_wide = self.masks[:, 1].max(initial=0) >= IGNORE
+        labels, void = np.zeros(self.mask_size, np.int32 if is_wide else np.uint8), -1 if is_wide else IGNORE
         masks = []
-        for _, label, start, length in self.masks[self.masks[:, 0] == place][::-1].tolist():
+        for _, label, start, length in self.masks[self.masks[:, 0] == place].tolist():
             value = read_part(self.json_path, start, length)
             where = f"{self.json_path}: the mask of {self.frame_path(frame)} at byte {start}"
             if rle := checked_rle(value, self.mask_size, where):
-                masks.append((label == VOID, rle_area(rle), label, rle))
-        is_wide = self.masks[:, 1].max(initial=0) >= IGNORE
-        labels = np.zeros(self.mask_size, np.int32 if is_wide else np.uint8)
-        for _, _, label, rle in sorted(masks, key=lambda mask: mask[:2], reverse=True):
-            labels[decode_rle(rle)] = IGNORE if label == VOID and not is_wide else label
+                masks.append(((label != CROWD, -rle_area(rle)), void if label == CROWD else label, rle))
+        draw_masks(labels, masks)
         return labels
 
     def has_smoothed_edges(self) -> bool:
@@ -265,14 +263,14 @@ class JsonVideos(VideoSet):
     def _videos(self, content: Content, path: Path) -> Iterator[JsonVideo]:
         entries, masks = content.annotations.entries, content.annotations.masks
         ranks, count = _check_known(content, path), len(content.videos)
-        labels = np.full(len(entries), VOID, dtype=np.int64)
+        labels = np.full(len(entries), CROWD, dtype=np.int64)
         grouped = zip(content.videos, _groups(ranks, count), _groups(ranks[masks[:, 0]], count), strict=True)
         for video, own, rows in grouped:
             objects = own[entries[own, 2] == 0]
             labels[objects] = labels_of(entries[objects, 3].tolist())
             rows = masks[rows]
             table = np.stack([rows[:, 1], labels[rows[:, 0]], rows[:, 2], rows[:, 3]], 1)
-            shown = np.unique(rows[:, 0][table[:, 1] != VOID]).tolist()
+            shown = np.unique(rows[:, 0][table[:, 1] != CROWD]).tolist()
             names = {
                 int(labels[i]): content.categories.get(number, f"id {number}")
                 for i, number in zip(shown, entries[shown, 1].tolist(), strict=True)

@@ -339,6 +339,12 @@ def checked_rle(rle: Any, size: tuple[int, int], where: str) -> RLE | None:
     return rle
 
 
+def draw_masks(labels: np.ndarray, masks: list[tuple[Any, int, RLE]]) -> None:
+    """Draw masks (rank, label, RLE) into an (H, W) label map: a higher rank on top, of equals the first."""
+    for _, label, rle in sorted(reversed(masks), key=lambda mask: mask[0]):
+        labels[decode_rle(rle)] = label
+
+
 def rle_area(rle: RLE) -> int:
     """The pixels of a compressed RLE."""
     return int(require("pycocotools.mask", "run-length encodings of masks").area(rle))

@@ -30,6 +30,8 @@ class Part:
     safe: bool = option(True, "another switch")
     size: tuple[int, int] = option((4, 8), "height and width")
     stride: int = option(4, "a stride", (4, 8))
+    weights: tuple[int, ...] = option((), "any number of weights", least=1)
+    roots: tuple[str, ...] = option(("./a",), "any number of folders")
 
 
 def make_parser() -> Parser:
@@ -48,10 +50,12 @@ def test_without_flags_the_defaults_are_those_of_the_fields():
 
 
 def test_every_kind_of_field_is_read_from_its_flag():
-    argv = "--num_tokens 3 --rate 2e-3 --name fancy --path a/b --fast --safe false --size 6 7 --stride 8"
+    argv = "--num_tokens 3 --rate 2e-3 --name fancy --path a/b --fast --safe false --size 6 7 --stride 8 "
+    argv += "--weights 1 5 --roots b"
     assert asdict(parse(*argv.split())) == {
         **{"num_tokens": 3, "rate": 2e-3, "name": "fancy", "path": "a/b"},
         **{"fast": True, "safe": False, "size": (6, 7), "stride": 8},
+        **{"weights": (1, 5), "roots": ("b",)},
     }
 
 
@@ -170,6 +174,7 @@ def test_the_help_shows_text_and_defaults():
     assert "a rate of 50 % (default: 0.5)" in text
     assert "a path\n" in text and "default: None" not in text
     assert "{plain,fancy}" in text
+    assert "any number of folders (default: ./a)" in text and "any number of weights\n" in text
 
 
 def test_a_config_comes_back_from_the_plain_values_of_a_checkpoint():
@@ -204,6 +209,9 @@ def test_a_retired_field_of_an_older_checkpoint_is_passed_over(monkeypatch):
         ("size", [1]),
         ("size", [1, "2"]),
         ("stride", None),
+        ("weights", [1, "2"]),
+        ("weights", [3, 0]),
+        ("roots", "a"),
     ],
 )
 def test_values_of_another_type_are_refused_with_source_and_name(name, value):

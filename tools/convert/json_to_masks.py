@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.errors import UserError, require
+from common.errors import UserError
 from common.files import atomic_folder, below
 from common.progress import progress
-from common.types import IGNORE
 from tools.convert.vis_files import (
     MaskTable,
     VideoListing,
@@ -26,7 +25,8 @@ from tools.convert.vis_files import (
 from tracking.spool import joined
 from video.images import write_label_map
 from video.json_stream import open_json
-from video.masks import check_mask_size, checked_rle, decode_rle
+from video.json_videos import labels_of
+from video.masks import check_mask_size, checked_rle, draw_masks, rle_area
 
 
 class DrawnObject(NamedTuple):
@@ -44,17 +44,6 @@ class DrawnObject(NamedTuple):
     category: int
     score: float | None
     crowd: bool
-
-
-def labels_of(entries: list[dict[str, Any]]) -> list[int]:
-    """The id in the label maps of each object of a video: its "object_id", which `masks_to_json` writes.
-
-    Where one has none that is legal and its own, they are numbered from 1, without 255.
-    """
-    ids = [entry.get("object_id") for entry in entries]
-    if all(type(i) is int and 0 < i < 1 << 16 and i != IGNORE for i in ids) and len(set(ids)) == len(ids):
-        return ids
-    return [number + (number >= IGNORE) for number in range(1, len(entries) + 1)]
 
 
 class Source(NamedTuple):
@@ -96,9 +85,10 @@ def objects_of(
     objects = {}
     for video, numbers in kept.items():
         chosen = [entries[number] for number in numbers]
+        labels = labels_of([one.get("object_id") for one in chosen])
         objects[video] = [
             DrawnObject(label, number, one["category_id"], one.get("score"), bool(one.get("iscrowd")))
-            for label, number, one in zip(labels_of(chosen), numbers, chosen, strict=True)
+            for label, number, one in zip(labels, numbers, chosen, strict=True)
         ]
     return objects
 
@@ -177,15 +167,13 @@ def draw(
 
     Of true masks, which have no score, it is the smaller one; of equals the first in the file.
     """
-    coder = require("pycocotools.mask", "converting masks")
     masks = []
-    for one in reversed(objects):
+    for one in objects:
         rle = checked_rle(table.get(one.number, place), video.size, f"{where} {one.number}, frame {place},")
         if rle:
-            masks.append((-int(coder.area(rle)) if one.score is None else one.score, one.label, rle))
+            masks.append((-rle_area(rle) if one.score is None else one.score, one.label, rle))
     labels = np.zeros(video.size, dtype=np.int32)
-    for _, label, rle in sorted(masks, key=lambda mask: mask[0]):
-        labels[decode_rle(rle)] = label
+    draw_masks(labels, masks)
     return labels
 
 

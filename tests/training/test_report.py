@@ -1,0 +1,52 @@
+"""What a run tells at its end: the command that comes next."""
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from tests.support.commands import run_here
+from tests.support.json_sets import write_pairs, write_vis
+from tests.support.vos_folders import maps_of, write_video
+from tools.convert import __main__ as convert
+from training.report import next_command
+from video.annotated import VOSFolder
+from video.images import read_label_map
+from video.json_videos import JsonVideos
+from video.still_images import StillImages
+
+MAPS = {"a": maps_of([1, 2], frames=2)}
+BEST = Path("runs/1/best.pth")
+HEAD = "python inference.py --checkpoint runs/1/best.pth --video_root"
+
+
+def test_a_prompted_system_is_given_the_label_maps(tmp_path):
+    write_video(tmp_path, "a", MAPS["a"])
+    command = f"{HEAD} {tmp_path} --output runs/1/inference"
+    assert next_command(VOSFolder(tmp_path), BEST, BEST.parent, prompted=False) == command
+    command += f" --prompt_root {tmp_path / 'Annotations'}"
+    assert next_command(VOSFolder(tmp_path), BEST, BEST.parent, prompted=True) == command
+
+
+def test_masks_in_json_are_converted_for_a_prompted_system(tmp_path):
+    path = write_vis(tmp_path / "valid.json", tmp_path / "valid", MAPS)
+    first, second = next_command(
+        JsonVideos(path, tmp_path / "valid"), tmp_path / "best.pth", tmp_path / "run", prompted=True
+    ).split(" && ")
+    prompts = tmp_path / "run/prompts"
+    assert second.endswith(
+        f"--video_root {tmp_path / 'valid'} --output {tmp_path / 'run/inference'} --prompt_root {prompts}"
+    )
+    arguments = first.removeprefix("python -m tools.convert ")
+    assert run_here(convert.main, *shlex.split(arguments)).status == 0
+    drawn = [read_label_map(prompts / "a" / f"{t:05d}.png") for t in range(2)]
+    np.testing.assert_array_equal(drawn, MAPS["a"])
+
+
+def test_of_still_images_one_is_tracked_and_none_by_a_prompt(tmp_path):
+    stills = StillImages(write_pairs(tmp_path, MAPS))
+    image = tmp_path / "images/a00000.png"
+    command = f"{HEAD} {image} --output runs/1/inference"
+    assert next_command(stills, BEST, BEST.parent, prompted=False) == command
+    command = f"{HEAD} VIDEOS --output runs/1/inference --prompt_root THEIR_MASKS"
+    assert next_command(stills, BEST, BEST.parent, prompted=True) == command
