@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from annotated.paste import CutOut, Pasting, draw_cut_outs, identities, paste, require_others
+from annotated.videos import AnnotatedVideo, VideoSet
 from common import distributed
 from common.config import option
 from common.device import zeros
@@ -23,9 +25,7 @@ from common.seeding import seeded
 from common.types import IGNORE, Clip
 from training.loader import EpochSampler, Key, make_loader
 from training.system import Plan
-from video.annotated import AnnotatedVideo, VideoSet
 from video.masks import void_in
-from video.paste import CutOut, Pasting, draw_cut_outs, identities, paste, require_others
 from video.transforms import (
     LONGEST,
     Augmentation,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from annotated.videos import AnnotatedVideo, VideoSet
 from common.config import MAX_WORKERS, Parser, boolean, within
 from common.errors import UserError, run_command
 from common.files import atomic_write, lock_of, sole_writer, write_json
@@ -32,7 +33,6 @@ from tools.evidence.report import write_report
 from tools.submission import write_submission
 from tracking.loop import record_video
 from tracking.spool import ResultsSpool
-from video.annotated import AnnotatedVideo, VideoSet
 from video.masks import prompt_from_labels, void_in
 from video.pictures import overlay, strip
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from annotated.layouts import Split, split_videos
+from annotated.videos import VideoSet
 from common import distributed
 from common.checkpoint import read_checkpoint, save_checkpoint
 from common.config import Parser
@@ -42,8 +44,6 @@ from training.run_folder import find_checkpoint, new_run_folder
 from training.state import check_finite, is_finished, make_state, read_resumable
 from training.system import Plan
 from video import synthetic
-from video.annotated import VideoSet
-from video.layouts import Split, split_videos
 from video.transforms import upload
 
 

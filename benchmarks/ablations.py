@@ -20,13 +20,13 @@ from statistics import mean
 
 import torch
 
+from annotated.videos import VOSFolder
 from common.config import Parser, config_from_dict
 from common.errors import UserError, run_command
 from common.files import write_json
 from evaluate import evaluate_tracker
 from inference import VITATracker, load_network
 from video import synthetic
-from video.annotated import VOSFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = "presets/ablation.txt"

@@ -15,13 +15,13 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from annotated.videos import AnnotatedVideo
 from benchmarks.measuring import Aim, judge, set_up
 from common.config import Parser, add_config_flags, config_from_args
 from common.errors import run_command
 from dataset import STRIDE, YouTubeVOSDataset
 from modules import VITA_TCOVIS
 from training.loader import EpochSampler, Key
-from video.annotated import AnnotatedVideo
 from video.transforms import Geometry, fit_short_side, random_window
 
 SIZES = {

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 import dataset
+from annotated.videos import AnnotatedVideo, VOSFolder, check
 from benchmarks.measuring import Aim, Phases, counted, judge, print_parts, set_up
 from benchmarks.metrics import blob, draw
 from common.config import Parser, add_config_flags, config_from_args
@@ -31,7 +32,6 @@ from inference import SYSTEMS
 from modules import VITA_TCOVIS
 from training.loader import make_loader, use_one_thread
 from video import transforms
-from video.annotated import AnnotatedVideo, VOSFolder, check
 from video.images import write_label_map
 
 DECODING, LOADER = "bare JPEG decoding", "loader"

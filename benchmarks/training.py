@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from annotated.videos import VOSFolder
 from benchmarks.measuring import Aim, Phases, counted, judge, peak_memory, print_parts, set_up
 from common.device import autocast
 from common.errors import UserError, run_command
@@ -32,7 +33,6 @@ from main import SYSTEMS, Trainer, make_parser
 from training.experiment import Experiment
 from training.report import Report
 from video import synthetic
-from video.annotated import VOSFolder
 from video.masks import pad_to_stride
 
 SYSTEM = "vita_tcovis"

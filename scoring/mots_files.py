@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from annotated.mots import IGNORED_CLASS, MotsFile, MotsMask, by_time, mots_files
 from common.errors import UserError
 from common.files import below
 from scoring.label_folders import VideoPair, true_masks
 from video.images import MOTS_IGNORE, list_folders, read_header, read_label_map
-from video.mots import IGNORED_CLASS, MotsFile, MotsMask, by_time, mots_files
 
 PEDESTRIAN = 2  # the class of MOTSChallenge; KITTI MOTS has cars, 1, too
 

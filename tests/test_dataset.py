@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from annotated.layouts import split_videos
 from common.errors import UserError
 from common.types import IGNORE, Clip
 from dataset import (
@@ -29,7 +30,6 @@ from tests.support.youtube_vos import (
     write_videos,
 )
 from training.loader import loader_errors, make_loader
-from video.layouts import split_videos
 from video.transforms import normalise, upload
 
 

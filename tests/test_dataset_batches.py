@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from annotated.layouts import split_videos
+from annotated.videos import VOSFolder, check
 from common.errors import UserError
 from dataset import YouTubeVOSDataset, collate
 from tests.support.youtube_vos import make_dataset, same, write_damaged_videos, write_video, write_videos
 from training.loader import make_loader
-from video.annotated import VOSFolder, check
-from video.layouts import split_videos
 from video.transforms import upload
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 import evaluate
+from annotated.videos import VOSFolder
 from common.types import IGNORE, Prompt, Tracks
 from evaluate import Gallery, evaluate_tracker, to_show
 from tests.support.commands import assert_refused, files_in, run_here
 from tests.support.mots import write_sequence
-from video.annotated import VOSFolder
 from video.images import write_label_map
 from video.masks import masks_from_labels
 from video.synthetic import write_video

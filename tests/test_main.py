@@ -15,6 +15,7 @@ from PIL import Image
 
 import inference
 import main
+from annotated.videos import VOSFolder
 from common.checkpoint import read_checkpoint
 from tests.support.commands import TINY, assert_refused, files_in, run_apart, run_here
 from tests.support.fake_system import FakeCriterion
@@ -22,7 +23,6 @@ from tests.support.json_sets import write_coco, write_vis
 from tests.support.vos_folders import maps_of
 from training import report
 from video import synthetic
-from video.annotated import VOSFolder
 
 METRICS = set(
     """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames

@@ -9,6 +9,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
+from annotated.mots import MotsMask, by_time
 from common.errors import UserError
 from common.files import atomic_folder, atomic_write, below
 from common.progress import progress
@@ -26,7 +27,6 @@ from video.images import (
     write_label_map,
 )
 from video.masks import encode_rle, ids_in
-from video.mots import MotsMask, by_time
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every file in a zip, so that equal files make equal bytes
 

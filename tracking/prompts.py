@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from annotated.mots import mots_files
 from common.errors import UserError
 from common.files import below, is_visible
 from common.progress import say
@@ -27,7 +28,6 @@ from video.images import (
     smoothed_edges_line,
 )
 from video.masks import has_smoothed_edges, objects_in, prompt_from_labels
-from video.mots import mots_files
 from video.reader import ImageSequence, Video
 
 MOST_PROMPTED = 60_000  # the highest id that a prompt may give where a tracker numbers other objects after it

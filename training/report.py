@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from annotated.videos import VideoSet
 from common.files import atomic_write, write_json
 from common.progress import say
 from training.curves import plot_curves
 from training.experiment import Experiment
 from training.history import Row, write_rows
-from video.annotated import VideoSet
 
 METRICS = """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
 cosine_positive cosine_negative cosine_margin videos frames""".split()  # of metrics.json, beside `seconds`

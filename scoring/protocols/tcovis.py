@@ -3,12 +3,12 @@
 from functools import partial
 from pathlib import Path
 
+from annotated.videos import read_categories, read_category_names
 from common.errors import UserError
 from common.files import read_json
 from scoring.label_folders import VideoPair, mask_root, read_pair, score_folders, true_masks, video_pairs
 from scoring.report import Report, Scores, make_report, name_ids, nothing_scored
 from scoring.tracker_scores import AP_NAMES, VideoScore, VideoScorer, summarise
-from video.annotated import read_categories, read_category_names
 from video.images import list_files, list_folders
 from video.masks import objects_in
 

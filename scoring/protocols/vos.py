@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from annotated.videos import read_categories
 from common.errors import UserError
 from scoring.jf import pairwise_jf
 from scoring.label_folders import MASK_FOLDERS, VideoPair, mask_root, read_pairs, score_folders, true_masks
@@ -22,7 +23,6 @@ from scoring.report import (
     null_for_undefined,
     report_objects,
 )
-from video.annotated import read_categories
 from video.images import list_folders, read_label_map
 from video.masks import ids_in, objects_in, void_in
 

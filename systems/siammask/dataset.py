@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from annotated.videos import AnnotatedVideo, VideoSet
 from common.config import option
 from common.types import Clip
 from dataset import VOSDataset
@@ -24,7 +25,6 @@ from systems.siammask.augmentation import (
 from systems.siammask.backbones import centred
 from systems.siammask.crops import SEARCH, TEMPLATE
 from training.loader import Key
-from video.annotated import AnnotatedVideo, VideoSet
 from video.masks import void_in
 from video.transforms import draw
 

@@ -9,6 +9,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from annotated.paste import Pasting, draw_cut_outs, identities, paste, require_others
+from annotated.videos import AnnotatedVideo, VideoSet, VOSFolder, check, check_objects
 from common.config import MAX_SIDE, option
 from common.errors import UserError
 from common.files import read_text
@@ -18,8 +20,6 @@ from dataset import VOSDataset, collate, keep_objects, label_areas, label_slots,
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
 from training.loader import Key
-from video.annotated import AnnotatedVideo, VideoSet, VOSFolder, check, check_objects
-from video.paste import Pasting, draw_cut_outs, identities, paste, require_others
 from video.transforms import draw, fit_short_side, resize_frames, resize_labels
 
 NUM_FRAMES = 3

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from annotated.still_images import find_pairs
 from common.errors import UserError
 from common.types import Clip
 from dataset import collate
 from systems.stcn.augmentation import vary_image
 from video.images import exif_remedy, read_frame, read_header, read_pixels
-from video.still_images import find_pairs
 
 FIVEFOLD = ("BIG", "HRSOD")  # folders of fine masks, which count five times, as published
 

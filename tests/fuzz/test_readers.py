@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import inference
+from annotated.json_videos import JsonVideos
+from annotated.videos import VOSFolder, read_category_names
 from common.checkpoint import Loadable, load_network
 from common.config import Parser, add_config_flags, config_from_dict
 from common.errors import UserError
@@ -34,9 +36,7 @@ from tools.convert.masks_to_json import masks_to_json
 from tracking.boxes import read_boxes
 from tracking.output import OverlayWriter
 from training.history import read_rows
-from video.annotated import VOSFolder, read_category_names
 from video.images import check_end, read_frame, read_header, read_label_map
-from video.json_videos import JsonVideos
 from video.masks import encode_rle, objects_in
 from video.reader import VideoFile
 

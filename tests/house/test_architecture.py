@@ -13,6 +13,7 @@ from tests.support.commands import ROOT, Outcome, run_apart
 FLOORS = [
     ["common"],
     ["video"],
+    ["annotated"],
     ["scoring", "tracking", "training"],
     ["utils", "dataset", "modules"],
     ["systems", "tools"],

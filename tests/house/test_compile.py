@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import main
+from annotated.videos import VOSFolder
 from inference import SYSTEMS
 from tests.support.commands import ROOT, SMALL
 from training.loader import make_loader
-from video.annotated import VOSFolder
 from video.transforms import upload
 
 BREAKS = {  # the functions in which values are needed on the CPU, or Python's own draws are made

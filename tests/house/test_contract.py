@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import inference
 import main
+from annotated.videos import VOSFolder
 from common.backbone import for_inference
 from common.checkpoint import save_checkpoint
 from common.errors import UserError
@@ -27,7 +28,6 @@ from training.config import TrainConfig
 from training.loader import make_loader
 from training.memory import trace_step
 from training.recompute import checkpoint_activations
-from video.annotated import VOSFolder
 from video.images import read_label_map
 from video.transforms import upload
 

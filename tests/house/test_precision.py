@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 import main
+from annotated.videos import AnnotatedVideo, VOSFolder
 from common.types import Prompt, Tracker, Tracks
 from inference import SYSTEMS, load_tracker
 from tests.support.commands import SMALL, TINY, run_here
 from tests.support.siammask_networks import small_network, small_tracker
 from tracking.loop import track_video
 from training.loader import make_loader
-from video.annotated import AnnotatedVideo, VOSFolder
 from video.transforms import upload
 
 LEAST_AGREEMENT = 0.995  # of the pixels of a frame

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from annotated.videos import VOSFolder
 from common.types import Clip
 from dataset import YouTubeVOSDataset
-from video.annotated import VOSFolder
 from video.transforms import upload
 
 CATEGORIES = {"long": {1: "cat", 2: "dog", 7: "bird"}, "pair": {5: "dog"}, "one": {9: "cat"}}

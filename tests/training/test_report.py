@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
+from annotated.json_videos import JsonVideos
+from annotated.still_images import StillImages
+from annotated.videos import VOSFolder
 from tests.support.commands import run_here
 from tests.support.json_sets import write_pairs, write_vis
 from tests.support.vos_folders import maps_of, write_video
 from tools.convert import __main__ as convert
 from training.report import next_command
-from video.annotated import VOSFolder
 from video.images import read_label_map
-from video.json_videos import JsonVideos
-from video.still_images import StillImages
 
 MAPS = {"a": maps_of([1, 2], frames=2)}
 BEST = Path("runs/1/best.pth")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotated.videos import VOSFolder, check
 from common.errors import UserError
 from tests.support.image_files import turned, write_channels, write_mask, write_turned
 from tracking.prompts import PromptFolder
-from video.annotated import VOSFolder, check
 from video.images import read_frame, read_frame_size
 from video.reader import find_videos
 

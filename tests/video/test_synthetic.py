@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from annotated.videos import VOSFolder, check
 from common.errors import UserError, run_command
 from video import synthetic
-from video.annotated import VOSFolder, check
 from video.synthetic import (
     PROFILES,
     bounce,

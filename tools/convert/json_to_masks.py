@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from annotated.json_stream import open_json
+from annotated.json_videos import labels_of
 from common.errors import UserError
 from common.files import atomic_folder, below
 from common.progress import progress
@@ -24,8 +26,6 @@ from tools.convert.vis_files import (
 )
 from tracking.spool import joined
 from video.images import write_label_map
-from video.json_stream import open_json
-from video.json_videos import labels_of
 from video.masks import check_mask_size, checked_rle, draw_masks, rle_area
 
 

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from annotated.videos import read_categories, read_category_names, read_objects
 from common.errors import UserError, require
 from common.files import atomic_write, below
 from common.progress import progress, say
@@ -21,7 +22,6 @@ from tools.convert.vis_files import (
     say_how_many,
 )
 from tracking.spool import joined
-from video.annotated import read_categories, read_category_names, read_objects
 from video.images import list_files, list_folders, read_header, read_label_map
 from video.masks import encode_rle, objects_in
 

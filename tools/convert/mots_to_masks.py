@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from annotated.mots import MotsFile, by_time, mots_files
 from common.errors import UserError
 from common.files import atomic_folder, below
 from common.progress import progress
 from video.images import FRAME_SUFFIXES, list_files, mots_sequences, read_frame_size, write_label_map
-from video.mots import MotsFile, by_time, mots_files
 
 
 def frame_names(images: dict[int, Path], masks: MotsFile) -> dict[int, str]:

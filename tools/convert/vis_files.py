@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from annotated.json_stream import JsonStream, open_json
 from common.errors import UserError
 from common.progress import progress, say
 from common.types import MAX_FRAMES
 from scoring.vis_tracks import check_results, check_truth
 from video.images import natural_key
-from video.json_stream import JsonStream, open_json
 from video.masks import RLE
 
 

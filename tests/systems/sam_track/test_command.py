@@ -10,6 +10,7 @@ from PIL import Image
 
 import inference
 import main
+from annotated.videos import VOSFolder
 from common.checkpoint import read_checkpoint
 from common.errors import UserError
 from systems.sam_track import modules
@@ -18,7 +19,6 @@ from systems.sam_track.dataset import SAMTrackDataset
 from systems.sam_track.modules import SAMTrack
 from tests.support.commands import assert_refused, files_in, run_here
 from tests.support.sam_networks import FLAGS, SIZES, small_network
-from video.annotated import VOSFolder
 from video.images import read_label_map, write_label_map
 from video.transforms import upload
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from annotated.videos import VOSFolder
 from systems.siammask.anchors import anchor_targets
 from systems.siammask.augmentation import Variation as Drawn
 from systems.siammask.augmentation import blur_kernel, mask_box, varied_square
 from systems.siammask.criterion import SiamMaskCriterion, class_loss, mask_loss, mask_windows
 from systems.siammask.dataset import Pairs, SiamMaskDataset
 from tests.support.siammask_networks import small_network
-from video.annotated import VOSFolder
 from video.images import write_label_map
 
 SIZE = (60, 90)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from annotated.videos import VOSFolder
 from common.errors import UserError
 from common.seeding import seeded
 from systems.stcn.augmentation import vary_image, vary_video
@@ -24,7 +25,6 @@ from systems.stcn.static import FIVEFOLD, SoftClip, StillClips, read_mask, weigh
 from systems.xmem.dataset import XMemDataset
 from tests.support.vos_folders import maps_of, write_video
 from training.loader import make_loader
-from video.annotated import VOSFolder
 from video.images import write_label_map
 
 CONFIG = STCNDataset.Config(epochs=10, crop_size=32)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from annotated.videos import VOSFolder
 from common.errors import UserError
 from common.seeding import seeded
 from common.types import Clip
 from systems.xmem.dataset import XMemDataset, nearby_places
 from tests.support.vos_folders import maps_of, write_video
-from video.annotated import VOSFolder
 
 CONFIG = XMemDataset.Config(epochs=10, crop_size=32, clip_length=4)
 

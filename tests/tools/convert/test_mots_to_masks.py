@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from annotated.videos import VOSFolder
 from tests.support.commands import assert_refused, run_here
 from tests.support.mots import sequence_labels, write_sequence
 from tests.support.vis_files import read_maps, run
 from tools.convert import __main__ as convert
-from video.annotated import VOSFolder
 from video.masks import encode_rle, objects_in, void_in
 
 

@@ -4,9 +4,9 @@ import json
 import tracemalloc
 from contextlib import closing
 
+from annotated import json_stream
 from common.files import open_text
 from tools.convert.vis_files import MaskTable, list_video, name_frames, read_results
-from video import json_stream
 
 
 def test_names_of_frames_continue_in_even_steps_or_not_at_all():

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from annotated.json_videos import JsonVideos
+from annotated.layouts import open_split, split_videos
+from annotated.still_images import StillImages
+from annotated.videos import VOSFolder
 from common.errors import UserError
 from dataset import YouTubeVOSDataset
 from tests.support.json_sets import SIZE, write_coco, write_pairs, write_vis
 from tests.support.vos_folders import maps_of, write_video
-from video.annotated import VOSFolder
-from video.json_videos import JsonVideos
-from video.layouts import open_split, split_videos
-from video.still_images import StillImages
 
 MAPS = {"a": maps_of([1, 2], frames=3), "b": maps_of([1], frames=3)}
 COCO_LAYOUTS = [

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from annotated.json_stream import LENIENT, JsonStream, open_json, read_part
+from annotated.videos import AnnotatedVideo, VideoSet
 from common.errors import UserError
 from common.files import below
 from common.progress import progress, say
 from common.types import IGNORE, MAX_FRAMES
-from video.annotated import AnnotatedVideo, VideoSet
-from video.json_stream import LENIENT, JsonStream, open_json, read_part
 from video.masks import check_mask_size, checked_rle, draw_masks, rle_area
 
 CROWD = 0  # in place of the label of an object

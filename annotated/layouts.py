@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from annotated.json_videos import JsonVideos
+from annotated.still_images import StillImages, has_masks
+from annotated.videos import VideoSet, VOSFolder, check, check_objects, has_annotations
 from common.errors import UserError
-from video.annotated import VideoSet, VOSFolder, check, check_objects, has_annotations
 from video.images import mots_sequences
-from video.json_videos import JsonVideos
-from video.still_images import StillImages, has_masks
 
 # How data sets call their splits, and where {} is that name, the JSON file and the folder of frames.
 SPLITS = {"train": ("train", "train2017", "train2014"), "valid": ("valid", "val", "val2017", "val2014")}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotated import videos
+from annotated.videos import VOSFolder, check, check_objects, has_annotations
 from common.errors import UserError
 from tests.support.image_files import cut, write_frame, write_mask
 from tests.support.mots import sequence_labels, write_sequence
-from video import annotated
-from video.annotated import VOSFolder, check, check_objects, has_annotations
 from video.images import write_label_map
 from video.masks import encode_rle, ids_in, objects_in, prompt_from_labels, void_in
 from video.reader import find_videos
@@ -130,7 +130,7 @@ def test_masks_of_checked_videos_are_read_without_opening_their_frames(tmp_path,
     (video,) = folder.videos
     assert video.size == (24, 32)
     headers = []
-    monkeypatch.setattr(annotated, "read_header", headers.append)
+    monkeypatch.setattr(videos, "read_header", headers.append)
     assert video.read_labels("00001").shape == (24, 32) and not headers
     write_mask(video.mask_path("00002"), np.zeros((24, 30), np.uint8))
     with pytest.raises(UserError, match=r"mask .*a/00002\.png is 30x24 but its frame is 32x24"):

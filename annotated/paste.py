@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from annotated.videos import AnnotatedVideo
 from common.config import option
 from common.errors import UserError
 from common.types import IGNORE
-from video.annotated import AnnotatedVideo
 from video.masks import objects_in, span
 from video.transforms import draw, glide, resize_frames, resize_labels
 

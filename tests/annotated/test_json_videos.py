@@ -9,6 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from annotated import json_stream
+from annotated.json_videos import JsonVideos
+from annotated.still_images import StillImages
+from annotated.videos import VideoSet, VOSFolder, check
 from common.errors import UserError
 from common.files import read_json
 from dataset import YouTubeVOSDataset
@@ -16,10 +20,6 @@ from tests.support.json_sets import content_of, frame_of, write_coco, write_pair
 from tests.support.vis_files import spoil
 from tests.support.vos_folders import maps_of
 from tests.support.youtube_vos import same
-from video import json_stream
-from video.annotated import VideoSet, VOSFolder, check
-from video.json_videos import JsonVideos
-from video.still_images import StillImages
 
 MAPS = {"a": maps_of([1, 2], frames=2)}
 SIZE = (6, 9)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from annotated.videos import AnnotatedVideo, VideoSet, read_categories
 from common.errors import UserError
 from common.progress import say
-from video.annotated import AnnotatedVideo, VideoSet, read_categories
 from video.images import FRAME_SUFFIXES, files_below, natural_key
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from annotated.mots import MotsFile, by_time, mots_files
 from common.errors import UserError
 from common.files import read_json
 from common.progress import progress, say
@@ -28,7 +29,6 @@ from video.images import (
     smoothed_edges_line,
 )
 from video.masks import has_smoothed_edges, objects_in
-from video.mots import MotsFile, by_time, mots_files
 
 
 @dataclass

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 import evaluate
+from annotated.layouts import split_videos
+from annotated.videos import VOSFolder
 from common.errors import UserError
 from dataset import compact_labels
 from scoring.protocols.table import PROTOCOLS
@@ -16,9 +18,7 @@ from tests.support.image_files import write_frame, write_mask
 from tests.support.label_folders import NOTHING, boxes, roots, write
 from tools.convert import __main__ as convert
 from tracking.prompts import PromptFolder
-from video.annotated import VOSFolder
 from video.images import list_files, read_label_map, shows_one_object
-from video.layouts import split_videos
 from video.masks import objects_in, void_in
 from video.reader import find_videos
 

@@ -8,12 +8,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from annotated.paste import (
+    CutOut,
+    cut_objects,
+    draw_cut_outs,
+    paste,
+    paste_frame,
+    random_path,
+    require_others,
+)
+from annotated.videos import AnnotatedVideo, VOSFolder
 from common.errors import UserError
 from common.seeding import seeded
 from common.types import IGNORE
 from tests.support.vos_folders import write_video
-from video.annotated import AnnotatedVideo, VOSFolder
-from video.paste import CutOut, cut_objects, draw_cut_outs, paste, paste_frame, random_path, require_others
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +155,7 @@ def test_all_else_stays_and_what_is_ignored_too():
 
 
 def test_the_order_of_depth_is_drawn_and_holds_in_all_frames(monkeypatch):
-    monkeypatch.setattr("video.paste.random_path", lambda frames, size: [(14, 24, 10, 10)] * len(frames))
+    monkeypatch.setattr("annotated.paste.random_path", lambda frames, size: [(14, 24, 10, 10)] * len(frames))
     frames, labels = scene()
     seen = set()
     for seed in range(40):

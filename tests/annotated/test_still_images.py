@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotated.still_images import StillImages, find_pairs
+from annotated.videos import check
 from common.errors import UserError
 from tests.support.json_sets import write_pairs
 from tests.support.vos_folders import maps_of
-from video.annotated import check
-from video.still_images import StillImages, find_pairs
 
 MAPS = {"a": maps_of([1, 2], frames=2), "b": maps_of([3], frames=1)}
 

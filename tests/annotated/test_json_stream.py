@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from annotated import json_stream
+from annotated.json_stream import JsonStream
 from common.errors import UserError
-from video import json_stream
-from video.json_stream import JsonStream
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 1000])
