@@ -274,8 +274,10 @@ class YouTubeVOSDataset(VOSDataset):
         return [video.annotated[place] for place in self._places(len(video.annotated))]
 
     def _cut_outs(self, video: AnnotatedVideo) -> list[CutOut]:
-        others = [other for other in self.videos if other is not video]
-        return draw_cut_outs(self.config.paste_probability, others, self._names, self.config.min_area)
+        config = self.config
+        return draw_cut_outs(
+            config.paste_probability, self.videos, video, self._names, min_area=config.min_area
+        )
 
     def largest(self, batch: Clip) -> Clip:
         """The batch with empty frames of the largest size that training draws."""

@@ -6,7 +6,7 @@ All draws come from torch's generator.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,11 +84,13 @@ def cut_objects(video: AnnotatedVideo, names: Sequence[str], most: int, min_area
 
 def draw_cut_outs(
     probability: float,
-    others: Sequence[AnnotatedVideo],
+    videos: Sequence[AnnotatedVideo],
+    video: AnnotatedVideo,
     names_of: Callable[[AnnotatedVideo], list[str]],
+    *,
     min_area: int,
 ) -> list[CutOut]:
-    """With this probability 1 to 3 objects of other videos, in the frames of theirs that `names_of` draws.
+    """With this probability 1 to 3 objects of other `videos`, in the frames of theirs that `names_of` draws.
 
     A video gives as many objects as it has, because reading it costs most of the time; fewer are found where
     videos show none of `min_area` pixels. A probability of 0 draws nothing.
@@ -96,9 +98,10 @@ def draw_cut_outs(
     if not probability or draw(0, 1) >= probability:
         return []
     most, found = int(draw(1, MOST_CUT_OUTS + 1)), []
-    for place in torch.randperm(len(others))[:most].tolist():
+    order = (videos[place] for place in torch.randperm(len(videos)).numpy())
+    for other in islice((other for other in order if other is not video), most):
         if len(found) < most:
-            found += cut_objects(others[place], names_of(others[place]), most - len(found), min_area)
+            found += cut_objects(other, names_of(other), most - len(found), min_area)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -225,9 +226,9 @@ class STCNDataset(VOSDataset):
         frames = list(read_frames(video, names))
         labels, ids = label_slots([video.read_labels(name) for name in names])
         if self.training:
-            others = [other for other in self.videos if other is not video]
+            names_of = partial(self._names, epoch=epoch)
             cut_outs = draw_cut_outs(
-                config.paste_probability, others, lambda other: self._names(other, epoch), config.min_area
+                config.paste_probability, self.videos, video, names_of, min_area=config.min_area
             )
             frames, labels, pasted = paste(frames, labels, cut_outs)
             turn = {"min_crop": config.min_crop, "degrees": config.degrees, "shear": config.shear}

@@ -78,18 +78,30 @@ def test_what_is_ignored_or_small_is_not_cut_out(videos):
     assert [cut.id for cut in cut_objects(videos[2], videos[2].annotated, 9, min_area=4)] == [3]
 
 
+def annotated(video: AnnotatedVideo) -> list[str]:
+    return video.annotated
+
+
+def test_objects_are_cut_out_of_other_videos_however_often_a_video_counts(videos):
+    two, _, small = videos
+    for seed in range(20):
+        with seeded(seed):
+            cuts = draw_cut_outs(1.0, [two, two, two, small], two, annotated, min_area=1)
+        assert [cut.video.name for cut in cuts] == ["small"]
+
+
 def test_one_to_three_objects_are_cut_out_with_the_probability_asked_for(videos):
     def count(seed: int, probability: float) -> int:
         with seeded(seed):
-            cuts = draw_cut_outs(probability, videos, lambda video: video.annotated, 1)
+            cuts = draw_cut_outs(probability, videos, videos[1], annotated, min_area=1)
         assert len({(cut.video.name, cut.id) for cut in cuts}) == len(cuts)
         return len(cuts)
 
     always = [count(seed, 1.0) for seed in range(60)]
-    assert {1, 2, 3} <= set(always) and max(always) == 3
+    assert set(always) == {1, 2, 3}
     assert 10 < sum(count(seed, 0.5) == 0 for seed in range(60)) < 45
     state = torch.random.get_rng_state()
-    assert draw_cut_outs(0.0, videos, lambda video: video.annotated, 1) == []
+    assert draw_cut_outs(0.0, videos, videos[1], annotated, min_area=1) == []
     assert torch.equal(torch.random.get_rng_state(), state)  # other draws stay what they were without pasting
 
 
