@@ -33,12 +33,12 @@ from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, 
 from tracking.config import RunConfig, add_paths
 from tracking.discovery import DiscoveringTracker, is_propagator
 from tracking.output import check_output
+from tracking.overlaps import Overlaps, suppress
 from tracking.process import process_videos
 from tracking.prompts import check_videos, prompts_of_run
 from training.system import System
 from utils import TCOVISCriterion
 from video.masks import above, full_size_probs, labels_from_masks, mask_confidence, pad_to_stride
-from video.overlaps import Overlaps, suppress
 from video.reader import find_videos
 from video.transforms import LONGEST, fit_short_side, normalise, resize_frames
 
