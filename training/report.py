@@ -13,6 +13,7 @@ from common.progress import say
 from training.curves import plot_curves
 from training.experiment import Experiment
 from training.history import Row, write_rows
+from video.images import MOTS_MASKS
 
 METRICS = """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
 cosine_positive cosine_negative cosine_margin videos frames""".split()  # of metrics.json, beside `seconds`
@@ -22,17 +23,18 @@ SHOWN = ("loss/total", "cosine/train_margin", "val/J&F", "id_switches/per_100_fr
 def next_command(videos: VideoSet, checkpoint: Path, folder: Path, *, prompted: bool) -> str:
     """The command that tracks held-out videos by a checkpoint, with their masks where the system is prompted.
 
-    folder: of the run. Masks in JSON are converted first. Still images leave nothing to track after the
-    prompt: the names of other videos and their masks are left to the user.
+    folder: of the run. Masks in JSON or in text of MOTS are converted first. Still images leave nothing to
+    track after the prompt: the names of other videos and their masks are left to the user.
     """
     flags = {"--checkpoint": checkpoint, "--video_root": videos.video_root, "--output": folder / "inference"}
     masks = videos.videos[0].mask_path(videos.videos[0].annotated[0])
     commands = []
     if prompted and videos.is_still:
         flags |= {"--video_root": "VIDEOS", "--prompt_root": "THEIR_MASKS"}
-    elif prompted and masks.suffix == ".json":
-        flags["--prompt_root"] = folder / "prompts"
-        commands.append([*"python -m tools.convert".split(), masks, "--output", folder / "prompts"])
+    elif prompted and masks.suffix in {".json", ".txt"}:
+        source, drawn = (masks, "prompts") if masks.suffix == ".json" else (videos.root, MOTS_MASKS)
+        flags["--prompt_root"] = folder / drawn
+        commands.append([*"python -m tools.convert".split(), source, "--output", folder / drawn])
     elif prompted:
         flags["--prompt_root"] = masks.parent.parent
     commands.append(["python", "inference.py", *(word for flag in flags.items() for word in flag)])

@@ -13,9 +13,9 @@ from annotated import videos
 from annotated.videos import VOSFolder, check, check_objects, has_annotations
 from common.errors import UserError
 from tests.support.image_files import cut, write_frame, write_mask
-from tests.support.mots import sequence_labels, write_sequence
+from tests.support.mots import sequence_labels, write_sequence, write_text
 from video.images import write_label_map
-from video.masks import encode_rle, ids_in, objects_in, prompt_from_labels, void_in
+from video.masks import objects_in, prompt_from_labels, void_in
 from video.reader import find_videos
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
@@ -253,16 +253,6 @@ def test_a_sequence_of_mots_that_shows_regions_to_ignore_only_has_no_object(tmp_
         check_objects(tmp_path, VOSFolder(tmp_path).videos)
 
 
-def text_of(maps: np.ndarray, first: int) -> str:
-    """The masks of (T, H, W) label maps of MOTS as its text, times from `first` on."""
-    lines = [
-        f"{time} {i} {10 if i == 10_000 else 2} 24 32 {encode_rle(labels == i)['counts']}\n"
-        for time, labels in enumerate(maps, first)
-        for i in ids_in(labels)
-    ]
-    return "".join(lines)
-
-
 @pytest.mark.parametrize("kitti", [False, True])
 @pytest.mark.parametrize("place", ["instances_txt/0002.txt", "0002/gt/gt.txt"])
 def test_the_text_of_mots_is_trained_on_as_the_label_maps_that_it_holds(tmp_path, place, kitti):
@@ -273,8 +263,7 @@ def test_the_text_of_mots_is_trained_on_as_the_label_maps_that_it_holds(tmp_path
     write_label_map(by_maps.mask_path(by_maps.frames[3]), maps[3])
     expected = [by_maps.read_labels(frame) for frame in by_maps.frames]
     shutil.rmtree(tmp_path / "instances")
-    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / place).write_text(text_of(maps, 0 if kitti else 1))
+    write_text(tmp_path / place, maps, first=0 if kitti else 1)
     folder = VOSFolder(tmp_path)
     assert has_annotations(tmp_path) and check(folder, skip_bad=False) == []
     check_objects(tmp_path, folder.videos)
@@ -300,8 +289,8 @@ def test_the_text_of_mots_is_trained_on_as_the_label_maps_that_it_holds(tmp_path
 def test_text_of_mots_that_does_not_fit_its_frames_is_told(tmp_path, change, told):
     write_sequence(tmp_path, "a")
     shutil.rmtree(tmp_path / "instances")
-    (tmp_path / "instances_txt").mkdir()
-    (tmp_path / "instances_txt/a.txt").write_text(change(text_of(sequence_labels(), 1)))
+    path = write_text(tmp_path / "instances_txt/a.txt", sequence_labels())
+    path.write_text(change(path.read_text()))
     with pytest.raises(UserError, match=told):
         check(VOSFolder(tmp_path), skip_bad=False)
 

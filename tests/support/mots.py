@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from video.images import write_label_map
+from video.masks import encode_rle, ids_in
 
 
 def sequence_labels(frames: int = 3) -> np.ndarray:
@@ -26,3 +27,16 @@ def write_sequence(root: Path, name: str, frames: int = 3, *, kitti: bool = Fals
         frame = f"{t + (not kitti):06d}"
         Image.fromarray(noise[t]).save(folder / f"{frame}{'.png' if kitti else '.jpg'}")
         write_label_map(root / "instances" / name / f"{frame}.png", labels)
+
+
+def write_text(path: Path, maps: np.ndarray, first: int = 1) -> Path:
+    """(T, H, W) label maps as a text file of MOTS, times from `first` on; 10000 is of the class to ignore."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, H, W = maps.shape
+    lines = [
+        f"{time} {i} {10 if i == 10_000 else 2} {H} {W} {encode_rle(labels == i)['counts']}\n"
+        for time, labels in enumerate(maps, first)
+        for i in ids_in(labels)
+    ]
+    path.write_text("".join(lines))
+    return path

@@ -1,6 +1,7 @@
 """What a run tells at its end: the command that comes next."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from annotated.still_images import StillImages
 from annotated.videos import VOSFolder
 from tests.support.commands import run_here
 from tests.support.json_sets import write_pairs, write_vis
+from tests.support.mots import sequence_labels, write_sequence, write_text
 from tests.support.vos_folders import maps_of, write_video
 from tools.convert import __main__ as convert
+from tracking.prompts import PromptFolder
 from training.report import next_command
 from video.images import read_label_map
+from video.reader import find_videos
 
 MAPS = {"a": maps_of([1, 2], frames=2)}
 BEST = Path("runs/1/best.pth")
@@ -41,6 +45,20 @@ def test_masks_in_json_are_converted_for_a_prompted_system(tmp_path):
     assert run_here(convert.main, *shlex.split(arguments)).status == 0
     drawn = [read_label_map(prompts / "a" / f"{t:05d}.png") for t in range(2)]
     np.testing.assert_array_equal(drawn, MAPS["a"])
+
+
+def test_masks_in_text_of_mots_are_converted_and_their_regions_to_ignore_are_no_prompts(tmp_path):
+    write_sequence(tmp_path / "data", "0002", kitti=True)
+    shutil.rmtree(tmp_path / "data/instances")
+    write_text(tmp_path / "data/instances_txt/0002.txt", sequence_labels(), first=0)
+    videos = VOSFolder(tmp_path / "data")
+    first, second = next_command(videos, BEST, tmp_path / "run", prompted=True).split(" && ")
+    assert second.endswith(f"--prompt_root {tmp_path / 'run/instances'}")
+    arguments = first.removeprefix("python -m tools.convert ")
+    assert run_here(convert.main, *shlex.split(arguments)).status == 0
+    prompts, (video,) = PromptFolder(tmp_path / "run/instances"), find_videos(tmp_path / "data")
+    prompts.check(video, needed=True)
+    assert prompts.starts_of(video) == {"000000": [2001]}
 
 
 def test_of_still_images_one_is_tracked_and_none_by_a_prompt(tmp_path):
