@@ -272,7 +272,7 @@ class JsonVideos(VideoSet):
             table = np.stack([rows[:, 1], labels[rows[:, 0]], rows[:, 2], rows[:, 3]], 1)
             shown = np.unique(rows[:, 0][table[:, 1] != CROWD]).tolist()
             names = {
-                int(labels[i]): content.categories.get(number, f"id {number}")
+                int(labels[i]): content.categories.get(number, f"{number}, which is not listed")
                 for i, number in zip(shown, entries[shown, 1].tolist(), strict=True)
             }
             where = f"{path}: video or image {video.id}"

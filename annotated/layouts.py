@@ -41,14 +41,20 @@ def _json_files(root: Path, split: str) -> Iterator[tuple[Path, list[Path]]]:
 
 
 def find_json(root: Path, split: str) -> tuple[Path, Path] | None:
-    """The JSON file of a split and the folder of its frames; UserError where that is absent."""
+    """The JSON file of a split, and the folder of its frames or where they should be."""
     for path, folders in _json_files(root, split):
         if path.is_file():
-            for folder in folders:
-                if folder.is_dir():
-                    return path, folder
-            raise UserError(f"{path} has no frames: put them into {folders[0]}")
+            return path, next(filter(Path.is_dir, folders), folders[0])
     return None
+
+
+def _open_json(path: Path, frames: Path, split: str) -> JsonVideos | None:
+    videos = JsonVideos(path, frames)
+    if not videos.videos and split == "train":
+        raise UserError(f"{path} holds no annotation of an object: give one that does")
+    if videos.videos and not frames.is_dir():
+        raise UserError(f"{path} has no frames: put them into {frames}")
+    return videos if videos.videos else None
 
 
 def open_split(root: Path, split: str, *, skip_bad: bool) -> VideoSet | None:
@@ -59,10 +65,7 @@ def open_split(root: Path, split: str, *, skip_bad: bool) -> VideoSet | None:
     """
     folder = root / split
     if found := find_json(root, split):
-        videos = JsonVideos(*found)
-        if videos.videos or split == "valid":
-            return videos if videos.videos else None
-        raise UserError(f"{found[0]} holds no annotation of an object: give one that does")
+        return _open_json(*found, split)
     if split == "train" and mots_sequences(root):
         return VOSFolder(root, skip_bad=skip_bad)
     if has_annotations(folder):

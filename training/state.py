@@ -69,6 +69,10 @@ def misfits(path: Path) -> Iterator[None]:
         raise UserError(f"--resume {path} does not fit its run ({reason}): resume from another") from error
 
 
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
     """Read the checkpoint from which a run of these options continues.
 
@@ -85,7 +89,7 @@ def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[
     with misfits(path):
         check_progress(state)
     names = [name for name in RUN_FLAGS if name in state["args"]]  # an older file lacks newer flags
-    now, before = ({name: flags.get(name) for name in names} for flags in (args, state["args"]))
+    now, before = ({name: _plain(flags.get(name)) for name in names} for flags in (args, state["args"]))
     if "amp" in names:  # auto is what it stands for on this device
         device = pick_device(args["device"])
         now["amp"], before["amp"] = (resolve_amp(flags["amp"], device) for flags in (now, before))

@@ -226,7 +226,9 @@ def test_a_bad_mask_is_told_with_its_frame_where_it_is_drawn(tmp_path, mask, tol
 def test_a_category_that_is_not_listed_is_refused_where_classes_are_trained(tmp_path):
     videos = write_masks(tmp_path, [box(0, 0, 2, 2)], category_id=87)
     assert labels_in(videos)[0] == [1, 1, 0, 0, 0, 0]
-    with pytest.raises(UserError, match=r"x\.json: video sub/a\.png has categories that .* lacks \(id 87\)"):
+    with pytest.raises(
+        UserError, match=r"x\.json: video sub/a\.png has categories that .* lacks \(87, which is not listed\)"
+    ):
         videos.classes_of(videos.videos[0])
 
 
