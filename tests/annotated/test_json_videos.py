@@ -51,7 +51,7 @@ def assert_same_clips(videos: VideoSet, others: VideoSet) -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(maps=some_maps(), form=st.sampled_from(["text", "counts"]))
+@given(maps=some_maps(), form=st.sampled_from(["text", "counts", "polygons"]))
 def test_youtube_vis_gives_the_clips_of_label_maps(tmp_path_factory, maps, form):
     root = tmp_path_factory.mktemp("sets")
     path = write_vis(root / "train.json", root / "frames", maps, form=form)
@@ -61,7 +61,7 @@ def test_youtube_vis_gives_the_clips_of_label_maps(tmp_path_factory, maps, form)
 
 
 @settings(max_examples=15, deadline=None)
-@given(maps=some_maps(), form=st.sampled_from(["text", "counts"]))
+@given(maps=some_maps(), form=st.sampled_from(["text", "counts", "polygons"]))
 def test_coco_gives_the_clips_of_images_with_masks(tmp_path_factory, maps, form):
     root = tmp_path_factory.mktemp("sets")
     stills = StillImages(write_pairs(root / "pairs", maps))

@@ -20,13 +20,15 @@ def frame_of(labels: np.ndarray) -> Image.Image:
 
 
 def as_mask(mask: np.ndarray, form: str) -> Any:
-    """A mask as an RLE of text or of counts, null where it is empty."""
+    """A mask as an RLE of text or of counts, or as polygons around its pixels; null where it is empty."""
     if not mask.any():
         return None
     if form == "text":
         return encode_rle(mask)
+    if form == "polygons":
+        return [[x, y, x + 1, y, x + 1, y + 1, x, y + 1] for y, x in np.argwhere(mask).tolist()]
     column = mask.T.ravel()
-    changes = np.flatnonzero(np.diff(column, prepend=0, append=2)) if column.any() else [mask.size]
+    changes = np.flatnonzero(np.diff(column, prepend=0, append=2))
     runs = np.diff([0, *changes]).tolist()
     return {"size": list(mask.shape), "counts": runs}
 

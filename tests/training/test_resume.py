@@ -280,8 +280,15 @@ def test_auto_without_a_former_run_begins_anew(train, tmp_path):
 
 @pytest.mark.parametrize(
     "flag",
-    ["--hidden_dim 32", "--w_dice 1.0", "--batch_size 1", "--clip_length 3", "--lr_head 1.0", "--seed 7"]
-    + ["--dataset_weights 2"],
+    [
+        "--hidden_dim 32",
+        "--w_dice 1.0",
+        "--batch_size 1",
+        "--clip_length 3",
+        "--lr_head 1.0",
+        "--seed 7",
+        "--dataset_weights 2",
+    ],
 )
 def test_other_options_are_refused_with_the_flags_to_give(train, finished, flag):
     (finished / "metrics.json").unlink()
