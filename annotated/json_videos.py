@@ -8,6 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -215,22 +216,24 @@ def _frames_of(video: Listing, folder: Path, where: str) -> tuple[Path, str, lis
 
 def _check_known(content: Content, path: Path) -> np.ndarray:
     """The rank of each annotation's video, (A,); UserError where it has none, or not a mask a frame."""
-    ranks = {video.id: rank for rank, video in enumerate(content.videos)}
     entries = content.annotations.entries
-    for number, (video, _, _, _, length) in enumerate(entries.tolist()):
-        where = f"{path}: annotation {number}"
-        if video not in ranks:
-            raise UserError(f"{where} is of video or image {video}, which is not listed: leave it out")
-        if length != (frames := len(content.videos[ranks[video]].files)):
-            mismatch = f"{length} masks, but its video has {frames} frames"
-            raise UserError(f"{where} has {mismatch}: give one for each, null where there is none")
-    return np.array([ranks[video] for video in entries[:, 0].tolist()], dtype=np.int64)
+    rank_of = {video.id: rank for rank, video in enumerate(content.videos)}
+    ranks = np.array([rank_of.get(video, -1) for video in entries[:, 0].tolist()], dtype=np.int64)
+    for number in np.flatnonzero(ranks < 0)[:1]:
+        trouble = f"is of video or image {entries[number, 0]}, which is not listed"
+        raise UserError(f"{path}: annotation {number} {trouble}: leave it out")
+    frames = np.array([len(video.files) for video in content.videos], dtype=np.int64)[ranks]
+    for number in np.flatnonzero(entries[:, 4] != frames)[:1]:
+        trouble = f"has {entries[number, 4]} masks, but its video has {frames[number]} frames"
+        raise UserError(f"{path}: annotation {number} {trouble}: give one for each, null where there is none")
+    return ranks
 
 
 def _groups(ranks: np.ndarray, count: int) -> Iterator[np.ndarray]:
     """For each rank below `count` the rows that have it, in order."""
     order = np.argsort(ranks, kind="stable")
-    return iter(np.split(order, np.searchsorted(ranks[order], np.arange(1, count))))
+    bounds = np.searchsorted(ranks[order], np.arange(count + 1))
+    return (order[start:end] for start, end in pairwise(bounds.tolist()))
 
 
 def _check_alone(values: Iterable[Any], what: str, path: Path) -> None:

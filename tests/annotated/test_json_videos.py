@@ -189,6 +189,11 @@ def test_what_is_malformed_is_told_with_the_path(tmp_path, place, value, told):
     assert str(path) in str(refusal.value) or "cannot be a name" in told
 
 
+def test_a_file_without_videos_and_annotations_holds_none(tmp_path):
+    (tmp_path / "x.json").write_text(content_of("videos", [], [], {}))
+    assert JsonVideos(tmp_path / "x.json", tmp_path).videos == []
+
+
 @pytest.mark.parametrize("key", ["videos", "categories"])
 def test_a_file_of_another_kind_is_refused(tmp_path, key):
     path = write_vis(tmp_path / "x.json", tmp_path / "frames", MAPS)
