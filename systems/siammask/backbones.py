@@ -1,6 +1,6 @@
-"""The dilated ResNet of SiamMask: three stages, the last two at stride 8; of full width, or narrow.
+"""SiamMask's dilated backbones, whose last two stages are at stride 8: ResNets and MobileNetV2.
 
-The names are those of the published weights.
+The names of the ResNet are those of the published weights, those of MobileNetV2 torchvision's.
 """
 
 from collections.abc import Callable
@@ -8,20 +8,18 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
+from torchvision.models import mobilenet_v2
 
 from common import distributed
-from common.backbone import body_of, group_norm, pretrained_weights
+from common.backbone import PRETRAINED, body_of, group_norm, pretrained_weights, title_of
 from common.errors import UserError
 from video.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 EXPANSION = 4  # of a bottleneck's width to its channels
-# Of each backbone: channels of conv1, width and number of the blocks of each stage, channels of the features.
-SIZES = {
-    "resnet50": (64, (64, 128, 256), (3, 4, 6), 256),
-    "narrow": (16, (8, 16, 24), (1, 1, 2), 64),
-}
-FROZEN = ("conv1", "bn1", "layer1")  # are never trained where there are weights of ImageNet
+# Of each ResNet: channels of conv1, width and number of the blocks of each stage.
+SIZES = {"resnet50": (64, (64, 128, 256), (3, 4, 6)), "narrow": (16, (8, 16, 24), (1, 1, 2))}
+# Of each backbone: channels of the features that are correlated.
+CORRELATED = {"resnet50": 256, "mobilenet_v2": 128, "narrow": 64}
 
 Norm = Callable[[int], nn.Module]
 
@@ -79,12 +77,16 @@ class DilatedResNet(nn.Module):
     """Crops (M, 3, S, S) to p0, p1, p2, p3: for S = 255 of 125, 63, 31 and 31 cells, for 127 of 61, 31, 15,
     15.
 
-    channels: of p0 to p3
+    channels: of p0 to p3; frozen: parts that are never trained where there are weights of ImageNet
     """
+
+    frozen = ("conv1", "bn1", "layer1")
+    first = ("conv1.weight", "bn1.running_mean")
+    pretrained = PRETRAINED["resnet50"]
 
     def __init__(self, name: str):
         super().__init__()
-        first, widths, blocks, _ = SIZES[name]
+        first, widths, blocks = SIZES[name]
         norm = BatchNorm2d if name == "resnet50" else group_norm
         self.channels = (first, *(EXPANSION * width for width in widths))
         self.conv1 = nn.Conv2d(3, first, 7, stride=2, bias=False)
@@ -107,6 +109,41 @@ class DilatedResNet(nn.Module):
         return p0, p1, p2, self.layer3(p2)
 
 
+class DilatedMobileNet(nn.Sequential):
+    """MobileNetV2 with the cells of DilatedResNet, of the same sizes and in the same places.
+
+    Without padding where that has none; the fourth stride of 2 is 1, and what follows it is dilated. The
+    attributes are those of DilatedResNet.
+    """
+
+    channels = (16, 24, 32, 96)
+    frozen = ("0", "1", "2", "3")
+    first = ("0.0.weight", "0.1.running_mean")
+    pretrained = PRETRAINED["mobilenet_v2"]
+
+    def __init__(self) -> None:
+        super().__init__(*mobilenet_v2(weights=None, norm_layer=BatchNorm2d).features[:14])
+        self[0][0].padding = (0, 0)
+        depthwise = {number: self[number].conv[1][0] for number in range(4, 14)}
+        depthwise[4].padding = (0, 0)
+        depthwise[7].stride = (1, 1)
+        for number in range(8, 14):
+            depthwise[number].padding = depthwise[number].dilation = (2, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x = x[..., 2:-2, 2:-2]  # by so much a window of 7x7 is larger than the 3x3 of here
+        levels = []
+        for number, block in enumerate(self):
+            x = block(x)
+            if number in (1, 3, 6, 13):  # the last of a stage
+                levels.append(x)
+        return tuple(levels)
+
+
+def make_backbone(name: str) -> DilatedResNet | DilatedMobileNet:
+    return DilatedMobileNet() if name == "mobilenet_v2" else DilatedResNet(name)
+
+
 def centred(x: Tensor, side: int) -> Tensor:
     """(..., S, S), a kernel or a crop, in the middle of (..., side, side), zeros around it."""
     return F.pad(x, [(side - x.shape[-1]) // 2] * 4)
@@ -115,35 +152,36 @@ def centred(x: Tensor, side: int) -> Tensor:
 def is_published(weights: dict[str, Tensor]) -> bool:
     """Whether a state dict is the published `resnet.model`, which was trained on raw BGR pixels.
 
-    Its names begin with `features.` and its shortcuts are 3x3; torchvision's have neither.
+    Its names begin with `features.` and its shortcuts are 3x3; torchvision's ResNet has neither.
     """
     shortcut = weights.get("layer2.0.downsample.0.weight")
     is_wide = shortcut is not None and shortcut.shape[-1] == 3
-    return is_wide or any(key.startswith("features.") for key in weights)
+    return is_wide or "features.conv1.weight" in weights
 
 
-def fold_normalisation(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def fold_normalisation(weights: dict[str, Tensor], first: tuple[str, str]) -> dict[str, Tensor]:
     """torchvision's weights for raw BGR pixels (0 to 255) in place of RGB in ImageNet statistics.
 
-    As conv((x / 255 - mean) / std) = conv'(x) - shift, conv1 takes the division, and the shift goes into the
-    running mean of bn1. That is exact because conv1 does not pad here.
+    first: names of the first convolution's weight and of the running mean after it
+    As conv((x / 255 - mean) / std) = conv'(x) - shift, the convolution takes the division, and the shift goes
+    into the running mean. That is exact because the convolution does not pad here.
     """
-    kernel, mean = weights["conv1.weight"].double(), weights["bn1.running_mean"].double()
+    kernel, mean = (weights[name].double() for name in first)
     pixel_mean, pixel_std = (torch.tensor(x, dtype=torch.float64) for x in (IMAGENET_MEAN, IMAGENET_STD))
     shift = kernel.sum((2, 3)) @ (pixel_mean / pixel_std)
     folded = (kernel / (255 * pixel_std[:, None, None])).flip(1)
-    return weights | {"conv1.weight": folded.float(), "bn1.running_mean": (mean + shift).float()}
+    return weights | dict(zip(first, (folded.float(), (mean + shift).float()), strict=True))
 
 
-def load_imagenet(backbone: DilatedResNet, source: str) -> None:
-    """Fill the backbone, which sees raw BGR pixels, from ImageNet's weights of a ResNet-50.
+def load_imagenet(backbone: DilatedResNet | DilatedMobileNet, source: str) -> None:
+    """Fill the backbone, which sees raw BGR pixels, from ImageNet's weights of its kind.
 
-    source: `imagenet`, `coco`, or a file with a state dict of torchvision's ResNet-50, into which its
-        normalisation is folded, or of the published `resnet.model`, which stays as it is; the shortcuts of
-        layer2 and layer3 are 3x3 here, and one of 1x1 becomes the middle of it
+    source: `imagenet`, `coco` (ResNet-50), or a file with a state dict of torchvision's network, into which
+        its normalisation is folded, or of the published `resnet.model`, which stays as it is; the shortcuts
+        of layer2 and layer3 are 3x3 here, and one of 1x1 becomes the middle of it
     Raises UserError where the weights cannot be had or do not fit.
     """
-    weights = body_of(pretrained_weights(source, ResNet50_Weights.IMAGENET1K_V2))
+    weights = body_of(pretrained_weights(source, backbone.pretrained))
     as_published = is_published(weights)
     weights = {key.removeprefix("features."): value for key, value in weights.items()}
     state = backbone.state_dict()
@@ -154,8 +192,9 @@ def load_imagenet(backbone: DilatedResNet, source: str) -> None:
     needed = [key for key in state if not key.endswith("num_batches_tracked")]
     unfit = [key for key in needed if key not in weights or weights[key].shape != state[key].shape]
     if unfit:
-        raise UserError(f"--backbone_weights {source}: not a ResNet-50: it has no fitting {unfit[0]}")
-    weights = weights if as_published else fold_normalisation(weights)
+        lack = f"it has no fitting {unfit[0]}"
+        raise UserError(f"--backbone_weights {source}: not a {title_of(which)}: {lack}")
+    weights = weights if as_published else fold_normalisation(weights, backbone.first)
     backbone.load_state_dict({key: weights.get(key, value) for key, value in state.items()})
 
 

@@ -14,15 +14,14 @@ from common.config import option
 from common.device import in_float32
 from systems.siammask.anchors import NUM_ANCHORS
 from systems.siammask.backbones import (
-    FROZEN,
-    SIZES,
+    CORRELATED,
     BatchNorm2d,
-    DilatedResNet,
     crop_middle,
     depthwise_correlation,
     freeze,
     hold_statistics,
     init_convolutions,
+    make_backbone,
 )
 from systems.siammask.crops import TEMPLATE
 from systems.siammask.refinement import WINDOWS, Refinement, all_windows, window_at
@@ -71,8 +70,8 @@ class Features(nn.Module):
 
     def __init__(self, name: str):
         super().__init__()
-        self.features = DilatedResNet(name)
-        self.downsample = AdjustLayer(self.features.channels[-1], SIZES[name][3])
+        self.features = make_backbone(name)
+        self.downsample = AdjustLayer(self.features.channels[-1], CORRELATED[name])
 
     def forward(self, crops: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Crops (M, 3, S, S) to the features that are correlated and p0, p1, p2."""
@@ -115,9 +114,9 @@ class SiamMask(nn.Module):
 
     @dataclass
     class Config:
-        backbone: str = option("resnet50", "dilated ResNet-50, or a narrow one", tuple(SIZES))
+        backbone: str = option("resnet50", "feature extractor, with dilation", tuple(CORRELATED))
         backbone_weights: str = option(
-            "imagenet", "imagenet, none, or a file of ResNet-50 weights: torchvision's or the published"
+            "imagenet", "imagenet, none, or a file: torchvision's, or the published one of ResNet-50"
         )
         load_network: str = option(
             "none",
@@ -126,7 +125,7 @@ class SiamMask(nn.Module):
         refine: bool = option(False, "with the refinement module, which alone is trained then (step two)")
         thaw_at: float = option(
             0.5,
-            "share of the epochs after which layer2 and layer3 of ImageNet's weights train; above 1: never",
+            "share of the epochs after which ImageNet's weights at stride 8 train; above 1: never",
             least=0,
         )
 
@@ -134,7 +133,7 @@ class SiamMask(nn.Module):
         super().__init__()
         self.config = config
         self.features = Features(config.backbone)
-        C = SIZES[config.backbone][3]
+        C = CORRELATED[config.backbone]
         self.rpn_model = nn.ModuleDict({"cls": Branch(C, 2 * NUM_ANCHORS), "loc": Branch(C, 4 * NUM_ANCHORS)})
         self.mask_model = nn.ModuleDict({"mask": Branch(C, COARSE**2)})
         init_convolutions(self)
@@ -146,8 +145,8 @@ class SiamMask(nn.Module):
 
         Before any call all is free that some epoch trains.
 
-        Without refinement: of a backbone that has ImageNet's weights layer2 and layer3 from `thaw_at` on, and
-        never what comes before them. With it: only the mask branch up to its head, and the refinement.
+        Without refinement: of a backbone that has ImageNet's weights what is at stride 8 from `thaw_at`
+        on, and never what comes before it. With it: only the mask branch up to its head, and the refinement.
         """
         before = [parameter.requires_grad for parameter in self.parameters()]
         freeze(self, self.config.refine)
@@ -158,7 +157,7 @@ class SiamMask(nn.Module):
         elif self.config.backbone_weights != "none":
             thawed = epoch >= self.config.thaw_at * epochs
             for name, part in self.features.features.named_children():
-                freeze(part, name in FROZEN or not thawed)
+                freeze(part, name in self.features.features.frozen or not thawed)
         self.train(self.training)
         return before != [parameter.requires_grad for parameter in self.parameters()]
 

@@ -31,9 +31,12 @@ from training.recompute import checkpoint_activations
 from video.images import read_label_map
 from video.transforms import upload
 
-LIGHT = [  # forms of two systems; narrower values would have a gate of one unit, which may be dead
+# Forms of systems. Narrower values would have a gate of one unit, which may be dead. SiamMask's backbone is
+# frozen: through the batch norms of a deep one of random weights, ResNet-50 as well, bf16 has other gradients.
+LIGHT = [
     "stcn --backbone mobilenet_v2 --value_dim 64",
     "xmem --backbone mobilenet_v2 --value_dim 64 --decoder_dim 64",
+    "siammask --backbone mobilenet_v2 --backbone_weights imagenet --thaw_at 2",
 ]
 PROMPTED = [*(name for name, parts in SYSTEMS.items() if parts.tracker.needs_prompt), "fake"]
 

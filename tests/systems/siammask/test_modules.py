@@ -1,20 +1,23 @@
 """SiamMask's network: sizes, what is trained when, and where its weights come from."""
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet50
+from torchvision.models import mobilenet_v2, resnet50
 
 from common.checkpoint import save_checkpoint
 from common.errors import UserError
 from systems.siammask.backbones import (
+    CORRELATED,
     Bottleneck,
     DilatedResNet,
     centred,
     depthwise_correlation,
     load_imagenet,
+    make_backbone,
 )
 from systems.siammask.modules import SiamMask
 from systems.siammask.refinement import WINDOWS, all_windows, window_at
@@ -33,12 +36,25 @@ def trained(network: SiamMask) -> set[str]:
 @pytest.mark.parametrize(
     ("side", "cells"), [(127, (61, 31, 15, 15)), (143, (69, 35, 17, 17)), (255, (125, 63, 31, 31))]
 )
-def test_both_backbones_have_the_published_sizes(side, cells):
-    for name in ("narrow", "resnet50"):
+def test_all_backbones_have_the_published_sizes(side, cells):
+    for name in CORRELATED:
         with torch.no_grad():
-            levels = DilatedResNet(name).eval()(torch.zeros(1, 3, side, side))
+            levels = make_backbone(name).eval()(torch.zeros(1, 3, side, side))
         assert tuple(level.shape[-1] for level in levels) == cells
-        assert tuple(level.shape[1] for level in levels) == DilatedResNet(name).channels
+        assert tuple(level.shape[1] for level in levels) == make_backbone(name).channels
+
+
+def test_the_cells_of_a_mobilenet_lie_where_those_of_the_published_backbone_do():
+    torch.manual_seed(0)
+    crop = torch.rand(1, 3, 351, 351, requires_grad=True)
+    levels = make_backbone("mobilenet_v2").eval()(crop)
+    for level, (first, step) in zip(levels, ((3, 2), (3, 4), (7, 8), (7, 8)), strict=True):
+        place = level.shape[-1] // 2 - 2
+        (gradient,) = torch.autograd.grad(level[0, :, place, place].square().sum(), crop, retain_graph=True)
+        seen = gradient[0].abs().sum(0) > 0
+        for side in (seen.any(0), seen.any(1)):  # what a cell sees lies around its own place
+            places = side.nonzero()
+            assert (places.min() + places.max()).item() / 2 == first + step * place
 
 
 def test_the_outputs_of_both_steps_have_the_sizes_that_are_promised():
@@ -116,6 +132,17 @@ def test_a_backbone_with_weights_is_frozen_and_thaws_but_for_its_first_layers():
     assert not network.features.features.layer2[0].bn1.training
 
 
+def test_a_mobilenet_with_weights_thaws_at_stride_8():
+    network = SiamMask(SiamMask.Config(backbone="mobilenet_v2"))
+    every = {"features.downsample", "rpn_model.cls", "rpn_model.loc", "mask_model.mask"}
+    assert network.set_epoch(0, 20) and trained(network) == every
+    deep = {f"features.features.{number}" for number in range(4, 14)}
+    assert network.set_epoch(10, 20) and trained(network) == every | deep
+    network.train()
+    norms = {number: network.features.features[number].conv[0][1] for number in (3, 4)}
+    assert norms[4].training and not norms[3].training
+
+
 def test_a_network_from_random_weights_is_trained_as_a_whole():
     network = small_network()
     assert not network.set_epoch(0, 20) and all(p.requires_grad for p in network.parameters())
@@ -180,14 +207,40 @@ def test_weights_of_torchvision_are_read_and_fit(resnet, tmp_path):
     assert all(x.equal(result[name]) for name, x in other.state_dict().items())
 
 
+def with_statistics(net: nn.Module) -> nn.Module:
+    """In evaluation mode, with statistics such as batch norms have that were trained."""
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.5)
+            part.running_var.uniform_(0.5, 2)
+    return net.eval()
+
+
+def test_mobilenet_features_from_imagenet_are_those_of_the_normalised_picture(tmp_path):
+    torch.manual_seed(0)
+    net = with_statistics(mobilenet_v2(weights=None))
+    torch.save(net.state_dict(), tmp_path / "mobilenet.pth")
+    network = SiamMask(
+        SiamMask.Config(backbone="mobilenet_v2", backbone_weights=str(tmp_path / "mobilenet.pth"))
+    )
+    start(network, network.config)
+    rgb = torch.randint(0, 256, (2, 3, 127, 255), dtype=torch.uint8)
+    for conv in (net.features[0][0], net.features[4].conv[1][0]):
+        conv.padding = (0, 0)  # as here
+    with torch.no_grad():
+        p0, p1, p2, p3 = network.eval().features.features(rgb.flip(1).float())
+        expected = [normalise(rgb)[..., 2:-2, 2:-2]]
+        for start_of, end in pairwise((0, 2, 4, 7, 14)):
+            expected.append(net.features[start_of:end](expected[-1]))
+    found = (p0, p1, p2, p3[..., ::2, ::2])  # where the strided network has its cells
+    torch.testing.assert_close(found, tuple(expected[1:]), rtol=1e-4, atol=1e-4)
+    assert all(level.std() > 0.1 for level in found)
+
+
 @pytest.mark.parametrize("height, width", [(127, 127), (40, 255)])
 def test_features_from_imagenet_are_those_of_the_normalised_picture(tmp_path, height, width):
     torch.manual_seed(0)
-    torchvision_net = resnet50(weights=None).eval()
-    for part in torchvision_net.modules():
-        if isinstance(part, nn.BatchNorm2d):  # the statistics of a batch norm that was trained
-            part.running_mean.normal_(0, 0.5)
-            part.running_var.uniform_(0.5, 2)
+    torchvision_net = with_statistics(resnet50(weights=None))
     torch.save(torchvision_net.state_dict(), tmp_path / "resnet.pth")
     backbone = DilatedResNet("resnet50").eval()
     load_imagenet(backbone, str(tmp_path / "resnet.pth"))
