@@ -32,7 +32,7 @@ from video.images import read_label_map
 from video.transforms import upload
 
 # Forms of systems. Narrower values would have a gate of one unit, which may be dead. SiamMask's backbone is
-# frozen: through the batch norms of a deep one of random weights, ResNet-50 as well, bf16 has other gradients.
+# frozen: through the batch norms of a deep one of random weights, ResNet-50 too, bf16 has other gradients.
 LIGHT = [
     "stcn --backbone mobilenet_v2 --value_dim 64",
     "xmem --backbone mobilenet_v2 --value_dim 64 --decoder_dim 64",
