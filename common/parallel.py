@@ -1,7 +1,7 @@
 """Work beside work: a thread that reads ahead, one that writes behind, processes that share videos."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
@@ -16,6 +16,8 @@ from common.progress import progress
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+PATIENCE = 1800  # seconds without a result after which processes count as stopped
+
 
 def _safe_context(module: str) -> BaseContext:
     """A way to start processes that is safe beside threads; where it can, it imports the module but once."""
@@ -26,13 +28,35 @@ def _safe_context(module: str) -> BaseContext:
     return context
 
 
+def _results(futures: list[Future], title: str) -> Iterator[Any]:
+    """The results in order; UserError where none comes from any process for `PATIENCE` seconds."""
+    for future in futures:
+        former = -1
+        while not wait([future], PATIENCE).done:
+            num_done = sum(one.done() for one in futures)
+            if num_done == former:
+                problem = f"{title}: no process has had a result for {PATIENCE} seconds: is one stopped?"
+                raise UserError(f"{problem} --num_workers 0 has no such limit")
+            former = num_done
+        yield future.result()
+
+
+def _kill_processes() -> None:
+    """End the child processes of this one, without which an executor waits for what they have begun.
+
+    One that is stopped heeds nothing milder.
+    """
+    for process in active_children():
+        process.kill()
+
+
 def process_map(
     function: Callable[..., Result], *arguments: Iterable, num_workers: int = 0, title: str = "scoring"
 ) -> list[Result]:
     """Apply a top-level function, or a partial of one, to the arguments of each video, in order.
 
     num_workers: processes to share the work; 0 or 1 stays in this one
-    Raises UserError where one of them is killed.
+    Raises UserError where one of them is killed, or none has a result for `PATIENCE` seconds.
     """
     columns = [list(column) for column in arguments]
     total = len(columns[0])
@@ -41,11 +65,11 @@ def process_map(
     context = _safe_context(getattr(function, "func", function).__module__)
     try:
         with ProcessPoolExecutor(min(num_workers, total), mp_context=context) as executor:
+            futures = [executor.submit(function, *items) for items in zip(*columns, strict=True)]
             try:
-                return list(progress(executor.map(function, *columns), title, total))
-            except KeyboardInterrupt:
-                for process in active_children():  # the executor would wait for what they have begun
-                    process.terminate()
+                return list(progress(_results(futures, title), title, total))
+            except BaseException:
+                _kill_processes()
                 raise
     except BrokenProcessPool as error:
         problem = f"{title}: one of {num_workers} processes was killed, as where memory runs out"

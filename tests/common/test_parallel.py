@@ -1,11 +1,14 @@
+import multiprocessing
 import operator
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from common import parallel
 from common.errors import UserError
 from common.parallel import BackgroundWriter, prefetch, process_map
 
@@ -141,6 +144,42 @@ def test_what_is_submitted_is_not_written_after_an_interruption_of_the_wait(monk
     with pytest.raises(KeyboardInterrupt):
         writer.close()
     assert written == [0]
+
+
+def stop_itself(number: int) -> None:
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_a_process_that_is_stopped_is_told_in_time_and_ended(monkeypatch):
+    monkeypatch.setattr(parallel, "PATIENCE", 0.5)
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"scoring: no process .* 0\.5 seconds.*--num_workers 0"):
+        process_map(stop_itself, range(1, 6), num_workers=2)
+    assert time.monotonic() - begun < 30 and not multiprocessing.active_children()
+
+
+def sleep_and_double(number: int) -> int:
+    time.sleep(0.3)
+    return 2 * number
+
+
+def test_processes_that_are_slow_in_all_have_the_time_that_they_need(monkeypatch):
+    monkeypatch.setattr(parallel, "PATIENCE", 5)
+    assert process_map(sleep_and_double, range(20), num_workers=2) == list(range(0, 40, 2))
+
+
+def fail_or_wait(number: int) -> None:
+    if number == 1:
+        raise TimeoutError("its own")
+    time.sleep(60)
+
+
+def test_an_error_of_one_process_ends_the_others_at_once():
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError, match="its own"):
+        process_map(fail_or_wait, [1, 2], num_workers=2)
+    assert time.monotonic() - begun < 30 and not multiprocessing.active_children()
 
 
 def kill_itself(_: int) -> None:
