@@ -187,7 +187,7 @@ def read_objects(path: Path) -> dict[str, dict[int, dict[str, Any]]]:
 
     Empty where there is no such file. Raises UserError where it has another form, or a category is no text.
     """
-    if not path.is_file():
+    if not path.exists():
         return {}
     content = read_json(path)
     try:
@@ -214,7 +214,7 @@ def read_categories(path: Path) -> dict[str, dict[int, str]]:
 
 def read_category_names(path: Path) -> dict[int, str]:
     """{number: category} of the categories.json of inference.py; empty where there is no such file."""
-    content = read_json(path) if path.is_file() else {}
+    content = read_json(path) if path.exists() else {}
     try:
         names = {int(number): name for number, name in content.items()}
         if not all(isinstance(name, str) for name in names.values()):

@@ -237,3 +237,21 @@ def test_a_report_is_a_file_and_neither_a_pipe_nor_a_folder(flags, tmp_path):
 @pytest.mark.parametrize("number", ["-1", "257", "9" * 30])
 def test_numbers_of_processes_out_of_range_are_refused(flags, number):
     assert_refused(run_here(evaluate.main, *flags, "--num_workers", number), "--num_workers", number[:20])
+
+
+@pytest.mark.parametrize(
+    "protocol, name",
+    [
+        ("tcovis", "results.json"),
+        ("davis", "davis/ImageSets/2017/val.txt"),
+        ("youtube_vos", "davis/meta.json"),
+    ],
+)
+def test_a_pipe_among_the_files_to_read_is_refused(flags, results, tmp_path, protocol, name):
+    if protocol == "tcovis":
+        results.rename(tmp_path / "Annotations")
+        flags = ["--results", tmp_path, *flags[2:]]
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    outcome = run_here(evaluate.main, *flags, "--protocol", protocol)
+    assert_refused(outcome, tmp_path / name, "is a pipe, a device or a socket")

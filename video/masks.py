@@ -301,8 +301,9 @@ def rle_of_polygons(polygons: list[Any], size: tuple[int, int], where: str) -> R
         if not fine or not all(type(number) in (int, float) for number in polygon):
             raise UserError(f"{where} is not an RLE, and {polygon!r:.40} no polygon of 3 or more x, y")
         corners = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
-        outline += np.abs(corners - np.roll(corners, 1, 0)).max(1).sum()
-        if np.abs(corners).max() > 4 * max(H, W) or outline > 4 * (H + 1) * (W + 1):
+        is_far = np.abs(corners).max() > 4 * max(H, W)  # so far that a length may be infinite
+        outline += 0 if is_far else np.abs(corners - np.roll(corners, 1, 0)).max(1).sum()
+        if is_far or outline > 4 * (H + 1) * (W + 1):
             raise UserError(f"{where} has a polygon that does not fit {list(size)}: give x, y in its pixels")
     rle = coder.merge(coder.frPyObjects(polygons, H, W))
     return {"size": [H, W], "counts": rle["counts"].decode("ascii")}

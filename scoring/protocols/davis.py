@@ -172,7 +172,7 @@ def listed_sequences(root: Path, image_set: str, folders: Collection[str]) -> li
     if not (root / "ImageSets").is_dir():
         return None
     lists = [root / "ImageSets" / folder / f"{image_set}.txt" for folder in folders]
-    path = next((path for path in lists if path.is_file()), None)
+    path = next((path for path in lists if path.exists()), None)
     if path is None:
         raise UserError(f"there is no {lists[0]}: name a set that is there, such as val or test-dev")
     lines = read_text(path).replace("\\", "/").splitlines()

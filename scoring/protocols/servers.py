@@ -111,7 +111,7 @@ def _davis_unsupervised_requests(root: Path, image_set: str) -> Iterator[VideoRe
 
 def _youtube_vos_objects(path: Path) -> dict[str, dict[int, set[str]]]:
     """{video: {object id: names of its frames}} of a meta.json of YouTube-VOS; UserError where it is none."""
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"there is no {path}, which says what frames are needed: add that of YouTube-VOS")
     meta = read_json(path)
     try:

@@ -72,9 +72,9 @@ def tcovis(
     columns = [ranks[name] for name in names], categories
     scores, warnings = score_folders(score, masks, truth, *columns, num_workers=num_workers)
     path = masks.parent / "results.json"
-    if not path.is_file():
+    if not path.exists():
         warnings.append(f"AP is skipped: there is no {path}")
-    overall = summarise(scores.values(), read_json(path) if path.is_file() else None, str(path))
+    overall = summarise(scores.values(), read_json(path) if path.exists() else None, str(path))
     warnings += nothing_scored({name: len(one.objects) for name, one in scores.items()})
     videos = {name: _video_entry(one) for name, one in scores.items()}
     return make_report("tcovis", overall, videos, warnings)

@@ -140,7 +140,7 @@ def _youtube_vos_overall(seen: list[Scores], unseen: list[Scores]) -> Scores:
 
 
 def _categories(path: Path, purpose: str) -> dict[str, dict[int, str]]:
-    if not path.is_file():
+    if not path.exists():
         remedy = "put the meta.json of YouTube-VOS there, or name that of the training set by --train_meta"
         raise UserError(f"there is no {path}, which says {purpose}: {remedy}")
     return read_categories(path)
@@ -167,7 +167,7 @@ def youtube_vos(
             f"unknown rule {first_frame} for the first frame: choose among {', '.join(YOUTUBE_VOS_RULES)}"
         )
     masks = mask_root(annotations)
-    root = annotations if (annotations / "meta.json").is_file() else masks.parent
+    root = annotations if (annotations / "meta.json").exists() else masks.parent
     categories = _categories(root / "meta.json", "the category of each object")
     training = _categories(
         Path(train_meta or root.parent / "train" / "meta.json"), "which categories are seen"

@@ -193,7 +193,7 @@ def load_imagenet(backbone: DilatedResNet | DilatedMobileNet, source: str) -> No
     unfit = [key for key in needed if key not in weights or weights[key].shape != state[key].shape]
     if unfit:
         lack = f"it has no fitting {unfit[0]}"
-        raise UserError(f"--backbone_weights {source}: not a {title_of(which)}: {lack}")
+        raise UserError(f"--backbone_weights {source}: not a {title_of(backbone.pretrained)}: {lack}")
     weights = weights if as_published else fold_normalisation(weights, backbone.first)
     backbone.load_state_dict({key: weights.get(key, value) for key, value in state.items()})
 

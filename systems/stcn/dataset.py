@@ -76,7 +76,7 @@ def davis_videos(root: Path, *, skip_bad: bool) -> list[AnnotatedVideo]:
         raise UserError(f"--davis_root {root}: no such folder; it holds JPEGImages/ and Annotations/")
     folder = VOSFolder(root, skip_bad=skip_bad)
     listed = root / "ImageSets" / "2017" / "train.txt"
-    if listed.is_file():
+    if listed.exists():
         names = read_text(listed).split()
         absent = sorted(set(names) - {video.name for video in folder.videos})
         if absent:

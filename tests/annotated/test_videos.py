@@ -1,6 +1,7 @@
 """Annotated folders on disk: what is listed, read and checked, and what is wrong with them."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,14 @@ import pytest
 from PIL import Image
 
 from annotated import videos
-from annotated.videos import VOSFolder, check, check_objects, has_annotations
+from annotated.videos import (
+    VOSFolder,
+    check,
+    check_objects,
+    has_annotations,
+    read_category_names,
+    read_objects,
+)
 from common.errors import UserError
 from tests.support.image_files import cut, write_frame, write_mask
 from tests.support.mots import sequence_labels, write_sequence, write_text
@@ -305,3 +313,11 @@ def test_mots_without_masks_is_told_where_they_belong(tmp_path):
 def test_a_video_called_img1_makes_no_folder_of_mots(tmp_path):
     write_video(tmp_path, "img1")
     assert [video.name for video in VOSFolder(tmp_path).videos] == ["img1"]
+
+
+@pytest.mark.parametrize("read", [read_objects, read_category_names])
+def test_a_pipe_is_not_passed_over_as_if_it_were_absent(tmp_path, read):
+    assert read(tmp_path / "facts.json") == {}
+    os.mkfifo(tmp_path / "facts.json")
+    with pytest.raises(UserError, match=r"facts\.json is a pipe, a device or a socket: give a file"):
+        read(tmp_path / "facts.json")

@@ -68,3 +68,11 @@ def test_absent_masks_and_sizes_with_a_fraction_of_zero_are_read():
     assert decode_rle(rle).sum() == 2
     compressed = {"size": [2.0, 3.0], "counts": encode_rle(np.ones(SIZE, bool))["counts"]}
     assert decode_rle(checked_rle(compressed, SIZE, "the mask")).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("far", [1e308, -1e308, 1e5, 10**17])
+def test_a_polygon_that_is_far_away_is_refused_without_a_warning(far):
+    for polygon in ([0, 0, far, -far, 4, 4], [far, -far, -far, far, far, far]):
+        with pytest.raises(UserError, match="does not fit"):
+            checked_rle([polygon], (5, 9), "the mask")

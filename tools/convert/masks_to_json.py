@@ -49,7 +49,7 @@ class ObjectFacts:
         self.meta = read_categories(self.root / "meta.json")
         self.crowds = crowds_in(self.root / "meta.json")
         tracks = self.root / "tracks.json"
-        self.tracks = read_tracks_json(tracks) if tracks.is_file() else {}
+        self.tracks = read_tracks_json(tracks) if tracks.exists() else {}
         self.names = read_category_names(self.root / "categories.json")
         self.official = official
         self.ids = {name: number for number, name in self.names.items()}
