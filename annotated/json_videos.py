@@ -202,6 +202,17 @@ def read_content(path: Path) -> Content:
     return Content(changed_at, videos, categories, annotations)
 
 
+def name_unlisted(content: Content, path: Path) -> None:
+    """Let categories that annotations have, and the file does not list, be classes by their numbers."""
+    numbers = set() if content.annotations is None else set(content.annotations.entries[:, 1].tolist())
+    unlisted = sorted(numbers - content.categories.keys())
+    if unlisted:
+        first = ", ".join(map(str, unlisted[:5])) + (", ..." if len(unlisted) > 5 else "")
+        trouble = f"lists {len(unlisted)} categories of its annotations nowhere ({first})"
+        say(f"{path} {trouble}: each is a class by its number", error=True)
+    content.categories.update({number: f"category {number}" for number in unlisted})
+
+
 def _frames_of(video: Listing, folder: Path, where: str) -> tuple[Path, str, list[str]]:
     """The folder of a video's frames, their suffix, their names without it; UserError where one is none."""
     paths = [PurePosixPath(name.replace("\\", "/")) for name in video.files]
@@ -253,6 +264,7 @@ class JsonVideos(VideoSet):
 
     def __init__(self, path: Path, folder: Path):
         content = read_content(path)
+        name_unlisted(content, path)
         super().__init__(folder, [], content.categories.values())
         _check_alone((video.id for video in content.videos), "id", path)
         if content.annotations is not None:
@@ -275,7 +287,7 @@ class JsonVideos(VideoSet):
             table = np.stack([rows[:, 1], labels[rows[:, 0]], rows[:, 2], rows[:, 3]], 1)
             shown = np.unique(rows[:, 0][table[:, 1] != CROWD]).tolist()
             names = {
-                int(labels[i]): content.categories.get(number, f"{number}, which is not listed")
+                int(labels[i]): content.categories[number]
                 for i, number in zip(shown, entries[shown, 1].tolist(), strict=True)
             }
             where = f"{path}: video or image {video.id}"

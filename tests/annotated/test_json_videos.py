@@ -228,13 +228,10 @@ def test_a_bad_mask_is_told_with_its_frame_where_it_is_drawn(tmp_path, mask, tol
     assert str(tmp_path / "x.json") in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-def test_a_category_that_is_not_listed_is_refused_where_classes_are_trained(tmp_path):
+def test_a_category_that_is_not_listed_is_a_class_by_its_number_and_told(tmp_path, capsys):
     videos = write_masks(tmp_path, [box(0, 0, 2, 2)], category_id=87)
-    assert labels_in(videos)[0] == [1, 1, 0, 0, 0, 0]
-    with pytest.raises(
-        UserError, match=r"x\.json: video sub/a\.png has categories that .* lacks \(87, which is not listed\)"
-    ):
-        videos.classes_of(videos.videos[0])
+    assert "lists 1 categories of its annotations nowhere (87)" in capsys.readouterr().err
+    assert videos.classes_of(videos.videos[0]) == {1: videos.categories.index("category 87")}
 
 
 def test_a_file_that_was_changed_meanwhile_is_told(tmp_path):
