@@ -1,8 +1,10 @@
 """Work beside work: a thread that reads ahead, one that writes behind, processes that share videos."""
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import active_children, get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from queue import Empty, Queue
@@ -10,7 +12,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any, TypeVar
 
-from common.errors import UserError
+from common.errors import ENDING_SIGNALS, UserError
 from common.progress import progress
 
 Item = TypeVar("Item")
@@ -26,6 +28,22 @@ def _safe_context(module: str) -> BaseContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(["__main__", module])
     return context
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Inside, the signals that end a command wait, and for ever in the processes that are started inside.
+
+    A terminal and a scheduler send them to all processes alike, of which this one ends the others.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, *ENDING_SIGNALS])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _results(futures: list[Future], title: str) -> Iterator[Any]:
@@ -63,17 +81,20 @@ def process_map(
     if num_workers <= 1 or total <= 1:
         return list(progress(map(function, *columns), title, total))
     context = _safe_context(getattr(function, "func", function).__module__)
+    with _signals_held():
+        executor = ProcessPoolExecutor(min(num_workers, total), mp_context=context)
     try:
-        with ProcessPoolExecutor(min(num_workers, total), mp_context=context) as executor:
+        with _signals_held():
             futures = [executor.submit(function, *items) for items in zip(*columns, strict=True)]
-            try:
-                return list(progress(_results(futures, title), title, total))
-            except BaseException:
-                _kill_processes()
-                raise
+        return list(progress(_results(futures, title), title, total))
     except BrokenProcessPool as error:
         problem = f"{title}: one of {num_workers} processes was killed, as where memory runs out"
         raise UserError(f"{problem}: use fewer --num_workers") from error
+    except BaseException:
+        _kill_processes()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 class _End(Exception):

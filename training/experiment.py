@@ -15,6 +15,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -196,8 +197,9 @@ def _leave(status: int) -> None:
 
     status: 2 where `run_command` told the user of a mistake, or 0; what ended in a traceback is 1 anyway
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError):  # it is closed, or full
+            stream.flush()
     os._exit(1 if hasattr(sys, "last_value") else status)
 
 

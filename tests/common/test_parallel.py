@@ -2,15 +2,19 @@ import multiprocessing
 import operator
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from common import parallel
 from common.errors import UserError
 from common.parallel import BackgroundWriter, prefetch, process_map
+from tests.support.commands import ROOT
 
 
 class Source:
@@ -159,14 +163,11 @@ def test_a_process_that_is_stopped_is_told_in_time_and_ended(monkeypatch):
     assert time.monotonic() - begun < 30 and not multiprocessing.active_children()
 
 
-def sleep_and_double(number: int) -> int:
-    time.sleep(0.3)
-    return 2 * number
-
-
-def test_processes_that_are_slow_in_all_have_the_time_that_they_need(monkeypatch):
-    monkeypatch.setattr(parallel, "PATIENCE", 5)
-    assert process_map(sleep_and_double, range(20), num_workers=2) == list(range(0, 40, 2))
+def test_one_that_is_slow_has_time_as_long_as_others_have_results(monkeypatch):
+    monkeypatch.setattr(parallel, "PATIENCE", 1)
+    with ThreadPoolExecutor(2) as executor:
+        futures = [executor.submit(time.sleep, seconds) for seconds in [2.5, *[0.3] * 9]]
+        assert list(parallel._results(futures, "scoring")) == [None] * 10
 
 
 def fail_or_wait(number: int) -> None:
@@ -189,3 +190,28 @@ def kill_itself(_: int) -> None:
 def test_a_process_that_is_killed_is_told_in_one_line():
     with pytest.raises(UserError, match=r"scoring: one of 2 processes was killed.*--num_workers"):
         process_map(kill_itself, [1, 2], num_workers=2)
+
+
+WORKING = """
+import sys
+from common.errors import run_command
+from common.parallel import process_map
+from tests.common.test_parallel import say_and_wait
+
+run_command(lambda: process_map(say_and_wait, [1, 2], num_workers=2))
+"""
+
+
+def say_and_wait(_: int) -> None:
+    print("begun", flush=True)
+    time.sleep(100)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_to_all_processes_ends_them_without_a_word(number):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-c", WORKING]
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes) as process:
+        assert [process.stdout.readline() for _ in range(2)] == [b"begun\n"] * 2
+        os.killpg(process.pid, number)
+        assert process.communicate(timeout=30) == (b"", b"") and process.returncode == 130
