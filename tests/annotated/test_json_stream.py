@@ -4,9 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from annotated import json_stream
-from annotated.json_stream import JsonStream
+from annotated.json_stream import JsonStream, open_json, read_part
 from common.errors import UserError
 
 
@@ -48,3 +50,30 @@ def test_what_is_no_json_list_is_named(tmp_path, text):
         for _ in stream.elements():
             stream.value()
         stream.end()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    values=st.lists(st.recursive(st.none() | st.integers(-9, 9) | st.text(), st.lists, max_leaves=5)),
+    indent=st.sampled_from([None, 1]),
+    with_mark=st.booleans(),
+    chunk=st.integers(1, 40),
+)
+def test_a_part_is_read_again_by_its_bytes(tmp_path_factory, values, indent, with_mark, chunk):
+    path = tmp_path_factory.mktemp("part") / "x.json"
+    text = json.dumps(values, ensure_ascii=False, indent=indent).replace("\n", "\r\n")
+    path.write_bytes(text.encode("utf-8-sig" if with_mark else "utf-8"))
+    places = []
+    with pytest.MonkeyPatch.context() as patch, open_json(path, in_bytes=True) as stream:
+        patch.setattr(json_stream, "CHUNK", chunk)
+        for _ in stream.elements():
+            start = stream.offset
+            stream.value()
+            places.append((start, stream.offset - start))
+    assert [read_part(path, *place) for place in places] == values
+
+
+def test_a_part_that_is_no_value_is_refused_with_path_and_place(tmp_path):
+    (tmp_path / "x.json").write_text('{"a": 1')
+    with pytest.raises(UserError, match=r"x\.json has no value at byte 0 .*: mend it"):
+        read_part(tmp_path / "x.json", 0, 7)
