@@ -293,12 +293,8 @@ def test_auto_without_a_former_run_begins_anew(train, tmp_path):
 def test_other_options_are_refused_with_the_flags_to_give(train, finished, flag):
     (finished / "metrics.json").unlink()
     name, value = flag.split()
-    given = dict(zip(TINY[::2], TINY[1::2], strict=True)) | {
-        "--w_dice": "5.0",
-        "--seed": "0",
-        "--lr_head": "0.001",
-        "--dataset_weights": "()",
-    }
+    given = dict(zip(TINY[::2], TINY[1::2], strict=True))
+    given |= {"--w_dice": "5.0", "--seed": "0", "--lr_head": "0.001", "--dataset_weights": "()"}
     assert_refused(
         train(*FLAGS, name, value, "--resume", "auto"), finished, f"{name} {given[name]}", "same flags"
     )
