@@ -155,7 +155,7 @@ def evaluate_tracker(
     use_classes: whether AP tells the categories of meta.json apart
     gallery: takes pictures of the first videos
     """
-    videos = folder.videos
+    videos = sorted(folder.videos, key=lambda video: video.name)  # so results.json numbers them
     if 0 < num_videos < len(videos):
         videos = [videos[round(place)] for place in np.linspace(0, len(videos) - 1, num_videos)]
     gallery = gallery or Gallery(num_videos=0)

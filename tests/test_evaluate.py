@@ -119,6 +119,12 @@ def test_a_tracker_that_knows_the_truth_scores_100(folder):
     assert (scores["videos"], scores["frames"]) == (2, 12)
 
 
+def test_the_order_of_the_videos_does_not_matter(folder):
+    folder.videos.reverse()  # a JSON file and several data sets list them in any order
+    scores = evaluate_tracker(Oracle(folder), folder)
+    assert {name: scores[name] for name in HUNDREDS} == pytest.approx(dict.fromkeys(HUNDREDS, 100.0))
+
+
 def test_names_of_tracks_do_not_matter(folder):
     scores = evaluate_tracker(Oracle(folder, lambda labels, frame: labels * 50), folder)
     assert {name: scores[name] for name in HUNDREDS} == pytest.approx(dict.fromkeys(HUNDREDS, 100.0))
