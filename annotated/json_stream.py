@@ -14,6 +14,7 @@ from common.files import DECODER, open_text
 
 WHITESPACE = re.compile(r"[ \t\n\r]*")
 CHUNK = 1 << 20  # characters
+UNSURE = len("e+")  # characters after a number that may be a part of it
 LENIENT = json.JSONDecoder()  # several times as fast as `DECODER`; for what is read again before it is used
 
 
@@ -54,7 +55,8 @@ class JsonStream:
                 if not self._read_on():
                     raise self._bad(str(error)) from error
             else:
-                if end < len(self._text) or not self._read_on():  # a number may go on in the next chunk
+                # A number may go on in the next chunk, where this one ends in "1", "1." or "1e+".
+                if end + UNSURE < len(self._text) or not self._read_on():
                     self._place = end
                     return value
 

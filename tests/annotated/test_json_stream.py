@@ -20,6 +20,7 @@ def test_json_is_read_part_by_part_wherever_the_file_is_cut(tmp_path, monkeypatc
         "c": {},
         "empty": [],
         "deep": [[123456789012345678], None],
+        "numbers": [702.105, 1e30, -2.5e-30, 0.5],
     }
     (tmp_path / "x.json").write_text(json.dumps(value, indent=3, ensure_ascii=False), encoding="utf-8")
 
