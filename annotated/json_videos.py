@@ -292,7 +292,8 @@ class JsonVideos(VideoSet):
             }
             where = f"{path}: video or image {video.id}"
             frame_folder, suffix, frames = _frames_of(video, self.root, where)
-            name = frame_folder / f"{frames[0]}{suffix}" if video.is_image else frame_folder
+            has_folder = not video.is_image and frame_folder != self.root
+            name = frame_folder if has_folder else frame_folder / f"{frames[0]}{suffix}"
             yield JsonVideo(
                 name.relative_to(self.root).as_posix(),
                 frame_folder,

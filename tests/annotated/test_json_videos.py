@@ -189,6 +189,15 @@ def test_what_is_malformed_is_told_with_the_path(tmp_path, place, value, told):
     assert str(path) in str(refusal.value) or "cannot be a name" in told
 
 
+def test_videos_whose_frames_lie_in_one_folder_are_named_by_their_first_frames(tmp_path):
+    path = write_vis(tmp_path / "x.json", tmp_path / "frames", {"a": MAPS["a"], "b": MAPS["a"]})
+    content = read_json(path)
+    for video in content["videos"]:
+        video["file_names"] = [name.replace("/", "_") for name in video["file_names"]]
+    path.write_text(json.dumps(content))
+    assert [video.name for video in JsonVideos(path, tmp_path).videos] == ["a_00000.png", "b_00000.png"]
+
+
 def test_a_file_without_videos_and_annotations_holds_none(tmp_path):
     (tmp_path / "x.json").write_text(content_of("videos", [], [], {}))
     assert JsonVideos(tmp_path / "x.json", tmp_path).videos == []
