@@ -36,11 +36,11 @@ def region_box(region: list[float]) -> BoxXYWH:
     one.
     """
     points = np.asarray(region, dtype=np.float64).reshape(4, 2)
-    around = points.max(0) - points.min(0)
-    sides = [np.linalg.norm(points[i] - points[i + 1]) for i in (0, 1)]
-    with np.errstate(divide="ignore", invalid="ignore"):  # `check_box` refuses what has no area
+    with np.errstate(all="ignore"):  # `check_box` refuses what has no area, or an infinite one
+        around = points.max(0) - points.min(0)
+        sides = [np.linalg.norm(points[i] - points[i + 1]) for i in (0, 1)]
         size = np.sqrt(sides[0] * sides[1] / np.prod(around)) * around + 1
-    corner = points.mean(0) - size / 2
+        corner = points.mean(0) - size / 2
     return (*corner.tolist(), *size.tolist())
 
 

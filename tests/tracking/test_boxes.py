@@ -45,6 +45,12 @@ def test_a_rotated_region_becomes_an_upright_box_of_its_area():
         check_box(1, region_box([5.0, 5] * 4), (30, 40))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_region_too_large_for_numbers_is_refused_without_a_warning():
+    with pytest.raises(UserError, match="no area"):
+        check_box(1, region_box([1e308, -1e308, -1e308, 1e308, 1e308, 1e308, 0.0, 0.0]), (30, 40))
+
+
 def test_a_file_has_boxes_for_each_video(videos, tmp_path):
     content = {"one": {"3": [1, 2, 10, 12]}, "two": {"1": [0, 0, 5, 5], "2": [4, 4, 14, 4, 14, 14, 4, 14]}}
     prompts = boxes_for(videos, None, str(write(tmp_path / "b.json", content)))
