@@ -16,7 +16,10 @@ class TrainConfig:
         "one or several data sets: YouTube-VOS, DAVIS, MOTS, YouTube-VIS, OVIS, COCO, images with masks",
     )
     dataset_weights: tuple[int, ...] = option(
-        (), "how often an epoch goes through the videos of each --dataset_root: once unless given", least=1
+        (),
+        "how often an epoch goes through the videos of each --dataset_root: once unless given",
+        least=1,
+        most=1000,
     )
     synthetic: str | None = option(None, "write synthetic videos and train on them", ("easy", "hard"))
     synthetic_videos: int = option(250, "training videos of --synthetic", least=1)

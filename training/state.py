@@ -73,6 +73,12 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _flag(name: str, value: Any) -> str:
+    """A flag with its value as a command line has them."""
+    values = value if isinstance(value, tuple) else (value,)
+    return f"no --{name}" if value in (None, ()) else " ".join([f"--{name}", *map(str, values)])
+
+
 def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
     """Read the checkpoint from which a run of these options continues.
 
@@ -99,7 +105,7 @@ def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[
     names = (now.keys() | before.keys()) - {"epochs"}  # a dataset may plan with them; a run may be prolonged
     changed = sorted(name for name in names if now.get(name) != before.get(name))
     if changed:
-        flags = ", ".join(f"--{name} {before.get(name)}" for name in changed)
+        flags = ", ".join(_flag(name, before.get(name)) for name in changed)
         raise UserError(f"--resume {path} was trained with {flags}: give the same flags")
     return state
 
