@@ -181,9 +181,13 @@ def _damaged_entry(archive: ZipFile) -> str | None:
 
 
 def _check_entries(path: Path, file: IO[bytes]) -> None:
-    """Raise UserError where an entry of a zip file is damaged; what is no zip file has no checksum."""
+    """Raise UserError where an entry of a zip file is damaged, or entries are larger than the file, as those
+    of a decompression bomb; what is no zip file has no checksum.
+    """
     if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
         with ZipFile(file) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise UserError(f"{path} is compressed, as no file of torch is; unpack it, or pass another")
             damaged = _damaged_entry(archive)
         if damaged:
             problem = f"{damaged} in it has not the checksum that it was written with"

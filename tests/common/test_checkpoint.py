@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -207,6 +208,15 @@ def test_a_changed_weight_is_told_with_its_entry_and_the_remedy(tmp_path, conten
     with pytest.raises(UserError) as error:
         read_checkpoint(path)
     assert_one_line(error, path, "is damaged", "archive/data/0", "checksum", "another copy")
+
+
+def test_a_compressed_file_is_refused_before_it_fills_memory(tmp_path, contents):
+    save_checkpoint(tmp_path / "last.pth", contents | {"step": "0" * 100_000})
+    with ZipFile(tmp_path / "last.pth") as whole, ZipFile(tmp_path / "x.pth", "w", ZIP_DEFLATED) as bomb:
+        for name in whole.namelist():
+            bomb.writestr(name, whole.read(name))
+    with pytest.raises(UserError, match=r"x\.pth is compressed"):
+        read_checkpoint(tmp_path / "x.pth")
 
 
 def test_a_file_without_checksums_is_read(tmp_path, contents):
