@@ -22,10 +22,10 @@ from common.device import zeros
 from common.errors import UserError
 from common.progress import every
 from common.seeding import seeded
-from common.types import IGNORE, Clip
+from common.types import Clip
 from training.loader import EpochSampler, Key, make_loader
 from training.system import Plan
-from video.masks import void_in
+from video.label_maps import IGNORE, void_in
 from video.transforms import (
     LONGEST,
     Augmentation,

@@ -29,8 +29,8 @@ from common.progress import every, plain_lines, progress, say
 from common.seeding import mix
 from common.types import Clip
 from dataset import make_loaders
-from evaluate import Gallery, evaluate_tracker
 from inference import SYSTEMS
+from tools.validation import Gallery, evaluate_tracker
 from training.config import TrainConfig
 from training.dry_run import dry_run
 from training.experiment import Experiment, open_experiment

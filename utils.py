@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from common import distributed
 from common.config import option
 from common.device import on_device
-from common.types import IGNORE, Clip
+from common.types import Clip
+from video.label_maps import IGNORE
 from video.points import pixel_centres, sample_labels, sample_logits, uncertain_points
 
 # ---------------------------------------------------------------------------------------------------- losses
@@ -213,6 +213,8 @@ class HungarianMatcher:
 
     def _solve(self, cost: np.ndarray) -> np.ndarray:
         """(L, B, T, N, K) costs, NaN where an object is not visible, to (L, B, T, K) tokens or -1."""
+        from scipy.optimize import linear_sum_assignment
+
         visible = ~np.isnan(cost[:, :, :, 0])  # (L, B, T, K)
         if self.assign == "clip":
             problems = np.nan_to_num(cost).sum(2, keepdims=True)

@@ -16,11 +16,12 @@ import numpy as np
 
 from annotated.json_stream import LENIENT, JsonStream, open_json, read_part
 from annotated.videos import AnnotatedVideo, VideoSet
+from common.config import MAX_FRAMES
 from common.errors import UserError
 from common.files import below
 from common.progress import progress, say
-from common.types import IGNORE, MAX_FRAMES
-from video.masks import check_mask_size, checked_rle, draw_masks, rle_area
+from video.label_maps import IGNORE
+from video.rle import check_mask_size, checked_rle, draw_masks, rle_area
 
 CROWD = 0  # in place of the label of an object
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.config import MAX_FRAMES
 from common.errors import UserError
 from common.files import below, read_text
-from common.types import MAX_FRAMES
 from video.images import MAX_LABEL, MOTS_IGNORE, list_files, list_folders
-from video.masks import RLE, check_mask_size, checked_rle, decode_rle
+from video.rle import RLE, check_mask_size, checked_rle, decode_rle
 
 IGNORED_CLASS = 10
 FORM = "time id class height width rle"

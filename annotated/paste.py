@@ -18,8 +18,7 @@ from torch import Tensor
 from annotated.videos import AnnotatedVideo
 from common.config import option
 from common.errors import UserError
-from common.types import IGNORE
-from video.masks import objects_in, span
+from video.label_maps import IGNORE, objects_in, span
 from video.transforms import draw, glide, resize_frames, resize_labels
 
 MOST_CUT_OUTS = 3  # in one clip

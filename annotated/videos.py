@@ -28,7 +28,7 @@ from video.images import (
     read_label_map,
     smoothed_edges_line,
 )
-from video.masks import has_smoothed_edges, objects_in
+from video.label_maps import has_smoothed_edges, objects_in
 
 
 @dataclass

@@ -24,8 +24,8 @@ from annotated.videos import VOSFolder
 from common.config import Parser, config_from_dict
 from common.errors import UserError, run_command
 from common.files import write_json
-from evaluate import evaluate_tracker
 from inference import VITATracker, load_network
+from tools.validation import evaluate_tracker
 from video import synthetic
 
 ROOT = Path(__file__).resolve().parents[1]

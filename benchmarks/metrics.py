@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 from common.errors import UserError, run_command
 from common.parallel import process_map
@@ -48,11 +47,15 @@ def plain_boundary(mask: np.ndarray) -> np.ndarray:
 
 def near_by_distance(boundary: np.ndarray, radius: int) -> np.ndarray:
     """(H, W) bool: pixels whose nearest boundary pixel, of which there is one, is within the radius."""
+    from scipy import ndimage
+
     return ndimage.distance_transform_edt(~boundary) <= radius
 
 
 def near_by_dilation(boundary: np.ndarray, radius: int) -> np.ndarray:
     """(H, W) bool: the boundary dilated by a disk."""
+    from scipy import ndimage
+
     offsets = np.arange(-radius, radius + 1)
     return ndimage.binary_dilation(boundary, offsets[:, None] ** 2 + offsets**2 <= radius**2)
 

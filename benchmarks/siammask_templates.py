@@ -16,9 +16,9 @@ from annotated.videos import VOSFolder
 from benchmarks.measuring import add_machine_flags, set_up
 from common.config import Parser, config_from_dict
 from common.errors import UserError, run_command
-from evaluate import evaluate_tracker
 from inference import load_network
 from systems.siammask.tracker import SiamMaskTracker
+from tools.validation import evaluate_tracker
 from video.synthetic import PROFILES, write_split
 
 TWINS = replace(PROFILES["easy"], objects=(2, 2), twin=1.0, speed=(1.0, 2.5), spin=0.1, pulse=0.2)

@@ -21,6 +21,8 @@ from common.files import read_text
 
 ConfigType = TypeVar("ConfigType")
 MAX_SIDE = 8192  # pixels of a picture's side
+MAX_PIXELS = 1 << 26  # of a picture, 8192 x 8192: twice those of 8K video, and memory for a few copies
+MAX_FRAMES = 1_000_000  # of a video, by what a file says: 9 hours at 30 frames per second
 MAX_WIDTH = 1 << 16  # channels
 MAX_WORKERS = 256  # processes of a command
 MAX_PRESETS = 100  # that a command line may name, directly or in presets

@@ -24,6 +24,7 @@ import torch.distributed
 from torch import Tensor
 
 from common.errors import UserError
+from common.progress import be_silent
 
 # Rank 0 may evaluate for hours while the others wait; `training/heartbeat.py` notices a death.
 TIMEOUT = timedelta(hours=12)
@@ -34,14 +35,7 @@ _alone = False  # inside `alone`
 _flag = torch.zeros((), dtype=torch.int64)
 
 
-def init() -> None:
-    """Join the process group that torchrun's environment describes; without torchrun, do nothing.
-
-    Each process takes the GPU of its local rank, whose tensors travel by NCCL; those on the CPU by gloo.
-    Raises UserError where this machine has fewer GPUs than processes.
-    """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return
+def _join_group() -> None:
     if not torch.cuda.is_available():
         torch.distributed.init_process_group("gloo", timeout=TIMEOUT)
         return
@@ -83,6 +77,18 @@ def world_size() -> int:
 def is_main() -> bool:
     """Whether this process writes files and reports: rank 0 alone does."""
     return rank() == 0
+
+
+def init() -> None:
+    """Join the process group that torchrun's environment describes; without torchrun, do nothing.
+
+    Each process takes the GPU of its local rank, whose tensors travel by NCCL; those on the CPU by gloo.
+    From then on rank 0 alone says lines.
+    Raises UserError where this machine has fewer GPUs than processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        _join_group()
+        be_silent(not is_main())
 
 
 def any_process(flag: bool) -> bool:
@@ -186,3 +192,4 @@ def shutdown() -> None:
     """Leave the process group, at the end of a run."""
     if _grouped():
         torch.distributed.destroy_process_group()
+        be_silent(False)

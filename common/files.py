@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -245,6 +245,15 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def joined(opening: str, parts: Iterable[Iterable[str]], separator: str, closing: str) -> Iterator[str]:
+    """The pieces of a JSON list or object, from the pieces of each of its parts."""
+    yield opening
+    for index, part in enumerate(parts):
+        yield separator if index else ""
+        yield from part
+    yield closing
 
 
 class Download(NamedTuple):

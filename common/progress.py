@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TextIO, TypeVar
 
-from common import distributed
 from common.errors import MissingPackage, require, write_line
 
 Item = TypeVar("Item")
 READER_LEFT = 141  # the exit status of a program that SIGPIPE ends
 
+_silent = False  # whether another process of the run says the lines
 _lost: OSError | None = None  # why stdout did not take a line, the first that it did not take
 
 
@@ -22,6 +22,12 @@ def _discard(stream: TextIO | None) -> None:
             os.dup2(nowhere.fileno(), stream.fileno())
 
 
+def be_silent(silent: bool) -> None:
+    """Whether this process says nothing from now on, because another one of its run says it."""
+    global _silent
+    _silent = silent
+
+
 def say(message: str, *, error: bool = False) -> None:
     """Print a line, in one process of a run only; on stderr where it tells of trouble.
 
@@ -29,7 +35,7 @@ def say(message: str, *, error: bool = False) -> None:
     its reader has left, as `head` does.
     """
     global _lost
-    if not distributed.is_main():
+    if _silent:
         return
     stream = sys.stderr if error else sys.stdout
     try:

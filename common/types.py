@@ -12,9 +12,6 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-IGNORE = 255  # the label of pixels that no loss and no score may count
-MAX_PIXELS = 1 << 26  # of a picture, 8192 x 8192: twice those of 8K video, and memory for a few copies
-MAX_FRAMES = 1_000_000  # of a video, by what a file says: 9 hours at 30 frames per second
 BoxXYWH = tuple[float, float, float, float]  # left, top, width, height in pixels of the frame
 
 

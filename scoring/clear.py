@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from scoring.counts import EPS, MATCH_THRESHOLD, Counts, Frame
+from scoring.counts import EPS, MATCH_THRESHOLD, Counts, Frame, best_pairs
 
 
 class IdSwitch(NamedTuple):
@@ -82,7 +81,7 @@ def _match_frame(frame: Frame, previous: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     continues = previous[frame.truth][:, None] == frame.result[None, :]
     score = np.where(frame.similarity < MATCH_THRESHOLD - EPS, 0, 1000 * continues + frame.similarity)
-    rows, columns = linear_sum_assignment(-score)
+    rows, columns = best_pairs(score)
     accepted = score[rows, columns] > EPS
     return rows[accepted], columns[accepted]
 

@@ -1,4 +1,4 @@
-"""What tracking scores are made of: frames with their similarities, and counts that add up over videos."""
+"""What tracking scores are made of: frames with their similarities, pairs, counts that add up over videos."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -17,6 +17,13 @@ class Frame(NamedTuple):
     truth: np.ndarray
     result: np.ndarray
     similarity: np.ndarray
+
+
+def best_pairs(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the one-to-one pairs with the largest sum of a (K, N) score, by rows."""
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(-score)
 
 
 def _exact_sum(values: Sequence[Any]) -> Any:

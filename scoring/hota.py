@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from scoring.counts import EPS, Counts, Frame
+from scoring.counts import EPS, Counts, Frame, best_pairs
 
 ALPHAS = np.arange(0.05, 0.99, 0.05)  # the 19 localisation thresholds of HOTA
 
@@ -71,7 +70,7 @@ def hota_counts(frames: list[Frame], truth_count: np.ndarray, result_count: np.n
     similarity = _zeros()
     for frame in frames:
         score = alignment[np.ix_(frame.truth, frame.result)] * frame.similarity
-        rows, columns = linear_sum_assignment(-score)
+        rows, columns = best_pairs(score)
         matched = frame.similarity[rows, columns]
         accepted = matched >= ALPHAS[:, None] - EPS  # (19, matches of the frame)
         matches[:, frame.truth[rows], frame.result[columns]] += accepted

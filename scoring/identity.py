@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from scoring.counts import MATCH_THRESHOLD, Counts, Frame
+from scoring.counts import MATCH_THRESHOLD, Counts, Frame, best_pairs
 
 
 @dataclass
@@ -36,5 +35,5 @@ def identity_counts(frames: list[Frame], truth_count: np.ndarray, result_count: 
     shared = np.zeros((len(truth_count), len(result_count)))
     for frame in frames:
         shared[np.ix_(frame.truth, frame.result)] += frame.similarity >= MATCH_THRESHOLD
-    tp = int(shared[linear_sum_assignment(-shared)].sum())
+    tp = int(shared[best_pairs(shared)].sum())
     return IdentityCounts(tp, int(truth_count.sum()) - tp, int(result_count.sum()) - tp)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scoring.jf import pairwise_jf
-from video.masks import ids_in, objects_in
+from video.label_maps import ids_in, objects_in
 
 NOBODY = 1 << 16  # an id that no label map of 8 or 16 bits can hold
 

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from common.errors import MissingPackage, available, require
 from common.progress import say
+from scoring.counts import best_pairs
 from scoring.jf import Overlap, boundary_radius, contours_of, pairwise_boundary, pairwise_overlap, slots_of
 from scoring.jf_table import make_room
 from scoring.tracking_scores import TrackingAccumulator, TrackingScore
 from scoring.vis_ap import PURPOSE, average_precision
 from scoring.vis_truth import TruthTracks, on_annotated_frames, truth_annotations
-from video.masks import objects_in, void_in
+from video.label_maps import objects_in, void_in
 
 AP_NAMES = ("AP", "AP50", "AP75", "AR10")
 
@@ -150,7 +150,7 @@ class VideoScorer:
         if self._prompted:
             columns = {track: column for column, track in enumerate(self._tracks)}
             return {k: columns[i] for k, i in enumerate(self._objects) if i in columns}
-        return dict(zip(*(side.tolist() for side in linear_sum_assignment(-quality)), strict=True))
+        return dict(zip(*(side.tolist() for side in best_pairs(quality)), strict=True))
 
 
 def _percent_of_mean(values: Sequence[float]) -> float | None:

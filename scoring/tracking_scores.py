@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from scoring.clear import ClearCounts, IdSwitch, clear_counts
-from scoring.counts import EPS, MATCH_THRESHOLD, Counts, Frame
+from scoring.counts import EPS, MATCH_THRESHOLD, Counts, Frame, best_pairs
 from scoring.hota import HotaCounts, hota_counts
 from scoring.identity import IdentityCounts, identity_counts
 
@@ -89,7 +88,7 @@ def outside_ignored(similarity: np.ndarray, ignored_share: np.ndarray) -> np.nda
     A result is dropped if it matches no true object and more than half of it is ignored.
     """
     score = np.where(similarity < MATCH_THRESHOLD - EPS, -10000.0, similarity)
-    rows, columns = linear_sum_assignment(-score)
+    rows, columns = best_pairs(score)
     unmatched = np.ones(similarity.shape[1], dtype=bool)
     unmatched[columns[score[rows, columns] > EPS]] = False
     return ~(unmatched & (ignored_share > 0.5 + EPS))

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from common.config import MAX_FRAMES
 from common.errors import UserError, require
 from common.parallel import process_map
-from common.types import MAX_FRAMES
-from video.masks import RLE, check_mask_size, checked_rle
+from video.rle import RLE, check_mask_size, checked_rle
 
 MANY = 1000  # annotations or results, from which on further processes are worth their start
 PURPOSE = "YouTube-VIS average precision"

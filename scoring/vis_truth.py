@@ -6,7 +6,8 @@ import numpy as np
 
 from common.errors import UserError, require
 from scoring.vis_tracks import PURPOSE, check_results
-from video.masks import RLE, encode_rle, objects_in, void_in
+from video.label_maps import objects_in, void_in
+from video.rle import RLE, encode_rle
 
 
 class TruthTracks:

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.types import IGNORE, Clip
+from common.types import Clip
 from tests.support.clips import make_clip, perfect_outputs, random_clip, random_outputs
 from utils import HungarianMatcher, TCOVISCriterion, foreground_loss
+from video.label_maps import IGNORE
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from annotated.layouts import split_videos
 from common.errors import UserError
-from common.types import IGNORE, Clip
+from common.types import Clip
 from dataset import (
     YouTubeVOSDataset,
     collate,
@@ -30,6 +30,7 @@ from tests.support.youtube_vos import (
     write_videos,
 )
 from training.loader import loader_errors, make_loader
+from video.label_maps import IGNORE
 from video.transforms import normalise, upload
 
 

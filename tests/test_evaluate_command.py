@@ -61,6 +61,25 @@ def flags(root, results) -> list[object]:
     return ["--results", results, "--annotations", root, "--num_workers", 0]
 
 
+def test_the_truth_scores_100_and_the_report_is_written(root, tmp_path):
+    flags = ["--results", root, "--annotations", root, "--num_workers", 0, "--json", tmp_path / "r.json"]
+    outcome = run_here(evaluate.main, *flags)
+    assert outcome.status == 0, outcome.err
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["overall"]["J&F"] == pytest.approx(100) and report["videos"].keys() == {"cat", "dog"}
+    assert any(line.startswith("overall") and "100" in line for line in outcome.out)
+
+
+def test_what_is_absent_or_foreign_is_refused(flags, results, tmp_path):
+    (results / "dog" / "00003.png").unlink()
+    assert_refused(run_here(evaluate.main, *flags), results / "dog" / "00003.png")
+    assert_refused(run_here(evaluate.main, *flags, "--annotations", tmp_path / "none"), tmp_path / "none")
+    assert_refused(run_here(evaluate.main, *flags, "--protocol", "coco"), "--protocol")
+    assert_refused(run_here(evaluate.main, *flags, "--protocol", "mots", "--prompted"), "--prompted")
+    names = [f"cat/{t:05d}.png" for t in range(6)] + [f"dog/{t:05d}.png" for t in (0, 1, 2, 4, 5)]
+    assert files_in(results) == names
+
+
 def test_the_table_and_the_csv_have_each_object_each_video_and_all(flags, tmp_path):
     outcome = run_here(evaluate.main, *flags, "--protocol", "davis", "--csv", tmp_path / "s.csv")
     assert outcome.status == 0, outcome.err

@@ -15,8 +15,8 @@ from common.checkpoint import read_checkpoint, save_checkpoint
 from tests.support.commands import assert_refused, files_in, run_here
 from tracking.output import OverlayWriter
 from video.images import read_label_map, write_label_map
-from video.masks import decode_rle
 from video.reader import find_videos
+from video.rle import decode_rle
 
 SIZE = (37, 53)  # (H, W), nothing that a stride divides
 

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.types import IGNORE
 from tests.support.clips import make_clip, random_outputs
 from utils import (
     TCOVISCriterion,
@@ -21,6 +20,7 @@ from utils import (
     object_identities,
     weighted_mean,
 )
+from video.label_maps import IGNORE
 
 ONE = torch.tensor(1.0)  # a temperature that changes nothing
 

@@ -26,7 +26,8 @@ from video.images import (
     read_pixels,
     write_label_map,
 )
-from video.masks import encode_rle, ids_in
+from video.label_maps import ids_in
+from video.rle import encode_rle
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date of every file in a zip, so that equal files make equal bytes
 

@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from common.device import in_float32, on_device
 from common.errors import UserError
-from common.types import IGNORE, Prompt
+from common.types import Prompt
 from tracking.overlaps import Overlaps
 from video.images import MAX_LABEL
+from video.label_maps import IGNORE
 from video.masks import masks_from_labels
 
 
@@ -67,6 +67,8 @@ def assign(similarity: Tensor, allowed: Tensor) -> list[tuple[int, int]]:
     Every detection has a dummy column of its own that costs nothing: where all its pairs are forbidden, it
     takes that.
     """
+    from scipy.optimize import linear_sum_assignment
+
     K, R = similarity.shape
     cost = np.zeros((K, R + K))
     cost[:, :R] = torch.where(allowed, -similarity, 1.0).numpy()

@@ -11,8 +11,9 @@ from torch import Tensor
 from common.errors import UserError
 from common.files import read_json
 from common.progress import say
-from common.types import IGNORE, BoxXYWH, Prompt
+from common.types import BoxXYWH, Prompt
 from video.images import MAX_LABEL
+from video.label_maps import IGNORE
 from video.masks import box_window
 from video.reader import Video
 

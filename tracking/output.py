@@ -131,7 +131,8 @@ class VideoOutput:
         labels = labels.astype(np.min_scalar_type(labels.max()))  # 8 bits are gone through the fastest
         write_label_map(below(self.partial, name, ".png"), labels)
         if self.overlay:
-            self.overlay.add(draw_overlay(frame, labels), self.times.get(name))
+            picture = draw_overlay(frame.permute(1, 2, 0).cpu().numpy(), labels)
+            self.overlay.add(picture, self.times.get(name))
         self.spool.add_tracks(name, tracks)
 
     def __enter__(self) -> "VideoOutput":

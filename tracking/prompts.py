@@ -27,7 +27,8 @@ from video.images import (
     read_label_map,
     smoothed_edges_line,
 )
-from video.masks import has_smoothed_edges, objects_in, prompt_from_labels
+from video.label_maps import has_smoothed_edges, objects_in
+from video.masks import prompt_from_labels
 from video.reader import ImageSequence, Video
 
 MOST_PROMPTED = 60_000  # the highest id that a prompt may give where a tracker numbers other objects after it

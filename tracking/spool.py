@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import UserError, available
-from common.files import atomic_write
+from common.files import atomic_write, joined
 from common.types import BinaryTracks
-from video.masks import RLE, encode_rle, extreme_points
+from video.masks import extreme_points
+from video.rle import RLE, encode_rle
 
 
 class TrackRow(NamedTuple):
@@ -82,15 +83,6 @@ TRACK_VALUES = """
 SELECT frames.name, {column} FROM rows JOIN frames USING (video, frame)
 WHERE video = ? AND track = ? AND {column} != 'null' ORDER BY frame
 """
-
-
-def joined(opening: str, parts: Iterable[Iterable[str]], separator: str, closing: str) -> Iterator[str]:
-    """The pieces of a JSON list or object, from the pieces of each of its parts."""
-    yield opening
-    for index, part in enumerate(parts):
-        yield separator if index else ""
-        yield from part
-    yield closing
 
 
 class ResultsSpool:

@@ -10,13 +10,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
-from torch import Tensor
 
+from common.config import MAX_PIXELS
 from common.errors import UserError, require
 from common.files import atomic_write, check_file, is_visible
-from common.types import IGNORE, MAX_PIXELS
-from video.masks import ids_in
+from video.label_maps import IGNORE, ids_in
 from video.pictures import PALETTE
 
 FRAME_SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -335,7 +335,7 @@ def files_below(folder: Path, suffixes: Container[str]) -> Iterator[Path]:
 MAX_LABEL = 65535  # of a 16-bit PNG
 
 
-def write_label_map(path: Path, labels: np.ndarray | Tensor) -> None:
+def write_label_map(path: Path, labels: ArrayLike) -> None:
     """Write an (H, W) map of ids as a palette PNG in the DAVIS colours, or 16-bit grey where ids reach 255.
 
     255 never stands in a palette PNG, because readers of such files take it for "ignore".

@@ -5,8 +5,6 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import find_objects
-from torch import Tensor
 
 GAP = 4  # pixels between the pictures of a sheet
 
@@ -77,6 +75,8 @@ def _place(taken: np.ndarray, x: int, y: int, height: int, width: int) -> tuple[
 
 def _draw_names(picture: np.ndarray, labels: np.ndarray, text: dict[int, str] | None) -> None:
     """Name every object, in place, at the middle of its highest row of pixels."""
+    from scipy.ndimage import find_objects
+
     size = max(11, min(labels.shape) // 26)
     taken = np.zeros(labels.shape, dtype=bool)
     for track, box in enumerate(find_objects(labels.astype(np.int32)), start=1):
@@ -92,18 +92,15 @@ def _draw_names(picture: np.ndarray, labels: np.ndarray, text: dict[int, str] | 
         taken[top : top + height, left : left + width] = True
 
 
-def overlay(
-    frame: np.ndarray | Tensor, labels: np.ndarray | Tensor, text: dict[int, str] | None = None
-) -> np.ndarray:
+def overlay(frame: np.ndarray, labels: np.ndarray, text: dict[int, str] | None = None) -> np.ndarray:
     """Draw a label map over its frame: a translucent fill, an outline and a name for each object.
 
-    frame: uint8 RGB, a (3, H, W) tensor or an (H, W, 3) array
+    frame: (H, W, 3) uint8 RGB
     labels: (H, W) ids, 0 background
     text: the name of each id, none for ids that it lacks; the ids themselves where it is None
     Returns a new (H, W, 3) uint8 array.
     """
-    picture = frame.permute(1, 2, 0).cpu().numpy().copy() if isinstance(frame, Tensor) else frame.copy()
-    labels = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
+    picture = frame.copy()
     assert picture.shape[:2] == labels.shape, "the label map has the size of the frame"
     edges = (labels > 0) & _outlines(labels, thickness=max(1, round(min(labels.shape) / 300)))
     pixels, ids = picture.reshape(-1, 3), labels.ravel()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.types import IGNORE
+from video.label_maps import IGNORE
 
 
 def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:

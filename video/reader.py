@@ -4,6 +4,8 @@ Frames are upright, as viewers and players show them: the EXIF orientation of an
 of a video file (a portrait clip of a phone) are applied. Masks are drawn on the upright picture.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,16 +14,17 @@ from functools import cached_property
 from glob import escape, glob
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from common.config import MAX_PIXELS
 from common.errors import UserError, require
 from common.files import check_file, is_visible
-from common.types import MAX_PIXELS
 from video.images import MOTS_FOLDER, mots_sequences, natural_key, read_frame, read_frame_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
@@ -46,6 +49,8 @@ def _images_in(folder: Path, pattern: str) -> Iterator[Path]:
 
 def _of_one_size(path: Path, frames: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[str, Tensor]]:
     """Turn (H, W, 3) arrays into (3, H, W) tensors; raises UserError where the size changes."""
+    import torch
+
     expected = None
     for name, frame in frames:
         height, width = frame.shape[:2]

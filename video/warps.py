@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.types import IGNORE
+from video.label_maps import IGNORE
 from video.transforms import glide
 
 KNOTS = 3  # of a still image's motion: where it begins, bends and ends

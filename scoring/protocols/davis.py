@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from common.errors import UserError
 from common.files import read_text
+from scoring.counts import best_pairs
 from scoring.jf import pairwise_jf, statistics
 from scoring.jf_table import JFTable
 from scoring.label_folders import MASK_FOLDERS, VideoPair, mask_root, read_pairs, score_folders, true_masks
 from scoring.report import Report, ScoredVideo, Scores, mean_of, name_ids, report_objects
 from video.images import read_label_map, shows_one_object
-from video.masks import objects_in, void_in
+from video.label_maps import objects_in, void_in
 
 DAVIS_NAMES = ("J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 MAX_PROPOSALS = 20  # results per video that the unsupervised task allows
@@ -91,7 +91,7 @@ def _assign(table: JFTable, objects: list[int], results: list[int], J_alone: boo
     """Match objects to results for the most mean J, or mean J plus mean F, over the video."""
     J, F = table.scores(objects, results)  # each (T, K, N)
     quality = J.mean(0) if J_alone else J.mean(0) + F.mean(0)
-    columns, rows = linear_sum_assignment(-quality.T)  # results first, as officially: it decides between ties
+    columns, rows = best_pairs(quality.T)  # results first, as officially: it decides between ties
     order = np.argsort(rows)
     rows, columns = rows[order], columns[order]
     proposals = [results[column] for column in columns]

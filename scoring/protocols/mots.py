@@ -10,7 +10,6 @@ import numpy as np
 
 from common.errors import UserError
 from common.parallel import process_map
-from common.types import IGNORE
 from scoring.jf import pairwise_overlap, slots_of
 from scoring.label_folders import MASK_FOLDERS, VideoPair, mask_root, read_pairs, score_folders, true_masks
 from scoring.mots_files import mots_pairs, read_mots_pairs
@@ -18,7 +17,7 @@ from scoring.protocols.mots_tools import MotsToolsAccumulator, MotsToolsCounts
 from scoring.report import Report, Scores, make_report, nothing_scored
 from scoring.tracking_scores import TrackingAccumulator, TrackingScore, outside_ignored
 from video.images import MOTS_IGNORE, MOTS_MASKS
-from video.masks import ids_in
+from video.label_maps import IGNORE, ids_in
 
 MOTS_FOLDERS = (*MASK_FOLDERS, MOTS_MASKS)  # below the root of a data set
 

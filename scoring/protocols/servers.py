@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from common.errors import UserError
 from common.files import below, read_json
-from common.types import IGNORE
 from scoring.label_folders import MASK_FOLDERS, mask_root
 from scoring.protocols.davis import (
     MAX_PROPOSALS,
@@ -29,6 +28,7 @@ from video.images import (
     mots_sequences,
     read_label_map,
 )
+from video.label_maps import IGNORE
 
 IMAGE_FOLDERS = ("JPEGImages/480p", "JPEGImages")
 PROPOSALS = range(1, MAX_PROPOSALS + 1)

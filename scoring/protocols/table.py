@@ -19,7 +19,7 @@ from scoring.protocols.tcovis import tcovis
 from scoring.protocols.vos import SAV_FOLDERS, sav, youtube_vos
 from scoring.protocols.ytvis import ytvis
 from scoring.report import Report
-from video.masks import void_in
+from video.label_maps import void_in
 
 
 def no_void(truth: np.ndarray) -> np.ndarray:

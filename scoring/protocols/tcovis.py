@@ -10,7 +10,7 @@ from scoring.label_folders import VideoPair, mask_root, read_pair, score_folders
 from scoring.report import Report, Scores, make_report, name_ids, nothing_scored
 from scoring.tracker_scores import AP_NAMES, VideoScore, VideoScorer, summarise
 from video.images import list_files, list_folders
-from video.masks import objects_in
+from video.label_maps import objects_in
 
 
 def _tcovis_video(

@@ -24,7 +24,7 @@ from scoring.report import (
     report_objects,
 )
 from video.images import list_folders, read_label_map
-from video.masks import ids_in, objects_in, void_in
+from video.label_maps import ids_in, objects_in, void_in
 
 SAV_FOLDERS = ("Annotations_6fps", *MASK_FOLDERS)
 YOUTUBE_VOS_RULES = {

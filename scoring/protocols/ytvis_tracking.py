@@ -11,7 +11,7 @@ from scoring.report import Scores
 from scoring.tracking_scores import TrackingAccumulator, TrackingScore
 from scoring.vis_ap import AREA_RANGES, evaluate_quietly, make_evaluator, mean_of_defined
 from scoring.vis_tracks import PURPOSE, Groups, Track, VisTracks
-from video.masks import RLE
+from video.rle import RLE
 
 PER_ALPHA = ("HOTA", "DetA", "AssA", "LocA")
 CLASS_MEAN, POOLED = "cls_comb_cls_av", "cls_comb_det_av"  # TrackEval's names for all classes together

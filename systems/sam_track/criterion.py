@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.config import option
-from common.types import IGNORE, Clip
+from common.types import Clip
 from systems.sam_track.dataset import PairClip
 from systems.sam_track.images import batch_on_grid
 from utils import dice, weighted_mean
+from video.label_maps import IGNORE
 
 
 def dice_of_maps(probs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

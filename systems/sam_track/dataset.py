@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from common.config import option
-from common.types import IGNORE, Clip
+from common.types import Clip
 from dataset import VOSDataset, keep_objects, label_areas, label_slots, pad_and_stack, read_frames
 from systems.sam_track.embedding_cache import file_key
 from systems.sam_track.modules import Templates
 from training.loader import Key
+from video.label_maps import IGNORE
 from video.transforms import draw
 
 RETRIES = 5  # draws of a pair that shows no object twice

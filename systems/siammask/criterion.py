@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from common import distributed
 from common.config import option
-from common.types import IGNORE
 from systems.siammask.anchors import MOST_POSITIVE, NUM_ANCHORS, STRIDE, anchor_targets
 from systems.siammask.dataset import Pairs
 from systems.siammask.modules import COARSE
 from systems.siammask.refinement import REFINED
 from utils import weighted_mean
+from video.label_maps import IGNORE
 
 
 def class_loss(logits: Tensor, classes: Tensor) -> Tensor:

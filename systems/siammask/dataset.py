@@ -25,7 +25,7 @@ from systems.siammask.augmentation import (
 from systems.siammask.backbones import centred
 from systems.siammask.crops import SEARCH, TEMPLATE
 from training.loader import Key
-from video.masks import void_in
+from video.label_maps import void_in
 from video.transforms import draw
 
 SMALL_SEARCH = 143  # side of the search crops that train the refinement, pixels

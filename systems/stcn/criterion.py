@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.config import option
-from common.types import IGNORE, Clip
+from common.types import Clip
+from video.label_maps import IGNORE
 
 
 def hardest_share(iteration: int, start: int, end: int, least: float) -> float:

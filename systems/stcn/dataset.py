@@ -16,11 +16,12 @@ from common.config import MAX_SIDE, option
 from common.errors import UserError
 from common.files import read_text
 from common.progress import say
-from common.types import IGNORE, Clip
+from common.types import Clip
 from dataset import VOSDataset, collate, keep_objects, label_areas, label_slots, read_frames
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
 from training.loader import Key
+from video.label_maps import IGNORE
 from video.transforms import draw, fit_short_side, resize_frames, resize_labels
 
 NUM_FRAMES = 3

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.types import IGNORE, Clip
+from common.types import Clip
 from systems.stcn.criterion import STCNCriterion
 from utils import dice_loss
+from video.label_maps import IGNORE
 
 NOBODY = math.log(1e-7 / (1 - 1e-7))  # the logit of `soft_aggregate` where an object is not
 

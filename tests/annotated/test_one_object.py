@@ -19,7 +19,7 @@ from tests.support.label_folders import NOTHING, boxes, roots, write
 from tools.convert import __main__ as convert
 from tracking.prompts import PromptFolder
 from video.images import list_files, read_label_map, shows_one_object
-from video.masks import objects_in, void_in
+from video.label_maps import objects_in, void_in
 from video.reader import find_videos
 
 BINARY, SHOWN = boxes(o255=2), boxes(o1=2)

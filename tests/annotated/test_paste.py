@@ -20,8 +20,8 @@ from annotated.paste import (
 from annotated.videos import AnnotatedVideo, VOSFolder
 from common.errors import UserError
 from common.seeding import seeded
-from common.types import IGNORE
 from tests.support.vos_folders import write_video
+from video.label_maps import IGNORE
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ from common.errors import UserError
 from tests.support.image_files import cut, write_frame, write_mask
 from tests.support.mots import sequence_labels, write_sequence, write_text
 from video.images import write_label_map
-from video.masks import objects_in, prompt_from_labels, void_in
+from video.label_maps import objects_in, void_in
+from video.masks import prompt_from_labels
 from video.reader import find_videos
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"

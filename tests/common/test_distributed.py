@@ -1,5 +1,7 @@
 """Two processes with a share of the batch each learn what one process with the whole batch learns."""
 
+import io
+from contextlib import redirect_stdout
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common import distributed
 from common.errors import UserError
+from common.progress import say
 from tests.support.processes import in_two_processes
 
 SHARES = (3, 1)  # rows of each process
@@ -59,6 +62,13 @@ def gather_lengths(lengths: tuple[int, int]) -> Tensor:
     return gathered.detach()
 
 
+def lines_said() -> str:
+    """What a process shows of a line that all of them say."""
+    with redirect_stdout(io.StringIO()) as out:
+        say("once")
+    return out.getvalue()
+
+
 def work(rank: int) -> dict[str, Any]:
     """What each of the two processes does."""
     rows, ids = make_batch()
@@ -66,6 +76,7 @@ def work(rank: int) -> dict[str, Any]:
         "rank": distributed.rank(),
         "world_size": distributed.world_size(),
         "is_main": distributed.is_main(),
+        "lines": lines_said(),
         "mean": distributed.all_reduce_mean(torch.tensor([1.0, 10.0]) * (rank + 1)),
         "gradient": train_step(rows.split(SHARES)[rank], ids),
         "gathered": {str(lengths): gather_lengths(lengths) for lengths in [(3, 1), (0, 2), (2, 0), (0, 0)]},
@@ -83,6 +94,10 @@ def test_every_process_knows_its_place_and_rank_0_is_the_main_one(processes):
     assert [results["world_size"] for results in processes] == [2, 2]
     assert [results["is_main"] for results in processes] == [True, False]
     assert [results["world_size_after"] for results in processes] == [1, 1]
+
+
+def test_a_line_is_said_by_one_process(processes):
+    assert [results["lines"] for results in processes] == ["once\n", ""]
 
 
 def test_the_mean_is_taken_over_all_processes(processes):

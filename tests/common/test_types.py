@@ -1,6 +1,7 @@
 import torch
 
-from common.types import IGNORE, Clip, Prompt, Tracker, Tracks
+from common.types import Clip, Prompt, Tracker, Tracks
+from video.label_maps import IGNORE
 
 
 def make_clip(labels: torch.Tensor, K: int) -> Clip:

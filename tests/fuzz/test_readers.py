@@ -37,8 +37,9 @@ from tracking.boxes import read_boxes
 from tracking.output import OverlayWriter
 from training.history import read_rows
 from video.images import check_end, read_frame, read_header, read_label_map
-from video.masks import encode_rle, objects_in
+from video.label_maps import objects_in
 from video.reader import VideoFile
+from video.rle import encode_rle
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), dtype=np.uint8)
 META = {

@@ -15,7 +15,7 @@ from common.errors import MissingPackage, UserError
 from scoring import tracker_scores
 from scoring.tracker_scores import VideoScore, VideoScorer, summarise
 from tests.support.jf import boundary_measure, region_similarity
-from video.masks import encode_rle
+from video.rle import encode_rle
 
 VIDEOS = arrays(np.uint8, (3, 6, 8), elements=st.integers(0, 3))
 EMPTY = np.zeros((20, 30), dtype=np.uint8)

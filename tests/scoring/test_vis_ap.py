@@ -10,7 +10,7 @@ from scoring.vis_ap import VideoAP, average_precision
 from scoring.vis_truth import TruthTracks, on_annotated_frames, truth_annotations
 from tests.support.label_folders import NOTHING, blobs, tracks_of, truth_json
 from tests.support.metrics_golden import needs_golden, numbers
-from video.masks import encode_rle
+from video.rle import encode_rle
 
 pytest.importorskip("pycocotools")
 

@@ -7,7 +7,7 @@ from common.errors import UserError
 from scoring.vis_ap import average_precision
 from scoring.vis_tracks import ANY_CATEGORY, read_tracks, track_ious
 from tests.support.label_folders import tracks_of, truth_json
-from video.masks import encode_rle, rle_runs
+from video.rle import encode_rle, rle_runs
 
 pytest.importorskip("pycocotools")
 

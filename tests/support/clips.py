@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.types import IGNORE, Clip
+from common.types import Clip
+from video.label_maps import IGNORE
 
 
 def make_clip(labels: Tensor, ids: Tensor | None = None, classes: Tensor | None = None) -> Clip:

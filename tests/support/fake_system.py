@@ -15,10 +15,11 @@ from torch.utils.data import Dataset
 from annotated.videos import VOSFolder
 from common.config import option
 from common.seeding import seeded
-from common.types import IGNORE, Clip, Prompt, Tracks
+from common.types import Clip, Prompt, Tracks
 from dataset import compact_labels
 from training.system import System
 from utils import weighted_mean
+from video.label_maps import IGNORE
 from video.masks import masks_from_labels
 from video.transforms import draw
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from video.masks import encode_rle
+from video.rle import encode_rle
 
 SIZE = (40, 40)
 Maps = dict[str, np.ndarray]  # {video: (T, H, W) label maps, 255 void}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from video.masks import encode_rle
+from video.rle import encode_rle
 
 
 def boxes(**left: int) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from video.images import write_label_map
-from video.masks import encode_rle, ids_in
+from video.label_maps import ids_in
+from video.rle import encode_rle
 
 
 def sequence_labels(frames: int = 3) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from tests.support.commands import run_here
 from tools.convert import __main__ as convert
 from video.images import read_label_map, write_label_map
-from video.masks import encode_rle
+from video.rle import encode_rle
 
 Maps = dict[str, dict[str, np.ndarray]]  # {video: {frame: label map}}
 

@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.types import Tracks
 from tracking.loop import binarise
 from tracking.spool import ResultsSpool, TrackRow, track_rows
-from video.masks import decode_rle
+from video.rle import decode_rle
 
 RLES = [{"size": [2, 2], "counts": f"{number}"} for number in range(4)]
 

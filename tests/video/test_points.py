@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from common.types import IGNORE
 from tests.support.clips import random_clip
+from video.label_maps import IGNORE
 from video.points import pixel_centres, sample_labels, sample_logits, uncertain_points
 
 

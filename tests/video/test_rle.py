@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from video.masks import checked_rle, decode_rle, encode_rle
+from video.rle import checked_rle, decode_rle, encode_rle
 
 coder = pytest.importorskip("pycocotools.mask")
 

@@ -7,8 +7,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from common.seeding import seeded
-from common.types import IGNORE
 from video import warps
+from video.label_maps import IGNORE
 from video.warps import affine_grid, bend_grid, clip_of_still, read_by, thin_plate_grid
 
 GROUND = [124.0, 116.0, 104.0]

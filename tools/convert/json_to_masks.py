@@ -11,7 +11,7 @@ import numpy as np
 from annotated.json_stream import open_json
 from annotated.json_videos import labels_of
 from common.errors import UserError
-from common.files import atomic_folder, below
+from common.files import atomic_folder, below, joined
 from common.progress import progress
 from tools.convert.vis_files import (
     MaskTable,
@@ -24,9 +24,8 @@ from tools.convert.vis_files import (
     read_tracks_json,
     say_how_many,
 )
-from tracking.spool import joined
 from video.images import write_label_map
-from video.masks import check_mask_size, checked_rle, draw_masks, rle_area
+from video.rle import check_mask_size, checked_rle, draw_masks, rle_area
 
 
 class DrawnObject(NamedTuple):

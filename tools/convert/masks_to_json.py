@@ -8,7 +8,7 @@ from typing import Any
 
 from annotated.videos import read_categories, read_category_names, read_objects
 from common.errors import UserError, require
-from common.files import atomic_write, below
+from common.files import atomic_write, below, joined
 from common.progress import progress, say
 from scoring.label_folders import mask_root, true_masks
 from tools.convert.vis_files import (
@@ -21,9 +21,9 @@ from tools.convert.vis_files import (
     read_tracks_json,
     say_how_many,
 )
-from tracking.spool import joined
 from video.images import list_files, list_folders, read_header, read_label_map
-from video.masks import encode_rle, objects_in
+from video.label_maps import objects_in
+from video.rle import encode_rle
 
 
 def crowds_in(path: Path) -> set[tuple[str, int]]:

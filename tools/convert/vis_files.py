@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from annotated.json_stream import JsonStream, open_json
+from common.config import MAX_FRAMES
 from common.errors import UserError
 from common.progress import progress, say
-from common.types import MAX_FRAMES
 from scoring.vis_tracks import check_results, check_truth
 from video.images import natural_key
-from video.masks import RLE
+from video.rle import RLE
 
 
 def say_how_many(names: Iterable[str], what: str) -> None:

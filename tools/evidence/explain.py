@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from common.parallel import process_map
+from scoring.counts import best_pairs
 from scoring.label_folders import VideoPair, true_masks
 from scoring.report import Scores
 from tools.evidence.label_maps import Rules, ScoredResults, read_maps, rules_of_video
@@ -65,7 +65,7 @@ def _match(
     total = np.zeros((len(objects), len(tracks)))
     for frame, rows in zip(frames, counted, strict=True):
         total += frame.pairs(objects, tracks).mean(0) * rows[:, None]
-    rows, columns = linear_sum_assignment(-total / np.maximum(counted.sum(0), 1)[:, None])
+    rows, columns = best_pairs(total / np.maximum(counted.sum(0), 1)[:, None])
     return dict(zip(objects[rows].tolist(), tracks[columns].tolist(), strict=True))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from scoring.jf import pairwise_jf, slots_of
 from scoring.tracking_scores import outside_ignored
 from tools.evidence.label_maps import LabelMaps, Rules
-from video.masks import ids_in
+from video.label_maps import ids_in
 
 
 class FrameOverlaps(NamedTuple):

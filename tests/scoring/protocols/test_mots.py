@@ -11,7 +11,8 @@ from scoring.protocols.mots import mots
 from tests.support.image_files import write_frame
 from tests.support.label_folders import MOVING, SWITCHED, blobs, boxes, write
 from tools.submission import write_submission
-from video.masks import encode_rle, ids_in
+from video.label_maps import ids_in
+from video.rle import encode_rle
 
 
 def test_mots_lists_switches_by_frame_and_scores_by_alpha(tmp_path):

@@ -11,7 +11,7 @@ from scoring.protocols.ytvis_tracking import CLASS_MEAN, POOLED, score_classes
 from scoring.report import Scores
 from scoring.vis_tracks import ANY_CATEGORY, read_tracks
 from tests.support.label_folders import NOTHING, blobs, boxes, tracks_of, truth_json
-from video.masks import rle_runs
+from video.rle import rle_runs
 
 pytest.importorskip("pycocotools")
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.types import IGNORE, Clip
+from common.types import Clip
 from systems.sam_track.criterion import SAMTrackCriterion, dice_of_maps
 from systems.sam_track.dataset import PairClip
 from tests.support.clips import make_clip
 from tests.support.processes import in_two_processes
+from video.label_maps import IGNORE
 
 BOTH = pytest.mark.parametrize("loss", ["probs", "logits"])
 

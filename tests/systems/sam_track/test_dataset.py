@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from annotated.videos import VOSFolder
-from common.types import IGNORE
 from systems.sam_track.dataset import PairClip, SAMTrackDataset, choose_instance
+from video.label_maps import IGNORE
 
 
 def write_video(root: Path, name: str, labels: list[np.ndarray]) -> None:

@@ -28,7 +28,7 @@ from tests.support.vis_files import (
 )
 from tools.convert import __main__ as convert
 from tracking.spool import ResultsSpool, TrackRow
-from video.masks import encode_rle
+from video.rle import encode_rle
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -17,7 +17,7 @@ from tests.support.vis_files import (
 )
 from tools.convert import __main__ as convert
 from video.images import write_label_map
-from video.masks import decode_rle, encode_rle
+from video.rle import decode_rle, encode_rle
 
 
 def test_label_maps_become_annotations_in_the_official_form(tmp_path):

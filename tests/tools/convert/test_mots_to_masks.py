@@ -11,7 +11,8 @@ from tests.support.commands import assert_refused, run_here
 from tests.support.mots import sequence_labels, write_sequence
 from tests.support.vis_files import read_maps, run
 from tools.convert import __main__ as convert
-from video.masks import encode_rle, objects_in, void_in
+from video.label_maps import objects_in, void_in
+from video.rle import encode_rle
 
 
 @pytest.fixture

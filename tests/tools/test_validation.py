@@ -11,13 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import evaluate
 from annotated.videos import VOSFolder
-from common.types import IGNORE, Prompt, Tracks
-from evaluate import Gallery, evaluate_tracker, to_show
-from tests.support.commands import assert_refused, files_in, run_here
+from common.types import Prompt, Tracks
 from tests.support.mots import write_sequence
-from video.images import write_label_map
+from tools.validation import Gallery, evaluate_tracker, to_show
+from video.label_maps import IGNORE
 from video.masks import masks_from_labels
 from video.synthetic import write_video
 
@@ -274,48 +272,3 @@ def test_the_gallery_fills_the_rows_of_a_short_video_and_shrinks_large_frames(fo
     assert len(gallery.pictures) == 100
     assert to_show(np.zeros((720, 1280, 3))).shape == (240, 427, 3)
     assert to_show(np.zeros((50, 70))).shape == (150, 210)
-
-
-# ----------------------------------------------------------------------------------------------------
-# the command
-
-
-@pytest.fixture
-def results(folder, tmp_path) -> Path:
-    """A folder of results that are the truth."""
-    for video in folder.videos:
-        for name in video.annotated:
-            write_label_map(
-                tmp_path / "results" / "Annotations" / video.name / f"{name}.png", video.read_labels(name)
-            )
-    return tmp_path / "results"
-
-
-def test_the_command_scores_a_folder_of_results_and_writes_the_report(folder, results, tmp_path):
-    flags = [
-        "--results",
-        results,
-        "--annotations",
-        folder.root,
-        "--num_workers",
-        0,
-        "--json",
-        tmp_path / "r.json",
-    ]
-    outcome = run_here(evaluate.main, *flags)
-    assert outcome.status == 0, outcome.err
-    report = json.loads((tmp_path / "r.json").read_text())
-    assert report["overall"]["J&F"] == pytest.approx(100) and report["videos"].keys() == {"both", "late"}
-    assert any(line.startswith("overall") and "100" in line for line in outcome.out)
-
-
-def test_the_command_refuses_what_is_absent_or_foreign(folder, results, tmp_path):
-    flags = ["--results", results, "--annotations", folder.root, "--num_workers", 0]
-    (results / "Annotations" / "late" / "00003.png").unlink()
-    assert_refused(run_here(evaluate.main, *flags), results / "Annotations" / "late" / "00003.png")
-    assert_refused(run_here(evaluate.main, *flags, "--annotations", tmp_path / "none"), tmp_path / "none")
-    assert_refused(run_here(evaluate.main, *flags, "--protocol", "coco"), "--protocol")
-    assert_refused(run_here(evaluate.main, *flags, "--protocol", "mots", "--prompted"), "--prompted")
-    assert files_in(tmp_path / "results") == [f"Annotations/both/{i:05d}.png" for i in range(6)] + [
-        f"Annotations/late/{i:05d}.png" for i in (0, 1, 2, 4, 5)
-    ]

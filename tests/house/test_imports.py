@@ -1,0 +1,87 @@
+"""Commands load what they use: scores, conversions, help and refusals do without torch, in little memory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import Outcome, run_apart
+from tests.support.label_folders import MOVING, SWITCHED, roots
+
+HEAVY = ("torch", "torchvision", "matplotlib", "cv2", "av", "clearml")
+MOST_MIB = 120  # of which NumPy takes 25, and SciPy 54 where objects are matched
+PEAK = """
+import atexit, re, runpy, sys
+tell = lambda: print(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1], file=sys.stderr)
+atexit.register(tell)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_without(packages: Sequence[str], folder: Path, *argv: object) -> Outcome:
+    """Run `python argv...` where importing one of the packages ends any of its processes."""
+    folder.mkdir(exist_ok=True)
+    for package in packages:
+        (folder / f"{package}.py").write_text(f"raise SystemExit('{package} is imported')\n")
+    return run_apart(*argv, through=["env", f"PYTHONPATH={folder}"])
+
+
+def test_a_package_that_is_missed_is_noticed(tmp_path):
+    outcome = run_without(["torch"], tmp_path / "none", "-c", "import torch")
+    assert (outcome.status, outcome.err) == (1, ["torch is imported"])
+
+
+@pytest.mark.parametrize(
+    "argv, status",
+    [
+        (["evaluate.py", "--help"], 0),
+        (["evaluate.py", "--protocol", "mots", "--help"], 0),
+        (["evaluate.py", "--protocol", "coco"], 2),
+        (["evaluate.py", "--results", "none", "--annotations", "none"], 2),
+        (["-m", "tools.convert", "--help"], 0),
+        (["-m", "tools.convert", "none", "--output", "none"], 2),
+        (["-m", "video.synthetic", "--help"], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_help_and_refusals_load_neither_torch_nor_scipy(tmp_path, argv, status):
+    outcome = run_without([*HEAVY, "scipy"], tmp_path / "none", *argv)
+    assert outcome.status == status, outcome.err
+    assert bool(outcome.out) == (status == 0) and len(outcome.err) == (status == 2)
+
+
+@pytest.mark.parametrize("protocol", ["tcovis", "davis_unsupervised", "mots"])
+def test_label_maps_are_scored_and_explained_without_torch_in_all_processes(tmp_path, protocol):
+    results, truth = roots(tmp_path, MOVING, SWITCHED)
+    for folder in (results, truth):
+        (folder / "dog").symlink_to(folder / "cat")  # a second video, for a second process
+    flags = ["--results", results, "--annotations", truth, "--protocol", protocol, "--num_workers", 2]
+    flags += ["--explain", tmp_path / "page.html"]
+    outcome = run_without(HEAVY, tmp_path / "none", "evaluate.py", *flags)
+    assert outcome.status == 0, outcome.err
+    assert {"cat", "dog", "overall"} <= {line.split(" ")[0] for line in outcome.out}
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_label_maps_become_json_that_is_scored_without_torch(tmp_path):
+    results, truth = roots(tmp_path, MOVING, MOVING)
+    convert, files = ("-m", "tools.convert"), (tmp_path / "results.json", tmp_path / "truth.json")
+    for command in (
+        (*convert, results, "--output", files[0], "--form", "results"),
+        (*convert, truth, "--output", files[1]),
+        (*convert, files[1], "--output", tmp_path / "maps"),
+        ("evaluate.py", "--results", files[0], "--annotations", files[1], "--protocol", "ytvis"),
+    ):
+        outcome = run_without(HEAVY, tmp_path / "none", *command)
+        assert outcome.status == 0, outcome.err
+    assert any(line.split()[0] == "overall" for line in outcome.out)
+
+
+@pytest.mark.parametrize("protocol", ["tcovis", "davis_unsupervised"])
+def test_scoring_takes_little_memory(tmp_path, protocol):
+    results, truth = roots(tmp_path, MOVING, SWITCHED)
+    flags = ["--results", results, "--annotations", truth, "--protocol", protocol, "--num_workers", 0]
+    outcome = run_apart("-c", PEAK, "evaluate.py", *flags)
+    assert outcome.status == 0, outcome.err
+    assert int(outcome.err[-1]) < MOST_MIB * 1024

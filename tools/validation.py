@@ -1,0 +1,151 @@
+"""A tracker run over annotated videos and scored: the numbers of metrics.json, and pictures to look at."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from annotated.videos import AnnotatedVideo, VideoSet
+from common.parallel import prefetch
+from common.progress import progress
+from common.types import BinaryTracks, Prompt, Tracker
+from scoring.tracker_scores import VideoScore, VideoScorer, summarise
+from tracking.loop import record_video
+from tracking.spool import ResultsSpool
+from video.label_maps import void_in
+from video.masks import prompt_from_labels
+from video.pictures import overlay, strip
+
+
+class Example(NamedTuple):
+    """A frame to look at, uint8 RGB (3, H, W), its true label map and the tracker's, both (H, W)."""
+
+    frame: Tensor
+    truth: np.ndarray
+    tracked: np.ndarray
+
+
+def to_show(image: np.ndarray, least: int = 128, most: int = 320) -> np.ndarray:
+    """An (H, W, ...) picture by whole numbers larger or smaller, so that its short side is within bounds."""
+    short_side = min(image.shape[:2])
+    step, times = max(1, -(-short_side // most)), max(1, -(-least // short_side))
+    return image[::step, ::step].repeat(times, 0).repeat(times, 1)
+
+
+class Gallery:
+    """Pictures of some frames of the first videos: the truth above, what the tracker says below."""
+
+    def __init__(self, num_videos: int = 4, num_frames: int = 6):
+        self.num_videos, self.num_frames = num_videos, num_frames
+        self.pictures: list[np.ndarray] = []
+        self.captions: list[str] = []
+
+    def frames_of(self, place: int, video: AnnotatedVideo) -> set[str]:
+        """The names of the frames that are shown of a video, the `place`-th."""
+        if place >= self.num_videos:
+            return set()
+        chosen = np.linspace(0, len(video.annotated) - 1, self.num_frames).round().astype(int)
+        return {video.annotated[index] for index in chosen}
+
+    def show(self, video: AnnotatedVideo, examples: dict[str, Example]) -> None:
+        """Add the frames of a video by name: a row of the truth, a row of what the tracker says."""
+        for title in ("truth", "tracked"):
+            for place, (name, example) in enumerate(examples.items()):
+                labels = getattr(example, title)
+                labels = to_show(np.where(void_in(labels), 0, labels))
+                self.pictures.append(overlay(to_show(example.frame.permute(1, 2, 0).numpy()), labels))
+                self.captions.append(name if place else f"{video.name} {title}")
+            for _ in range(self.num_frames - len(examples) if examples else 0):  # a short video fills its row
+                self.pictures.append(np.full((1, 1, 3), 255, dtype=np.uint8))
+                self.captions.append("")
+
+    def picture(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB contact sheet."""
+        return strip(self.pictures, self.captions, self.num_frames)
+
+
+class Truth:
+    """The frames and label maps of one video as they are read; a prompted system sees each object's first."""
+
+    def __init__(self, video: AnnotatedVideo, prompted: bool):
+        self.video, self.prompted = video, prompted
+        self.labels: dict[str, np.ndarray] = {}  # of the annotated frames that were read and not yet scored
+        self.prompted_ids: set[int] = set()
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, uint8 RGB (3, H, W)) of every frame, annotated or not."""
+        annotated = set(self.video.annotated)
+        for name in self.video.frames:
+            frame = torch.from_numpy(self.video.read_frame(name)).permute(2, 0, 1)
+            if name in annotated:
+                self.labels[name] = self.video.read_labels(name)
+            yield name, frame
+
+    def prompt_of(self, name: str, frame: Tensor) -> Prompt | None:
+        """The objects that appear for the first time; None where there are none, or the system asks for none.
+
+        Until there is one, an annotated frame says so by an empty prompt: a video may be without objects.
+        """
+        if name not in self.labels or not self.prompted:
+            return None
+        prompt = prompt_from_labels(self.labels[name])
+        new = [i for i in prompt.ids if i not in self.prompted_ids]
+        prompt.labels[~torch.isin(prompt.labels, torch.tensor(new, dtype=torch.int64))] = 0
+        self.prompted_ids |= set(new)
+        return prompt if new or not self.prompted_ids else None
+
+
+def evaluate_video(
+    tracker: Tracker, video: AnnotatedVideo, scorer: VideoScorer, spool: ResultsSpool, chosen: set[str]
+) -> tuple[VideoScore, dict[str, Example]]:
+    """Run the tracker over a video as in inference; returns its score, and the chosen frames as examples."""
+    truth = Truth(video, tracker.needs_prompt)
+    places = {name: place for place, name in enumerate(video.frames)}
+    examples: dict[str, Example] = {}
+
+    def record(name: str, frame: Tensor, tracks: BinaryTracks, prompt: Prompt | None) -> None:
+        spool.add_tracks(name, tracks)
+        true_labels = truth.labels.pop(name, None)
+        if true_labels is None:
+            return
+        labels = tracks.labels.cpu().numpy()
+        prompted_ids = set(prompt.ids) if prompt else set()
+        scorer.add(true_labels, labels, prompted_ids, frame=places[name])
+        if name in chosen:
+            examples[name] = Example(frame, true_labels, labels)
+
+    spool.start_video(video.name)
+    record_video(tracker, video.name, prefetch(truth.frames()), truth.prompt_of, record)
+    return scorer.result(), examples
+
+
+def evaluate_tracker(
+    tracker: Tracker,
+    folder: VideoSet,
+    *,
+    num_videos: int = 0,
+    use_classes: bool = False,
+    gallery: Gallery | None = None,
+) -> dict[str, float | int | None]:
+    """Run a tracker over annotated videos and score it: the flat numbers of metrics.json, in percent.
+
+    num_videos: how many of the videos, evenly chosen; 0: all
+    use_classes: whether AP tells the categories of meta.json apart
+    gallery: takes pictures of the first videos
+    """
+    videos = sorted(folder.videos, key=lambda video: video.name)  # so results.json numbers them
+    if 0 < num_videos < len(videos):
+        videos = [videos[round(place)] for place in np.linspace(0, len(videos) - 1, num_videos)]
+    gallery = gallery or Gallery(num_videos=0)
+    scores = []
+    with ResultsSpool() as spool:
+        for place, video in enumerate(progress(videos, "evaluation")):
+            categories = {i: c + 1 for i, c in folder.classes_of(video).items()} if use_classes else None
+            scorer = VideoScorer(tracker.needs_prompt, place + 1, categories)
+            chosen = gallery.frames_of(place, video)
+            score, examples = evaluate_video(tracker, video, scorer, spool, chosen)
+            scores.append(score)
+            gallery.show(video, examples)
+        return summarise(scores, spool.results())
