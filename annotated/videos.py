@@ -328,12 +328,15 @@ class VOSFolder(VideoSet):
 
 def check_objects(root: Path, videos: Sequence[AnnotatedVideo]) -> None:
     """Raise UserError where no mask of the videos shows an object; they are read up to the first one."""
+    troubles: list[str] = []
     for video, frame in ((one, frame) for one in videos for frame in one.annotated):
         try:
             if objects_in(video.read_mask(frame)):
                 return
-        except (UserError, OSError):
-            continue  # it is told where it is drawn
+        except (UserError, OSError) as error:
+            troubles = troubles or [str(error)]  # where objects are found, it is told where it is drawn
+    if troubles:
+        raise UserError(f"{root} has no mask with an object that can be read; the first error: {troubles[0]}")
     remedy = "give each object a pixel value from 1 to 254, or 1 to 65535 in 16 bits"
     raise UserError(f"{root} has masks without any object in {len(videos)} videos: {remedy}")
 

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from annotated import json_stream
 from annotated.json_videos import JsonVideos
 from annotated.still_images import StillImages
-from annotated.videos import VideoSet, VOSFolder, check
+from annotated.videos import VideoSet, VOSFolder, check, check_objects
 from common.errors import UserError
 from common.files import read_json
 from dataset import YouTubeVOSDataset
@@ -187,6 +187,14 @@ def test_what_is_malformed_is_told_with_the_path(tmp_path, place, value, told):
         JsonVideos(path, tmp_path / "frames")
     assert told in str(refusal.value) and "\n" not in str(refusal.value)
     assert str(path) in str(refusal.value) or "cannot be a name" in told
+
+
+@pytest.mark.parametrize("mask", [[[4, 4, 20, 4]], [1, 1, 3, 1, 3, 3], [[1.0, 1, 3, float("nan"), 3, 3]]])
+def test_masks_of_which_none_can_be_read_are_refused_with_the_first_error(tmp_path, mask):
+    videos = write_masks(tmp_path, mask)
+    with pytest.raises(UserError, match=r"is not an RLE|has no value at byte") as refusal:
+        check_objects(tmp_path, videos.videos)
+    assert "the first error" in str(refusal.value) and "pixel value" not in str(refusal.value)
 
 
 def test_videos_whose_frames_lie_in_one_folder_are_named_by_their_first_frames(tmp_path):
