@@ -13,7 +13,6 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from benchmarks.measuring import Phases, add_machine_flags, counted, set_up
 from common.backbone import for_inference
@@ -21,17 +20,19 @@ from common.config import Parser
 from common.errors import UserError, run_command
 
 NETWORKS = {  # with the weights of which torchvision says the accuracy
-    "mobilenet_v2": models.MobileNet_V2_Weights.IMAGENET1K_V1,
-    "mobilenet_v3_large": models.MobileNet_V3_Large_Weights.IMAGENET1K_V1,
-    "efficientnet_b0": models.EfficientNet_B0_Weights.IMAGENET1K_V1,
-    "regnet_y_400mf": models.RegNet_Y_400MF_Weights.IMAGENET1K_V1,
-    "shufflenet_v2_x1_0": models.ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1,
+    "mobilenet_v2": "MobileNet_V2_Weights.IMAGENET1K_V1",
+    "mobilenet_v3_large": "MobileNet_V3_Large_Weights.IMAGENET1K_V1",
+    "efficientnet_b0": "EfficientNet_B0_Weights.IMAGENET1K_V1",
+    "regnet_y_400mf": "RegNet_Y_400MF_Weights.IMAGENET1K_V1",
+    "shufflenet_v2_x1_0": "ShuffleNet_V2_X1_0_Weights.IMAGENET1K_V1",
 }
 
 
 def features_of(name: str) -> nn.Sequential:
     """A network of random weights up to its last features of stride 32, without what only classifies."""
-    net = models.get_model(name, weights=None)
+    from torchvision.models import get_model
+
+    net = get_model(name, weights=None)
     if name.startswith("regnet"):
         return nn.Sequential(net.stem, net.trunk_output)
     if name.startswith("shufflenet"):
@@ -65,6 +66,8 @@ def measure(frame: Tensor, rounds: int) -> dict[str, tuple[float, float, float]]
 
 
 def main() -> None:
+    from torchvision.models import get_weight
+
     parser = Parser(prog="benchmarks.backbones", description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, nargs=2, default=[240, 432], help="height and width of the frame")
     parser.add_argument("--rounds", type=int, default=20, help="of which medians are taken")
@@ -76,7 +79,7 @@ def main() -> None:
     rows = measure(torch.randn(1, 3, *args.size, device=device), args.rounds)
     print(f"\n{'':20}{'M parameters':>14}{'inference ms':>14}{'training ms':>13}{'top-1, published':>18}")
     for name, (millions, inference, training) in rows.items():
-        accuracy = NETWORKS[name].meta["_metrics"]["ImageNet-1K"]["acc@1"]
+        accuracy = get_weight(NETWORKS[name]).meta["_metrics"]["ImageNet-1K"]["acc@1"]
         print(f"{name:20}{millions:14.2f}{inference:14.1f}{training:13.1f}{accuracy:18.1f}")
 
 

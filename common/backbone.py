@@ -9,9 +9,6 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights, WeightsEnum, mobilenet_v2, resnet50
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights
-from torchvision.models.resnet import BasicBlock
 
 from common.checkpoint import check_digest, read_file, state_dict_of
 from common.errors import UserError
@@ -19,11 +16,12 @@ from common.errors import UserError
 NARROW_CHANNELS = (32, 48, 64, 96)
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 MOBILENET_ENDS = (2, 4, 7, 14, 18)  # where each of STAGES ends in `features` of torchvision's MobileNetV2
+# torchvision's names of weights.
 PRETRAINED = {
-    "resnet50": ResNet50_Weights.IMAGENET1K_V2,
-    "mobilenet_v2": MobileNet_V2_Weights.IMAGENET1K_V1,
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V2",
+    "mobilenet_v2": "MobileNet_V2_Weights.IMAGENET1K_V1",
 }
-DETECTOR = MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1  # Li et al., arXiv 2111.11429
+DETECTOR = "MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1"  # Li et al., arXiv 2111.11429
 BODY, LATERALS = "backbone.body.", "backbone.fpn.inner_blocks."  # in the names of its weights
 
 
@@ -75,6 +73,8 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def _resnet50_stages(norm_layer: type[nn.Module]) -> tuple[nn.Module, list[nn.Module], list[int]]:
+    from torchvision.models import resnet50
+
     net = resnet50(weights=None, norm_layer=norm_layer)
     stem = nn.Sequential(OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool))
     return stem, [net.layer1, net.layer2, net.layer3, net.layer4], [256, 512, 1024, 2048]
@@ -85,6 +85,8 @@ def _mobilenet_stages(norm_layer: type[nn.Module]) -> tuple[nn.Module, list[nn.M
 
     Blocks keep torchvision's numbers: `features.2.` is `layer1.2.` here.
     """
+    from torchvision.models import mobilenet_v2
+
     blocks = mobilenet_v2(weights=None, norm_layer=norm_layer).features
     stem, *stages = [blocks[a:b] for a, b in pairwise((0, *MOBILENET_ENDS))]
     return stem, stages, [24, 32, 96, 320]
@@ -92,6 +94,8 @@ def _mobilenet_stages(norm_layer: type[nn.Module]) -> tuple[nn.Module, list[nn.M
 
 def _narrow_stages() -> tuple[nn.Module, list[nn.Module], list[int]]:
     """A ResNet with one basic block a stage, 0.5 M parameters, and two strided convolutions as its stem."""
+    from torchvision.models.resnet import BasicBlock
+
     c4 = NARROW_CHANNELS[0]
     stem = nn.Sequential(
         nn.Conv2d(3, c4 // 2, 3, stride=2, padding=1, bias=False),
@@ -110,26 +114,29 @@ def _narrow_stages() -> tuple[nn.Module, list[nn.Module], list[int]]:
     return stem, stages, list(NARROW_CHANNELS)
 
 
-def title_of(which: WeightsEnum) -> str:
-    """The usual name of a network of torchvision: ResNet-50, MobileNetV2."""
-    return type(which).__name__.removesuffix("_Weights").replace("ResNet", "ResNet-").replace("_", "")
+def title_of(which: str) -> str:
+    """The usual name of the network that weights of torchvision are of: ResNet-50, MobileNetV2."""
+    return which.partition("_Weights")[0].replace("ResNet", "ResNet-").replace("_", "")
 
 
-def published_weights(which: WeightsEnum, flag: str = "--backbone_weights") -> dict[str, Tensor]:
-    """torchvision's weights of a network, from its cache or the web.
+def published_weights(which: str, flag: str = "--backbone_weights") -> dict[str, Tensor]:
+    """torchvision's weights of that name, from its cache or the web.
 
     Raises UserError, with the remedies, where neither has them.
     """
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(which.url).name
+    from torchvision.models import get_weight
+
+    weights = get_weight(which)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
         if cached.is_file():  # torch checks what it downloads, once
             check_digest(cached)
-        return which.get_state_dict(progress=False, check_hash=True)
+        return weights.get_state_dict(progress=False, check_hash=True)
     except UserError:
         raise
     except (URLError, OSError, RuntimeError) as error:
         remedies = f"put it at {cached}, give a file with {flag} PATH, or train from scratch with {flag} none"
-        raise UserError(f"{which.url} cannot be fetched ({error}): {remedies}") from error
+        raise UserError(f"{weights.url} cannot be fetched ({error}): {remedies}") from error
 
 
 def read_backbone_weights(path: Path, flag: str = "--backbone_weights") -> dict[str, Tensor]:
@@ -147,15 +154,13 @@ def read_backbone_weights(path: Path, flag: str = "--backbone_weights") -> dict[
     return weights
 
 
-def pretrained_weights(
-    source: str, which: WeightsEnum, flag: str = "--backbone_weights"
-) -> dict[str, Tensor]:
+def pretrained_weights(source: str, which: str, flag: str = "--backbone_weights") -> dict[str, Tensor]:
     """torchvision's weights of a network, or of the Mask R-CNN that has it as its backbone.
 
     source: `imagenet`, which stands for `which`; `coco`, for torchvision's Mask R-CNN of ResNet-50; or a file
     Raises UserError where they cannot be had, or are of COCO and the network is another.
     """
-    if source == "coco" and not isinstance(which, ResNet50_Weights):
+    if source == "coco" and not which.startswith("ResNet50"):
         raise UserError(f"{flag} coco: only ResNet-50 has weights of COCO; use imagenet or a file")
     if source in ("imagenet", "coco"):
         return published_weights(which if source == "imagenet" else DETECTOR, flag)

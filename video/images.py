@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from common.config import MAX_PIXELS
 from common.errors import UserError, require
@@ -106,7 +106,7 @@ def check_frame_mode(path: Path, mode: str) -> None:
 def is_deep(image: Image.Image) -> bool:
     """Whether an image, not loaded yet, has more than 8 bits a channel, as the header of its file says."""
     if image.format == "TIFF":
-        return max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
+        return max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))) > 8
     return image.format == "PNG" and ";16" in image.tile[0][3]
 
 

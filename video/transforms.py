@@ -1,5 +1,6 @@
 """Sizes, normalisation, and augmentation applied identically to every frame and label map of a clip."""
 
+import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import EllipsisType
@@ -7,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from common.config import option
 from common.device import zeros
@@ -23,7 +24,7 @@ LONGEST = 2  # the long side of a frame is at most this many times --image_size
 
 def normalise(frames: Tensor) -> Tensor:
     """(..., 3, H, W) uint8 RGB to float32 in ImageNet statistics."""
-    scaled = TF.to_dtype(frames, torch.float32, scale=True)
+    scaled = frames.float().mul_(1 / 255)
     for channel, mean, std in zip(scaled.unbind(-3), IMAGENET_MEAN, IMAGENET_STD, strict=True):
         channel.sub_(mean).div_(std)  # by numbers, for which no device has to wait
     return scaled
@@ -35,9 +36,24 @@ def fit_short_side(height: int, width: int, short_side: float, longest: float) -
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def _resizes_bytes(device: torch.device) -> bool:
+    """Whether uint8 is resized as it is; elsewhere torch is slow at that, or unable to."""
+    vectors = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return device.type == "cpu" and (vectors or platform.machine() in ("aarch64", "arm64"))
+
+
 def resize_frames(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """(..., 3, H, W) uint8 to another size: bilinear with anti-aliasing."""
-    return frames if frames.shape[-2:] == size else TF.resize(frames, list(size), antialias=True)
+    """(..., C, H, W) uint8 or float32 to another size, as torchvision does: bilinear with anti-aliasing."""
+    if frames.shape[-2:] == size:
+        return frames
+    images = frames.reshape(-1, *frames.shape[-3:])
+    if len(images) == 1 and images.is_contiguous(memory_format=torch.channels_last):
+        # The stride of the one image must say so too, for torch to write its result in the same order.
+        images = images.as_strided(images.shape, (images.numel(), *images.stride()[1:]))
+    rounded = images.dtype == torch.uint8 and not _resizes_bytes(images.device)
+    resized = F.interpolate(images.float() if rounded else images, size, mode="bilinear", antialias=True)
+    resized = resized.round_().to(torch.uint8) if rounded else resized
+    return resized.reshape(*frames.shape[:-2], *size)
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2
 
 from common import distributed
 from common.backbone import PRETRAINED, body_of, group_norm, pretrained_weights, title_of
@@ -122,6 +121,8 @@ class DilatedMobileNet(nn.Sequential):
     pretrained = PRETRAINED["mobilenet_v2"]
 
     def __init__(self) -> None:
+        from torchvision.models import mobilenet_v2
+
         super().__init__(*mobilenet_v2(weights=None, norm_layer=BatchNorm2d).features[:14])
         self[0][0].padding = (0, 0)
         depthwise = {number: self[number].conv[1][0] for number in range(4, 14)}

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.v2 import functional as TF
 
 from video.transforms import draw, jitter, resize_frames
 from video.warps import affine_grid, read_by, thin_plate_grid
@@ -33,6 +31,8 @@ def random_affine(
 
 def jitter_clip(frames: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
     """Other colours, drawn once for all frames; one frame after the other, which stays in the CPU's cache."""
+    from torchvision.transforms import v2
+
     transform = v2.ColorJitter(brightness, contrast, saturation)
     params = transform.make_params([frames])
     return torch.stack([transform.transform(frame, params) for frame in frames])
@@ -54,12 +54,15 @@ def random_resized_crop(
 
     T frames (3, H, W) and label maps (H, W) to (T, 3, size, size) and (T, 1, size, size).
     """
+    from torchvision.transforms import InterpolationMode, v2
+    from torchvision.transforms.v2.functional import resized_crop
+
     window = v2.RandomResizedCrop(size, scale=scale).make_params([frames[0]])
     box = [window[name] for name in ("top", "left", "height", "width")]
     smooth = {"interpolation": InterpolationMode(mode), "antialias": True}
-    frames = [TF.resized_crop(frame, *box, [size, size], **smooth) for frame in frames]
+    frames = [resized_crop(frame, *box, [size, size], **smooth) for frame in frames]
     nearest = {"interpolation": InterpolationMode.NEAREST}
-    labels = [TF.resized_crop(label_map[None], *box, [size, size], **nearest) for label_map in labels]
+    labels = [resized_crop(label_map[None], *box, [size, size], **nearest) for label_map in labels]
     return torch.stack(frames), torch.stack(labels)
 
 
@@ -95,6 +98,8 @@ def vary_video(
     min_crop: least share of the area that is kept; degrees, shear: of each frame by itself; mode: by which
     the crop is resized
     """
+    from torchvision.transforms import v2
+
     crop = random_resized_crop(frames, labels, size, (min_crop, 1.0), mode)
     frames, labels = random_flip(*crop)  # fewer pixels than before the crop
     frames = v2.RandomGrayscale(0.05)(jitter_clip(frames, 0.1, 0.03, 0.03))
@@ -108,6 +113,8 @@ def vary_image(frame: Tensor, mask: Tensor, size: int, num_frames: int) -> tuple
     """The published augmentation that makes a clip of one image: (3, H, W) uint8 and its mask (1, H, W),
     float in [0, 1], to (T, 3, size, size) and (T, 1, size, size), whose edges are soft.
     """
+    from torchvision.transforms import v2
+
     whole = {"degrees": 0.0, "shear": 0.0, "scale": (0.8, 1.5), "mode": "bilinear"}
     frame, mask = random_flip(*random_affine(frame, mask, **whole))
     frame = v2.RandomGrayscale(0.05)(v2.ColorJitter(0.1, 0.05, 0.05, 0.05)(frame))
@@ -117,6 +124,8 @@ def vary_image(frame: Tensor, mask: Tensor, size: int, num_frames: int) -> tuple
 
 def _vary_frame(frame: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """One frame of a clip that is made of an image."""
+    from torchvision.transforms import v2
+
     turn = {"degrees": 20.0, "shear": 10.0, "scale": (0.9, 1.1), "mode": "bilinear"}
     frame, mask = random_affine(frame, mask, **turn)
     shorter = min(frame.shape[-2:])

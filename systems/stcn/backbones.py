@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torchvision.models import ResNet, mobilenet_v2, resnet18, resnet50
-from torchvision.models.resnet import BasicBlock
 
 from common.backbone import MOBILENET_ENDS, group_norm
 
@@ -33,17 +31,21 @@ class Stages(NamedTuple):
     channels: tuple[int, int, int]
 
 
-def _stages_of(net: ResNet, channels: tuple[int, int, int]) -> Stages:
+def _stages_of(net: nn.Module, channels: tuple[int, int, int]) -> Stages:
     tail = nn.Sequential(net.relu, net.maxpool)
     return Stages(net.conv1, net.bn1, tail, (net.layer1, net.layer2, net.layer3), channels)
 
 
 def resnet50_stages() -> Stages:
+    from torchvision.models import resnet50
+
     return _stages_of(resnet50(weights=None), (256, 512, 1024))
 
 
 def resnet18_stages(*, biases: bool = True) -> Stages:
     """ResNet-18, whose convolutions have biases in the published value encoder of STCN."""
+    from torchvision.models import resnet18
+
     net = resnet18(weights=None)
     for module in net.modules():
         if biases and isinstance(module, nn.Conv2d):
@@ -53,6 +55,8 @@ def resnet18_stages(*, biases: bool = True) -> Stages:
 
 def mobilenet_stages() -> Stages:
     """MobileNetV2 (Sandler et al., arXiv 1801.04381) up to stride 16; blocks keep torchvision's numbers."""
+    from torchvision.models import mobilenet_v2
+
     blocks = mobilenet_v2(weights=None).features
     conv1, bn1, tail = blocks[0]
     return Stages(conv1, bn1, tail, tuple(blocks[a:b] for a, b in MOBILENET_STAGES), (24, 32, 96))
@@ -60,6 +64,8 @@ def mobilenet_stages() -> Stages:
 
 def narrow_stages() -> Stages:
     """One basic block a stage, with group norm: it is trained from scratch."""
+    from torchvision.models.resnet import BasicBlock
+
     stages, inputs = [], NARROW_CHANNELS[0]
     for channels in NARROW_CHANNELS:
         stride = 1 if channels == NARROW_CHANNELS[0] else 2

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import MobileNet_V2_Weights, ResNet18_Weights, ResNet50_Weights, WeightsEnum
 
 from common.backbone import body_of, pretrained_weights, title_of
 from common.checkpoint import Loadable, check_start, load_network
@@ -15,8 +14,8 @@ from systems.stcn.published import CHANNELS, DOWNLOADS, MASK_FILTERS, recognise
 
 ENCODERS = (("backbone_weights", "key_encoder"), ("value_weights", "value_encoder"))  # flag and module
 PRETRAINED = {  # which of torchvision's weights `imagenet` means, of each encoder
-    "resnet50": (ResNet50_Weights.IMAGENET1K_V1, ResNet18_Weights.IMAGENET1K_V1),
-    "mobilenet_v2": (MobileNet_V2_Weights.IMAGENET1K_V1, MobileNet_V2_Weights.IMAGENET1K_V1),
+    "resnet50": ("ResNet50_Weights.IMAGENET1K_V1", "ResNet18_Weights.IMAGENET1K_V1"),
+    "mobilenet_v2": ("MobileNet_V2_Weights.IMAGENET1K_V1", "MobileNet_V2_Weights.IMAGENET1K_V1"),
 }
 
 
@@ -35,7 +34,7 @@ def name_in(encoder: nn.Module, key: str) -> str:
     return f"res2{key.removeprefix('layer1')}" if is_renamed else key
 
 
-def load_imagenet(encoder: nn.Module, source: str, which: WeightsEnum, flag: str) -> None:
+def load_imagenet(encoder: nn.Module, source: str, which: str, flag: str) -> None:
     """Fill an encoder from a state dict of torchvision's network of that kind.
 
     source: `imagenet`, `coco` (ResNet-50), or a file; flag: by which it was given

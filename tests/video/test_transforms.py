@@ -1,5 +1,7 @@
 """Sizes, normalisation, and augmentation that treats every frame and label map of a clip alike."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -79,6 +81,19 @@ def test_the_short_side_fits_and_the_long_side_is_bounded(size, short_side, expe
 def test_resizing_to_the_same_size_changes_nothing():
     frames, labels = encode(moving_labels()), moving_labels()
     assert resize_frames(frames, (40, 60)) is frames and resize_labels(labels, (40, 60)) is labels
+
+
+@pytest.mark.parametrize("bytes_are_fast", [True, False])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_frames_are_resized_as_torchvision_does(monkeypatch, kind, bytes_are_fast):
+    capability = "AVX2" if bytes_are_fast else "DEFAULT"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    frames = torch.randint(256, (2, 3, 41, 60)).to(kind)
+    packed = frames[0].permute(1, 2, 0).contiguous().permute(2, 0, 1)  # its colours side by side
+    for images, size in itertools.product((frames, frames[None], frames[0], packed), ((20, 33), (70, 90))):
+        resized, expected = resize_frames(images, size), TF.resize(images, list(size), antialias=True)
+        assert torch.equal(resized, expected) and resized.dtype == kind
+        assert resized.stride() == expected.stride()
 
 
 def test_resized_label_maps_hold_no_new_label_and_stay_on_the_frames():
