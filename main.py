@@ -96,6 +96,7 @@ class Trainer:
         self.objective = self._make_objective()
         self.tracker = plan.system.tracker(self.network, plan.configs["tracker"])
         self.loaders = make_loaders(plan, train, valid, self.device)
+        self.videos = train.digest
         self.steps_per_epoch = -(-len(self.loaders.sampler) // self.options.accumulate)
         rates = {"lr_backbone": self.options.lr_backbone, "lr_head": self.options.lr_head}
         decay = self.options.weight_decay
@@ -254,16 +255,18 @@ class Trainer:
         config = {role: asdict(config) for role, config in self.plan.configs.items()}
         config["categories"] = self.valid.categories if self.plan.use_classes else []
         header = {"format": 1, "system": self.plan.name, "config": config}
-        flags = self.plan.flags | {"steps_per_epoch": self.steps_per_epoch}
+        flags = self.plan.flags | {"steps_per_epoch": self.steps_per_epoch, "videos": self.videos}
         state = self.state.state_dict(weights_only=weights_only)
         save_checkpoint(self.report.folder / name, {**header, **state, "args": flags})
 
     def resume(self, checkpoint: dict[str, Any], path: Path) -> None:
-        """Continue where a checkpoint stopped; UserError where an epoch has another number of steps now."""
+        """Continue where a checkpoint stopped; UserError where the videos or the steps are others."""
         before = checkpoint["args"]["steps_per_epoch"]
         if before != self.steps_per_epoch:
             change = f"an epoch had {before} steps and has {self.steps_per_epoch} now"
             raise UserError(f"--resume: {change}: give the same videos and number of processes")
+        if checkpoint["args"].get("videos", self.videos) != self.videos:
+            raise UserError(f"--resume {path}: it was trained on other videos: give the same --dataset_root")
         self.state.load_state_dict(checkpoint, path)
         if not (self.report.folder / "best.pth").is_file():
             self.state.best = None

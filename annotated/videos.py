@@ -5,6 +5,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -277,6 +278,12 @@ class VideoSet:
     def is_still(self) -> bool:
         """Whether these are still images, each a video of one frame."""
         return all(len(video.frames) == 1 for video in self.videos)
+
+    @property
+    def digest(self) -> str:
+        """8 hex digits of the names, first frames and lengths, by which other videos are told."""
+        videos = (f"{Path(video.name).name} {video.frames[0]} {len(video.frames)}" for video in self.videos)
+        return f"{crc32(chr(10).join(videos).encode(errors='surrogateescape')):08x}"
 
     @property
     def video_root(self) -> Path:

@@ -212,14 +212,16 @@ def test_a_signal_that_is_ignored_on_entry_stops_no_training():
 # what can be continued
 
 
-def test_other_videos_are_refused_with_the_numbers_of_steps(train, finished, small_data, tmp_path):
+def test_other_videos_are_refused_as_many_or_not(train, finished, small_data, tmp_path):
     (finished / "metrics.json").unlink()
-    fewer = Path(shutil.copytree(small_data, tmp_path / "fewer"))
+    fewer, others = (Path(shutil.copytree(small_data, tmp_path / name)) for name in ("fewer", "others"))
     for kind in ("JPEGImages", "Annotations"):
+        (others / "train" / kind / "train_00000").rename(others / "train" / kind / "other")
         for number in (0, 1):
             shutil.rmtree(fewer / "train" / kind / f"train_{number:05d}")
-    flags = ["--dataset_root", fewer, "--resume", "auto"]
-    assert_refused(train(*FLAGS, *flags), "had 2 steps and has 1 now", "same videos")
+    resumed = [train(*FLAGS, "--dataset_root", root, "--resume", "auto") for root in (fewer, others)]
+    assert_refused(resumed[0], "had 2 steps and has 1 now", "same videos")
+    assert_refused(resumed[1], "it was trained on other videos", "same --dataset_root")
 
 
 def test_a_finished_run_has_nothing_to_resume_which_is_no_error(train, finished):
