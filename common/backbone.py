@@ -72,6 +72,29 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(min(32, channels // 8), channels)
 
 
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (He et al., CVPR 2016), with group norm.
+
+    Names, order and random start are those of torchvision's BasicBlock with a shortcut of 1x1.
+    """
+
+    def __init__(self, inputs: int, channels: int, stride: int):
+        super().__init__()
+        shortcut = nn.Sequential(nn.Conv2d(inputs, channels, 1, stride, bias=False), group_norm(channels))
+        self.conv1 = nn.Conv2d(inputs, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = group_norm(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = group_norm(channels)
+        self.downsample = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += self.downsample(x)
+        return self.relu(out)
+
+
 def _resnet50_stages(norm_layer: type[nn.Module]) -> tuple[nn.Module, list[nn.Module], list[int]]:
     from torchvision.models import resnet50
 
@@ -94,8 +117,6 @@ def _mobilenet_stages(norm_layer: type[nn.Module]) -> tuple[nn.Module, list[nn.M
 
 def _narrow_stages() -> tuple[nn.Module, list[nn.Module], list[int]]:
     """A ResNet with one basic block a stage, 0.5 M parameters, and two strided convolutions as its stem."""
-    from torchvision.models.resnet import BasicBlock
-
     c4 = NARROW_CHANNELS[0]
     stem = nn.Sequential(
         nn.Conv2d(3, c4 // 2, 3, stride=2, padding=1, bias=False),
@@ -107,9 +128,7 @@ def _narrow_stages() -> tuple[nn.Module, list[nn.Module], list[int]]:
     )
     stages, inputs = [], c4
     for channels in NARROW_CHANNELS:
-        stride = 1 if channels == c4 else 2
-        shortcut = nn.Sequential(nn.Conv2d(inputs, channels, 1, stride, bias=False), group_norm(channels))
-        stages.append(BasicBlock(inputs, channels, stride, shortcut, norm_layer=group_norm))
+        stages.append(BasicBlock(inputs, channels, stride=1 if channels == c4 else 2))
         inputs = channels
     return stem, stages, list(NARROW_CHANNELS)
 

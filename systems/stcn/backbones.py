@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from common.backbone import MOBILENET_ENDS, group_norm
+from common.backbone import MOBILENET_ENDS, BasicBlock, group_norm
 
 NARROW_CHANNELS = (32, 48, 64)
 MOBILENET_STAGES = tuple(pairwise((1, *MOBILENET_ENDS[1:4])))  # from which to which block of its `features`
@@ -64,13 +64,10 @@ def mobilenet_stages() -> Stages:
 
 def narrow_stages() -> Stages:
     """One basic block a stage, with group norm: it is trained from scratch."""
-    from torchvision.models.resnet import BasicBlock
-
     stages, inputs = [], NARROW_CHANNELS[0]
     for channels in NARROW_CHANNELS:
         stride = 1 if channels == NARROW_CHANNELS[0] else 2
-        shortcut = nn.Sequential(nn.Conv2d(inputs, channels, 1, stride, bias=False), group_norm(channels))
-        stages.append(nn.Sequential(BasicBlock(inputs, channels, stride, shortcut, norm_layer=group_norm)))
+        stages.append(nn.Sequential(BasicBlock(inputs, channels, stride)))
         inputs = channels
     first = NARROW_CHANNELS[0]
     conv1 = nn.Conv2d(3, first, 7, stride=2, padding=3, bias=False)

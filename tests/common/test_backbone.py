@@ -10,9 +10,17 @@ import torch
 from torch import nn
 from torchvision.models import mobilenet_v2, resnet18, resnet50
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, _resnet_fpn_extractor
+from torchvision.models.resnet import BasicBlock as TorchvisionBasicBlock
 from torchvision.ops import FrozenBatchNorm2d as TorchvisionFrozenBatchNorm2d
 
-from common.backbone import Backbone, FrozenBatchNorm2d, for_inference, published_weights
+from common.backbone import (
+    Backbone,
+    BasicBlock,
+    FrozenBatchNorm2d,
+    for_inference,
+    group_norm,
+    published_weights,
+)
 from common.errors import UserError
 
 
@@ -173,6 +181,19 @@ def test_an_absent_weights_file_is_told_with_the_legal_values(tmp_path):
 def test_the_narrow_backbone_has_no_weights_to_load(weights):
     with pytest.raises(UserError, match="add --backbone_weights none"):
         Backbone("narrow", weights)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_basic_block_is_torchvisions_from_its_random_start(stride):
+    torch.manual_seed(0)
+    block = BasicBlock(16, 24, stride)
+    torch.manual_seed(0)
+    shortcut = nn.Sequential(nn.Conv2d(16, 24, 1, stride, bias=False), group_norm(24))
+    theirs = TorchvisionBasicBlock(16, 24, stride, shortcut, norm_layer=group_norm)
+    assert [name for name, _ in block.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+    assert all(map(torch.equal, block.parameters(), theirs.parameters()))
+    x = torch.randn(2, 16, 8, 6)
+    assert torch.equal(block(x), theirs(x))
 
 
 def test_frozen_batch_norm_is_torchvisions_and_keeps_bf16():

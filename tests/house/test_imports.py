@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Outcome, run_apart
-from tests.support.label_folders import MOVING, SWITCHED, roots
+from tests.support.label_folders import MOVING, SWITCHED, roots, write
 
 HEAVY = ("torch", "torchvision", "matplotlib", "cv2", "av", "clearml")
 MOST_MIB = 120  # of which NumPy takes 25, and SciPy 54 where objects are matched
@@ -51,6 +51,38 @@ def test_help_and_refusals_load_neither_torch_nor_scipy(tmp_path, argv, status):
     assert bool(outcome.out) == (status == 0) and len(outcome.err) == (status == 2)
 
 
+@pytest.mark.parametrize(
+    "argv, status",
+    [
+        (["inference.py", "--help"], 0),
+        (["inference.py", "--checkpoint", "none", "--video_root", "none", "--output", "none"], 2),
+        (["main.py", "--system", "stcn", "--help"], 0),
+        (["main.py", "--epochs", "x"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_training_and_tracking_begin_with_torch_alone(tmp_path, argv, status):
+    packages = {*HEAVY, "scipy", "pycocotools"} - {"torch"}
+    outcome = run_without(packages, tmp_path / "none", *argv)
+    assert outcome.status == status, outcome.err
+    assert bool(outcome.out) == (status == 0) and len(outcome.err) == (status == 2)
+
+
+def test_networks_that_are_not_of_torchvision_do_without_it(tmp_path):
+    code = """
+import torch
+from common.backbone import Backbone
+from systems.siammask.backbones import DilatedResNet
+from systems.stcn.backbones import stages_of
+from video.transforms import normalise, resize_frames
+frames = normalise(resize_frames(torch.zeros(1, 3, 40, 60, dtype=torch.uint8), (32, 64)))
+features = Backbone("narrow", "none")(frames)
+print(*features[32].shape, len(stages_of("narrow")), DilatedResNet("resnet50").channels)
+"""
+    outcome = run_without(["torchvision"], tmp_path / "none", "-c", code)
+    assert outcome.out == ["1 96 1 2 2 (64, 256, 512, 1024)"], outcome.err
+
+
 @pytest.mark.parametrize("protocol", ["tcovis", "davis_unsupervised", "mots"])
 def test_label_maps_are_scored_and_explained_without_torch_in_all_processes(tmp_path, protocol):
     results, truth = roots(tmp_path, MOVING, SWITCHED)
@@ -62,6 +94,18 @@ def test_label_maps_are_scored_and_explained_without_torch_in_all_processes(tmp_
     assert outcome.status == 0, outcome.err
     assert {"cat", "dog", "overall"} <= {line.split(" ")[0] for line in outcome.out}
     assert (tmp_path / "page.html").is_file()
+
+
+def test_results_are_packed_for_a_server_without_torch(tmp_path):
+    results, root = write(tmp_path / "results" / "cat", MOVING), tmp_path / "DAVIS"
+    write(root / "Annotations" / "480p" / "cat", MOVING)
+    write(root / "JPEGImages" / "480p" / "cat", MOVING)  # of which only the size is asked
+    (root / "ImageSets" / "2017").mkdir(parents=True)
+    (root / "ImageSets" / "2017" / "val.txt").write_text("cat\n")
+    flags = ["--results", results, "--annotations", root, "--submission", tmp_path / "s.zip"]
+    packages = [*HEAVY, "scipy"]
+    outcome = run_without(packages, tmp_path / "none", "evaluate.py", *flags, "--protocol", "davis")
+    assert outcome.out == [f"{tmp_path / 's.zip'}: 1 videos, 3 frames for davis"], outcome.err
 
 
 def test_label_maps_become_json_that_is_scored_without_torch(tmp_path):
