@@ -30,6 +30,7 @@ from common.seeding import mix
 from common.types import Clip
 from dataset import make_loaders
 from inference import SYSTEMS
+from tools.doctor.check import check_data
 from tools.validation import Gallery, evaluate_tracker
 from training.config import TrainConfig
 from training.dry_run import dry_run
@@ -371,6 +372,8 @@ def main() -> None:
     """Train, then evaluate: the last line printed is the run folder, the one before it the next command."""
     begun = time.monotonic()
     args, parser = parse_args(sys.argv[1:])
+    if args.check_data:
+        sys.exit(check_data(args.dataset_root, args.run_dir, synthetic=args.synthetic))
     with joined():
         recorded = open_experiment(
             args,

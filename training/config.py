@@ -72,6 +72,9 @@ class TrainConfig:
         False, "compute activations anew in the backward pass: less memory, more time"
     )
     dry_run: bool = option(False, "say what memory and time the run needs, train nothing, write nothing")
+    check_data: bool = option(
+        False, "look at every mask on all cores, list what is wrong in a fresh folder, train nothing"
+    )
     memory_gb: float | None = option(
         None, "GiB of GPU memory that --dry_run fits the run into; the GPU's, or 16 without one"
     )

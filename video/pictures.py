@@ -118,13 +118,13 @@ def strip(
     """Arrange pictures in rows, each under its caption, on white.
 
     images: (H, W, 3) uint8; the cells have the size of the largest
-    captions: one for each image
+    captions: one for each image, of one line or several
     columns: pictures in a row, all in one row where it is None
     Returns an (H', W', 3) uint8 array.
     """
     captions = captions or [""] * len(images)
     columns = min(columns or len(images), len(images))
-    line = 18 if any(captions) else 0
+    line = 18 * max((caption.count("\n") + 1 for caption in captions if caption), default=0)
     height = max(image.shape[0] for image in images) + line + GAP
     width = max(image.shape[1] for image in images) + GAP
     sheet = Image.new("RGB", (columns * width + GAP, -(-len(images) // columns) * height + GAP), "white")
