@@ -136,7 +136,7 @@ class ImageSequence:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a video file as (container, its main video stream); raises UserError where it has none."""
     av = require("av", "reading video files")
     check_file(path)
@@ -183,7 +183,7 @@ def _check_ending(container: Any, end: float) -> None:
         raise _Damage(f"it should last {microseconds / 1e6:.1f} s, but ends after {end:.1f} s")
 
 
-def _upright(frame: Any) -> np.ndarray:
+def upright(frame: Any) -> np.ndarray:
     """The (H, W, 3) uint8 RGB pixels of a decoded frame as its display matrix turns and mirrors them.
 
     The matrix takes a pixel (x, y) to (a x + c y, b x + d y); angles are rounded to quarter turns.
@@ -204,7 +204,7 @@ def _decode(path: Path) -> Iterator[tuple[np.ndarray, Fraction | None]]:
     The decoder conceals damage, and the reader takes a file that was cut between two packets for a whole one,
     so both are asked. Audio is read, not decoded: it shows a cut that lies between two frames.
     """
-    with _opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         stream.thread_type = "FRAME"  # decoding slice by slice leaves damaged frames unmarked
         end = 0.0
         for packet in container.demux([*container.streams.video, *container.streams.audio]):
@@ -216,7 +216,7 @@ def _decode(path: Path) -> Iterator[tuple[np.ndarray, Fraction | None]]:
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise _Damage("the next frame is corrupt")
-                yield _upright(frame), None if frame.pts is None else frame.pts * frame.time_base
+                yield upright(frame), None if frame.pts is None else frame.pts * frame.time_base
         _check_ending(container, end)
 
 
@@ -233,7 +233,7 @@ class VideoFile:
 
     @cached_property
     def _header(self) -> tuple[float, int | None, Fraction, tuple[int, int]]:
-        with _opened(self.path) as (_, stream):
+        with open_video(self.path) as (_, stream):
             fps, stored_size = float(stream.average_rate or DEFAULT_FPS), (stream.height, stream.width)
             return fps, stream.frames or None, stream.sample_aspect_ratio or Fraction(1), stored_size
 
@@ -275,7 +275,7 @@ class VideoFile:
 
     def check(self) -> None:
         """Raise UserError where the file is no video; damage further on is met when it is decoded."""
-        with _opened(self.path):
+        with open_video(self.path):
             pass
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
