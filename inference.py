@@ -29,6 +29,7 @@ from systems.sam_track import system as sam_track
 from systems.siammask import system as siammask
 from systems.stcn import system as stcn
 from systems.xmem import system as xmem
+from tools.annotate.server import annotate
 from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax, give_id
 from tracking.config import RunConfig, add_paths
 from tracking.discovery import DiscoveringTracker, is_propagator
@@ -379,13 +380,13 @@ def main() -> None:
     tracker, args, categories = tracker_of_run(sys.argv[1:])
     config = config_from_args(RunConfig, args)
     videos = find_videos(args.video_root, config.fps)
+    if config.annotate:
+        return annotate(tracker, videos, args.output, config, args.prompt_root)
     prompts = prompts_of_run(args.prompt_root, config, videos, needed=tracker.needs_prompt)
     if config.overlays and not available("av"):
         say("overlays are skipped: writing video files needs av: pip install av", error=True)
         config.overlays = False
     check_videos(videos, prompts, needed=tracker.needs_prompt)
-    if args.output.is_file():
-        raise UserError(f"--output {args.output} is a file: give a folder")
     with sole_writer(args.output / LOCK):
         check_output(args.output, videos, overwrite=config.overwrite)
         process_videos(tracker, videos, prompts, args.output, config)

@@ -111,9 +111,12 @@ def sole_writer(lock: Path) -> Iterator[None]:
     """Inside, no other process is in a block of the same lock file; UserError where one is, which is named.
 
     The lock is the kernel's: a process that dies leaves none, and those that it started have none. Missing
-    folders of the file are made, and go again where nothing else was put into them.
+    folders of the file are made, and go again where nothing else was put into them. A file where the folder
+    should be is a UserError.
     """
     folder = lock.parent
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: give a folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with _take(lock) as file:

@@ -34,6 +34,7 @@ class RunConfig:
     reverse: bool = option(False, "follow objects backwards too, from the prompts that start them")
     discover: str | None = option(None, "a checkpoint of VITA-TCOVIS that finds objects, in place of prompts")
     discover_every: int = option(10, "frames from one look for newcomers to the next; 0: first only", least=0)
+    annotate: bool = option(False, "paint prompts and run in a browser, in place of tracking at once")
     overwrite: bool = option(False, "replace the results that --output holds already")
 
 

@@ -157,6 +157,12 @@ def test_a_file_says_what_it_is_and_is_short(path):
         assert ast.get_docstring(ast.parse(text)) is not None
 
 
+def test_the_files_of_pages_are_short():
+    pages = [path for kind in ("js", "css", "html") for path in (ROOT / "tools").rglob(f"*.{kind}")]
+    assert len(pages) >= 3
+    assert [path for path in pages if len(path.read_text(encoding="utf-8").splitlines()) > MOST_LINES] == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_functions_are_short(path):
     functions = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef)]

@@ -138,5 +138,5 @@ def test_a_prompt_of_another_size_and_a_broken_one_are_refused(infer, video, tmp
 
 def test_an_output_that_is_a_file_is_refused(infer, video, tmp_path):
     (tmp_path / "output").write_text("mine")
-    assert_refused(infer(), "--output", tmp_path / "output", "is a file")
+    assert_refused(infer(), tmp_path / "output", "is a file")
     assert (tmp_path / "output").read_text() == "mine"

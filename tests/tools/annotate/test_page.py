@@ -1,0 +1,237 @@
+"""The page in a real browser: what is clicked, typed and dragged is what stands in the prompts, exactly.
+
+Needs Chromium and playwright (`apt-get install chromium`, `pip install playwright`).
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import label
+
+from tests.support.annotating import SIZE, ShiftingTracker, make_video, served
+from video.images import read_label_map
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser: apt-get install chromium")
+NUM_FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Page:
+    """The open page, by pixels of the frame; and what lies in the output."""
+
+    def __init__(self, page, tracker: ShiftingTracker, output: Path):
+        self.page, self.tracker, self.output = page, tracker, output
+        self.keys, self.mouse = page.keyboard, page.mouse
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where the middle of a pixel of the frame is on the screen."""
+        canvas = self.page.locator("#view")
+        box = canvas.bounding_box()
+        zoom, left, top = (float(canvas.get_attribute(f"data-{name}")) for name in ("zoom", "left", "top"))
+        return box["x"] + left + (x + 0.5) * zoom, box["y"] + top + (y + 0.5) * zoom
+
+    def drag(self, *points: tuple[int, int]) -> None:
+        self.mouse.move(*self.at(*points[0]))
+        self.mouse.down()
+        for point in points[1:]:
+            self.mouse.move(*self.at(*point))
+        self.mouse.up()
+
+    def wait(self, selector: str, text: str) -> None:
+        playwright.expect(self.page.locator(selector)).to_contain_text(text, timeout=10_000)
+
+    def brush(self, radius: int) -> None:
+        self.page.fill("#radius", str(radius))
+
+    def prompt(self, frame: int = 0) -> np.ndarray:
+        """The label map of a frame's prompt, once it is saved; (H, W)."""
+        self.wait("#saved", "saved in")
+        return read_label_map(self.output / "prompts" / "clip" / f"f{frame}.png")
+
+    def run(self) -> None:
+        self.page.click("#run")
+        self.wait("#run", "Run")
+
+
+@pytest.fixture
+def open_page(browser, tmp_path) -> Iterator[Page]:
+    tracker = ShiftingTracker()
+    video = make_video(tmp_path / "clip", NUM_FRAMES)
+    with served(tracker, [video], tmp_path / "output") as (annotator, port):
+        page, errors = browser.new_page(viewport={"width": 1000, "height": 700}), []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.goto(f"http://127.0.0.1:{port}/#{annotator.token}")
+        playwright.expect(page.locator("#where")).to_contain_text("f0 (1 of 12)")
+        page.wait_for_selector("#view[data-zoom]")
+        yield Page(page, tracker, tmp_path / "output")
+        page.close()
+        assert errors == []
+
+
+def rectangle(top: int, left: int, bottom: int, right: int, track: int = 1) -> np.ndarray:
+    """(H, W) map of a rectangle with these corners, which belong to it."""
+    labels = np.zeros(SIZE, dtype=np.uint8)
+    labels[top : bottom + 1, left : right + 1] = track
+    return labels
+
+
+def test_a_box_has_exactly_the_pixels_between_its_corners(open_page):
+    open_page.keys.press("x")
+    open_page.drag((5, 3), (20, 9), (12, 10))
+    assert np.array_equal(open_page.prompt(), rectangle(3, 5, 10, 12))
+
+
+def test_a_brush_paints_a_stroke_of_its_width_in_one_piece(open_page):
+    open_page.brush(0)
+    open_page.drag((3, 3), (20, 12), (20, 20))
+    labels = open_page.prompt()
+    assert set(np.unique(labels)) == {0, 1} and labels[3, 3] == labels[12, 20] == labels[20, 20] == 1
+    assert label(labels, np.ones((3, 3)))[1] == 1 and (labels > 0).sum() == 18 + 8
+    open_page.brush(2)
+    open_page.drag((8, 18), (8, 18))
+    assert open_page.prompt()[16:21, 6:11].sum() == 21  # a disc of width 5
+
+
+def test_a_polygon_is_filled_with_its_corners(open_page):
+    open_page.keys.press("p")
+    for corner in ((4, 4), (14, 4), (14, 14), (4, 14)):
+        open_page.mouse.click(*open_page.at(*corner))
+    open_page.keys.press("Enter")
+    assert np.array_equal(open_page.prompt(), rectangle(4, 4, 14, 14))
+
+
+def test_objects_erasing_undo_and_redo(open_page):
+    keys = open_page.keys
+    keys.press("x")
+    open_page.drag((2, 2), (8, 8))
+    keys.press("n")
+    open_page.drag((6, 6), (12, 12))
+    both = rectangle(2, 2, 8, 8)
+    both[6:13, 6:13] = 2
+    assert np.array_equal(open_page.prompt(), both)
+    open_page.brush(1)
+    keys.press("e")
+    open_page.drag((3, 3), (3, 3))
+    assert open_page.prompt()[3, 3] == 0 and (open_page.prompt() != both).sum() == 5
+    keys.press("Control+z")
+    open_page.page.wait_for_timeout(400)
+    assert np.array_equal(open_page.prompt(), both)
+    open_page.page.click("#undo")
+    open_page.page.wait_for_timeout(400)
+    assert np.array_equal(open_page.prompt(), rectangle(2, 2, 8, 8))
+    keys.press("Control+y")
+    open_page.page.wait_for_timeout(400)
+    assert np.array_equal(open_page.prompt(), both)
+    keys.press("Delete")
+    open_page.page.wait_for_timeout(600)
+    assert not (open_page.output / "prompts" / "clip").exists()
+    keys.press("Control+z")
+    open_page.page.wait_for_timeout(600)
+    assert np.array_equal(open_page.prompt(), both)
+
+
+def test_painting_is_exact_at_any_zoom(open_page):
+    open_page.keys.press("x")
+    open_page.mouse.move(*open_page.at(10, 10))
+    for _ in range(5):
+        open_page.mouse.wheel(0, -100)
+    open_page.page.wait_for_timeout(200)
+    open_page.drag((9, 9), (12, 11))
+    assert np.array_equal(open_page.prompt(), rectangle(9, 9, 11, 12))
+
+
+def test_run_correct_and_run_on(open_page):
+    page, keys = open_page.page, open_page.keys
+    keys.press("x")
+    open_page.drag((2, 2), (5, 5))
+    open_page.run()
+    open_page.wait("#state", "all frames are tracked")
+    open_page.wait("#where", "f11 (12 of 12), tracked")
+    assert open_page.tracker.steps == NUM_FRAMES
+    keys.press("Home")
+    for _ in range(9):
+        keys.press("ArrowRight")
+        page.wait_for_timeout(60)
+    open_page.wait("#where", "f9 (10 of 12), tracked")
+    keys.press("2")
+    open_page.drag((20, 12), (22, 14))
+    labels = open_page.prompt(9)
+    assert np.array_equal(labels == 1, rectangle(2, 11, 5, 14) > 0)  # the track of object 1, as it is shown
+    assert np.array_equal(labels == 2, rectangle(12, 20, 14, 22) > 0)
+    open_page.run()
+    open_page.wait("#state", "all frames are tracked")
+    assert open_page.tracker.steps == NUM_FRAMES + 4  # from the state after eight frames
+    page.click("#results")
+    open_page.wait("#state", "results are in")
+    last = read_label_map(open_page.output / "Annotations" / "clip" / "f11.png")
+    assert np.array_equal(last == 2, rectangle(12, 22, 14, 24) > 0)
+
+
+def test_nothing_is_painted_while_it_runs_and_frames_come_back(open_page):
+    open_page.keys.press("x")
+    open_page.drag((2, 2), (5, 5))
+    open_page.tracker.go.clear()
+    open_page.page.click("#run")
+    open_page.wait("#run", "Stop")
+    open_page.drag((20, 12), (22, 14))  # not while it runs
+    open_page.wait("#error", "stop it")
+    open_page.tracker.go.set()
+    open_page.wait("#where", "f11 (12 of 12)")
+
+
+def test_all_of_it_goes_by_the_keyboard(open_page):
+    page, keys = open_page.page, open_page.keys
+    keys.press("x")
+    keys.press("Shift+ArrowLeft")  # from the middle (16, 12)
+    keys.press("Enter")
+    keys.press("Shift+ArrowUp")
+    for _ in range(3):
+        keys.press("Control+Shift+ArrowRight")
+    keys.press("Enter")
+    assert np.array_equal(open_page.prompt(), rectangle(4, 8, 12, 11))
+    keys.press("r")
+    open_page.wait("#state", "all frames are tracked")
+    page.keyboard.press("?")
+    assert page.locator("#keys").is_visible() and "undo, redo" in page.locator("#keys").inner_text()
+
+
+def contrast(page, selector: str) -> float:
+    """The contrast of the text of an element with what is behind it, by WCAG."""
+    colours = page.evaluate(
+        """(selector) => {
+            const one = document.querySelector(selector);
+            let ground = one;
+            while (/, 0\\)$/.test(getComputedStyle(ground).backgroundColor)) ground = ground.parentElement;
+            return [getComputedStyle(one).color, getComputedStyle(ground).backgroundColor];
+        }""",
+        selector,
+    )
+    luminances = []
+    for colour in colours:
+        values = np.array([int(v) for v in colour.strip("rgb()").split(",")]) / 255
+        linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+        luminances.append(float(linear @ [0.2126, 0.7152, 0.0722]))
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_in_light_and_dark(open_page, scheme):
+    page = open_page.page
+    page.emulate_media(color_scheme=scheme)
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(23, 25, 29)"
+    assert dark == (scheme == "dark")
+    for selector in ("#where", "#run", "#new", "legend", "#tools button[aria-pressed=true]", "#keys dt"):
+        assert contrast(page, selector) >= 4.5, selector

@@ -1,0 +1,203 @@
+"""The server of the page: who is let in, what is answered, and that nothing else can be read or is left."""
+
+import http.client
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import inference
+from common.errors import UserError
+from tests.support.annotating import SIZE, ShiftingTracker, make_video, served, square
+from tests.support.commands import ROOT, assert_refused, files_in, run_here
+from tools.annotate.server import remove_left
+from video.images import read_label_map
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A function that asks the server of two videos: (status, headers, body)."""
+    videos = [make_video(tmp_path / "videos" / name, 12) for name in ("bear", "walk")]
+    with served(ShiftingTracker(), videos, tmp_path / "output") as (annotator, port):
+
+        def ask(method: str, path: str, body: bytes | None = None, **headers: str):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            sent = {"X-Token": annotator.token} | {name.replace("_", "-"): v for name, v in headers.items()}
+            connection.request(method, path, body, sent)
+            reply = connection.getresponse()
+            content = reply.read()
+            connection.close()
+            return reply.status, reply.headers, content
+
+        yield ask
+
+
+def json_of(answer):
+    assert answer[0] == 200, answer[2]
+    return json.loads(answer[2])
+
+
+def wait_for(page, name: str) -> dict:
+    for _ in range(500):
+        status = json_of(page("GET", "/status"))
+        if not (status["running"] or status["results"]["running"]):
+            return status
+        time.sleep(0.02)
+    raise AssertionError(f"{name} does not end")
+
+
+def painted(labels: np.ndarray) -> bytes:
+    return labels.astype("<u2").tobytes()
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "ü"])
+def test_without_the_token_nothing_of_the_user_is_told_or_changed(page, tmp_path, token):
+    for method, path in (("GET", "/frame?n=0"), ("GET", "/status"), ("PUT", "/labels?n=0"), ("POST", "/run")):
+        status, _, body = page(method, path, b"", X_Token=token.encode("latin-1").decode("latin-1"))
+        assert status == 403 and b"token" in body
+    assert not (tmp_path / "output" / "prompts").exists()
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "192.168.0.7"]
+)
+def test_a_name_of_another_host_is_refused(page, host):
+    assert page("GET", "/", Host=host)[0] == 403
+    assert page("GET", "/status", Host=host)[0] == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "localhost", "127.0.0.1"])
+def test_a_forwarded_port_is_served(page, host):
+    assert page("GET", "/", Host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../inference.py", "/server.py", "/%2e%2e/x", "//etc/passwd", "/frame/../../etc/passwd", "/page.js/"],
+)
+def test_no_file_but_those_of_the_page_is_read(page, path):
+    assert page("GET", path)[0] == 404
+
+
+def test_no_other_site_may_frame_or_read_the_page(page):
+    _, headers, body = page("GET", "/")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert (headers["Cross-Origin-Resource-Policy"], headers["X-Content-Type-Options"]) == (
+        "same-origin",
+        "nosniff",
+    )
+    assert b"<title>" in body and "Access-Control-Allow-Origin" not in headers
+
+
+@pytest.mark.parametrize("query", ["n=12", "n=-1", "n=x", "n=1e3", "n=%C2%B2", "n=99999999999"])
+def test_a_frame_that_is_none_is_refused(page, query):
+    assert page("GET", f"/frame?{query}")[0] in (400, 409)
+    assert page("GET", f"/labels?{query}")[0] in (400, 409)
+
+
+def test_a_frame_is_shown_as_it_is(page):
+    status, headers, body = page("GET", "/frame?n=7")
+    assert (status, headers["Content-Type"]) == (200, "image/jpeg")
+    picture = np.asarray(Image.open(io.BytesIO(body)))
+    assert picture.shape == (*SIZE, 3) and abs(int(picture[0, 0, 0]) - 70) <= 3
+
+
+def test_what_was_painted_is_a_palette_map_of_exactly_these_ids(page, tmp_path):
+    labels = square(3, 4, track=254)
+    labels[20, 31] = 1
+    assert json_of(page("PUT", "/labels?n=5", painted(labels)))["prompted"] == [5]
+    path = tmp_path / "output" / "prompts" / "bear" / "f5.png"
+    assert Image.open(path).mode == "P" and np.array_equal(read_label_map(path), labels)
+    _, headers, body = page("GET", "/labels?n=5")
+    assert headers["X-Origin"] == "prompt" and body == painted(labels)
+    assert json_of(page("PUT", "/labels?n=5", painted(0 * labels)))["prompted"] == []
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("size", [0, 1, 2 * 24 * 32 - 1, 2 * 24 * 32 + 1, 10**9])
+def test_a_map_of_another_size_is_refused(page, tmp_path, size):
+    body = bytes(size) if size < 10**6 else b""
+    assert page("PUT", "/labels?n=5", body, Content_Length=str(size))[0] in (409, 413)
+    assert not (tmp_path / "output" / "prompts").exists()
+
+
+def test_a_run_and_its_results_are_those_of_the_prompts(page, tmp_path):
+    page("PUT", "/labels?n=1", painted(square(3, 4)))
+    assert json_of(page("POST", "/run"))["error"] == ""
+    assert wait_for(page, "the run")["tracked"] == 12
+    tracked = [page("GET", f"/labels?n={k}")[2] for k in range(12) if k != 1]
+    page("POST", "/results")
+    results = wait_for(page, "the writing")["results"]
+    assert results["done"] and results["error"] == ""
+    output = tmp_path / "output"
+    maps = [read_label_map(output / "Annotations" / "bear" / f"f{k}.png") for k in range(12) if k != 1]
+    assert [painted(labels) for labels in maps] == tracked
+    assert list(json.loads((output / "tracks.json").read_text())) == ["bear"]  # walk has no prompt
+    assert (output / "overlays" / "bear.mp4").exists()
+
+
+def test_another_video_is_opened_with_its_own_prompts(page):
+    page("PUT", "/labels?n=1", painted(square(3, 4)))
+    facts = json_of(page("POST", "/open?n=1"))
+    assert (facts["video"], facts["prompted"], facts["videos"]) == (1, [], ["bear", "walk"])
+    assert json_of(page("POST", "/open?n=0"))["prompted"] == [1]
+    status, _, body = page("POST", "/open?n=2")
+    assert (status, json.loads(body)) == (409, {"error": "there is no video 2"})
+
+
+def test_a_video_that_cannot_be_opened_leaves_the_former_one_open(page, tmp_path):
+    bad = tmp_path / "output" / "prompts" / "walk" / "f0.png"
+    bad.parent.mkdir(parents=True)
+    Image.new("P", (5, 5), 1).save(bad)
+    status, _, body = page("POST", "/open?n=1")
+    assert status == 409 and "f0.png is 5x5" in json.loads(body)["error"]
+    assert json_of(page("POST", "/open?n=0"))["video"] == 0
+    assert len(list((tmp_path / "output").glob(".annotate.*"))) == 1
+
+
+def test_a_folder_that_no_session_wrote_is_never_removed(tmp_path):
+    (tmp_path / ".annotate.mine").mkdir()
+    (tmp_path / ".annotate.mine" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"thesis\.txt is in the way"):
+        remove_left(tmp_path)
+    assert (tmp_path / ".annotate.mine" / "thesis.txt").read_text() == "mine"
+
+
+def test_the_command_serves_until_it_is_interrupted_and_leaves_prompts_alone(trained, small_data, tmp_path):
+    output = tmp_path / "output"
+    (output / ".annotate.killed").mkdir(parents=True)
+    flags = [
+        "--checkpoint",
+        trained.run / "best.pth",
+        "--video_root",
+        small_data / "valid",
+        "--device",
+        "cpu",
+    ]
+    command = [sys.executable, ROOT / "inference.py", "--annotate", *flags, "--output", output]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        port, token = re.search(r"http://127\.0\.0\.1:(\d+)/#(\S+)", process.stdout.readline()).groups()
+        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)
+        connection.request("POST", "/open", headers={"X-Token": token})
+        height, width = json.loads(connection.getresponse().read())["size"]
+        body = painted(np.ones((height, width)))
+        connection.request("PUT", "/labels?n=0", body, headers={"X-Token": token})
+        assert connection.getresponse().status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert "--prompt_frames all" in process.stdout.read()
+    assert all(name.startswith("prompts/") for name in files_in(output)) and len(files_in(output)) == 1
+    assert [path.name for path in output.iterdir()] == ["prompts"]
+
+
+def test_prompts_by_other_flags_are_refused_beside_the_page(trained, small_data, tmp_path):
+    flags = ["--checkpoint", trained.run / "best.pth", "--video_root", small_data / "valid", "--annotate"]
+    outcome = run_here(inference.main, *flags, "--output", tmp_path / "o", "--prompt_root", small_data)
+    assert_refused(outcome, "--annotate", "leave out --prompt_root")

@@ -1,0 +1,389 @@
+// The page: shows frames and their label maps, paints prompts, and runs the tracker on the server.
+import { History, LabelMap } from "./paint.js";
+import { ask, Pictures } from "./server.js";
+import { View } from "./view.js";
+
+const $ = (id) => document.getElementById(id);
+const POLL = 150, PAUSE = 250; // milliseconds: from one look at a run to the next; from a change to its saving
+const KEYS = {
+  "← →": "a frame back, on", "Page Up, Page Down": "ten frames back, on", "Home, End": "first, last frame",
+  "Space": "play, pause", "B E P X": "brush, eraser, polygon, box", "[ ]": "smaller, larger brush", "1 to 9": "object",
+  "N": "new object", "Enter, F, double click": "close the polygon", "Esc": "give up the polygon or box",
+  "Ctrl+Z, Ctrl+Y": "undo, redo", "Delete": "clear the frame's prompt", "Ctrl+S": "save", "R": "run, stop",
+  "+ − 0, wheel": "zoom; 0 shows all of the frame", "right drag": "move the picture", "H": "hide, show objects",
+  "Shift+arrows": "move the cross by 8 pixels, with Ctrl by one", "Enter, at the cross": "what a click does",
+};
+
+let facts = null, status = null, map = null, isPrompt = false;
+let frame = 0, wanted = 0, picture = null, tool = "brush", object = 1, known = new Set([1]);
+let history = new History(), before = null, wasPrompt = false; // of the change that is being made
+let points = [], last = null, cross = null, panning = null;
+let dirty = false, timer = 0, saving = Promise.resolve(), following = false, playing = 0, asked = 0;
+const pictures = new Pictures(), view = new View($("view"));
+
+// ---------------------------------------------------------------------------------------------- the server
+
+function fail(error) {
+  $("error").textContent = error.message;
+  $("error").hidden = false;
+}
+
+const attempt = (action) => async (...args) => {
+  try {
+    $("error").hidden = true;
+    await action(...args);
+  } catch (error) {
+    fail(error);
+  }
+};
+
+function save() { // what is painted goes to the server, one map after the other
+  clearTimeout(timer);
+  saving = saving.catch(() => {}).then(async () => {
+    if (!dirty) return;
+    dirty = false;
+    $("saved").textContent = "saving";
+    try {
+      status = await (await ask("PUT", `/labels?n=${frame}`, (isPrompt ? map.ids : new Uint16Array(map.ids.length)).slice())).json();
+    } catch (error) {
+      dirty = true;
+      $("saved").textContent = "not saved";
+      throw error;
+    }
+    $("saved").textContent = dirty ? "saving" : `saved in ${facts.folder}`;
+    show();
+  });
+  return saving;
+}
+
+async function open(n) {
+  if (facts) await save();
+  facts = status = await (await ask("POST", `/open?n=${n}`)).json();
+  $("video").replaceChildren(...facts.videos.map((name, i) => new Option(name, i, false, i === n)));
+  pictures.clear();
+  history = new History();
+  known = new Set([1]);
+  map = new LabelMap(facts.size[1], facts.size[0]);
+  $("slider").max = facts.frames.length - 1;
+  $("saved").textContent = status.prompted.length ? `saved in ${facts.folder}` : "";
+  await go(status.prompted[0] ?? 0);
+  fit();
+  if (status.running || status.results.running) poll();
+}
+
+async function go(k) { // show frame k
+  wanted = k = Math.min(Math.max(k, 0), facts.frames.length - 1);
+  const ticket = ++asked;
+  if (dirty) await save();
+  const [seen, reply] = await Promise.all([pictures.of(k), ask("GET", `/labels?n=${k}`)]);
+  const ids = new Uint16Array(await reply.arrayBuffer());
+  if (ticket !== asked) return; // another frame was asked for
+  if (before || dirty) return void (wanted = frame); // painting has begun
+  giveUp();
+  [frame, picture, isPrompt] = [k, seen, reply.headers.get("X-Origin") === "prompt"];
+  map.ids = ids;
+  map.present().forEach((id) => known.add(id));
+  if (k + 1 < facts.frames.length) pictures.of(k + 1).catch(() => {});
+  show();
+}
+
+async function poll() { // while something runs
+  status = await (await ask("GET", "/status")).json();
+  show();
+  if (following && status.running && status.tracked && status.tracked - 1 !== frame) await go(status.tracked - 1);
+  if (status.running || status.results.running) return setTimeout(attempt(poll), POLL);
+  if (following) await go(Math.max(status.tracked - 1, 0));
+  else await go(wanted);
+  const error = status.error || status.results.error;
+  if (error) fail(new Error(error));
+}
+
+async function run() {
+  if (busy()) {
+    status = await (await ask("POST", "/stop")).json();
+    return show();
+  }
+  finish();
+  await save();
+  history.undone = []; // what they were about may look different after the run
+  status = await (await ask("POST", "/run")).json();
+  following = true;
+  await poll();
+}
+
+async function results() {
+  await save();
+  status = await (await ask("POST", "/results")).json();
+  following = false;
+  await poll();
+}
+
+// ---------------------------------------------------------------------------------------------- what is shown
+
+const busy = () => status && (status.running || status.results.running);
+
+function show() {
+  const total = facts.frames.length, writing = status.results;
+  $("slider").value = frame;
+  $("slider").setAttribute("aria-valuetext", `frame ${facts.frames[frame]}`);
+  const origin = isPrompt ? ", prompt" : frame < status.tracked ? ", tracked" : frame < status.reached ? ", tracked before a change" : "";
+  $("where").textContent = `frame ${facts.frames[frame]} (${frame + 1} of ${total})${origin}`;
+  $("run").textContent = busy() ? "Stop" : "Run";
+  $("progress").max = total;
+  $("progress").value = writing.running ? Math.min(writing.count, total) : status.tracked;
+  $("state").textContent = writing.running ? `writing results: frame ${writing.count}`
+    : status.running ? `tracking ${status.tracked} of ${total}, ${status.speed} frames/s`
+    : writing.done ? `results are in ${writing.folder}`
+    : status.tracked === total ? "all frames are tracked" : status.tracked ? `stopped after ${status.tracked} of ${total}; Run goes on from there` : "";
+  for (const id of ["undo", "redo", "clear", "results", "save"]) $(id).disabled = busy();
+  $("undo").disabled ||= !history.done.length;
+  $("redo").disabled ||= !history.undone.length;
+  $("clear").disabled ||= !isPrompt;
+  $("radius_shown").textContent = 2 * $("radius").value + 1;
+  for (const button of $("tools").querySelectorAll("button")) button.setAttribute("aria-pressed", button.dataset.tool === tool);
+  showObjects();
+  showTimeline();
+  redraw();
+}
+
+const colours = (id) => facts.colours[((id - 1) % 255) + 1]; // of the fill, of the outline
+
+function showObjects() {
+  const ids = [...known].sort((a, b) => a - b);
+  if (ids.join() === $("objects").dataset.ids && String(object) === $("objects").dataset.object) return;
+  Object.assign($("objects").dataset, { ids: ids.join(), object });
+  $("objects").replaceChildren(...ids.map((id) => {
+    const button = document.createElement("button"), swatch = document.createElement("i");
+    [swatch.style.background, swatch.style.borderColor] = colours(id).map((rgb) => `rgb(${rgb})`);
+    button.append(swatch, String(id));
+    button.setAttribute("aria-pressed", id === object);
+    button.setAttribute("aria-label", `object ${id}`);
+    button.onclick = () => choose(id);
+    return button;
+  }));
+}
+
+function showTimeline() {
+  const marks = $("marks"), style = getComputedStyle(document.documentElement), total = facts.frames.length;
+  marks.width = marks.clientWidth;
+  const context = marks.getContext("2d"), step = marks.width / total;
+  const fill = (name, from, to) => {
+    context.fillStyle = style.getPropertyValue(name);
+    context.fillRect(from * step, 0, Math.max(to - from, 0) * step, marks.height);
+  };
+  fill("--stale", status.tracked, status.reached);
+  fill("--fresh", 0, status.tracked);
+  for (const k of status.prompted) fill("--prompt", k, k + Math.max(1, 3 / step));
+}
+
+function draw() {
+  if (map) view.draw({ picture, map, colours, object, tool, points, last, cross, radius: Number($("radius").value), shown: $("shown").checked });
+}
+
+const redraw = () => requestAnimationFrame(draw);
+
+function fit() {
+  view.fit(map);
+  redraw();
+}
+
+function zoomBy(factor, x, y) {
+  view.zoomBy(factor, x, y);
+  redraw();
+}
+
+// ---------------------------------------------------------------------------------------------- painting
+
+function begin() { // a change
+  if (busy()) throw new Error("the tracker runs: stop it, then paint");
+  before = map.ids.slice();
+  wasPrompt = isPrompt;
+}
+
+function commit() { // a change is made: what is on the frame is its prompt
+  history.add(frame, wasPrompt, before, map.ids);
+  before = null;
+  isPrompt = map.ids.some(Boolean);
+  dirty = true;
+  $("saved").textContent = "saving";
+  clearTimeout(timer);
+  timer = setTimeout(attempt(save), PAUSE);
+  show();
+}
+
+function giveUp() {
+  points = [];
+  redraw();
+}
+
+function finish() { // close the polygon
+  if (tool === "polygon" && points.length > 2) {
+    begin();
+    map.polygon(points, object);
+    commit();
+  }
+  giveUp();
+}
+
+const ink = () => (tool === "eraser" ? 0 : object);
+
+function press(point) { // the tool goes down; for a polygon it is a corner, for a box from the keyboard too
+  if (busy()) throw new Error("the tracker runs: stop it, then paint");
+  if (tool === "polygon") points.push(point);
+  else if (tool === "box") points = [point];
+  else {
+    begin();
+    map.disc(...point, Number($("radius").value), ink());
+  }
+  redraw();
+}
+
+function release(point) {
+  if (tool === "box" && points.length) {
+    begin();
+    map.box(points[0], point, object);
+    commit();
+    giveUp();
+  } else if (before) commit();
+}
+
+function choose(id) {
+  object = id;
+  known.add(id);
+  if (tool === "eraser") tool = "brush";
+  show();
+}
+
+function take(name) {
+  tool = name;
+  giveUp();
+  show();
+}
+
+async function undo(redo) {
+  const change = history.last(redo);
+  if (!change || busy()) return;
+  await go(change.frame);
+  isPrompt = history.move(map.ids, redo);
+  dirty = true;
+  await save();
+  await go(frame); // a frame without a prompt shows its track
+}
+
+function clear() {
+  if (!isPrompt) return;
+  begin();
+  map.ids.fill(0);
+  commit();
+}
+
+// ---------------------------------------------------------------------------------------------- mouse and keys
+
+const canvas = $("view"), strokes = () => tool === "brush" || tool === "eraser";
+
+canvas.addEventListener("pointerdown", attempt(async (event) => {
+  canvas.setPointerCapture(event.pointerId);
+  cross = null;
+  if (event.button) panning = [event.clientX, event.clientY];
+  else press((last = view.pixel(event)));
+}));
+canvas.addEventListener("pointermove", (event) => {
+  const point = view.pixel(event);
+  if (panning) {
+    view.move(event.clientX - panning[0], event.clientY - panning[1]);
+    panning = [event.clientX, event.clientY];
+  } else if (before && strokes()) {
+    map.line(last, point, Number($("radius").value), ink());
+  }
+  last = point;
+  redraw();
+});
+const lift = attempt(async (event) => {
+  if (panning) panning = null;
+  else release(view.pixel(event));
+});
+canvas.addEventListener("pointerup", lift);
+canvas.addEventListener("pointercancel", lift);
+canvas.addEventListener("dblclick", attempt(async () => finish()));
+canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+canvas.addEventListener("wheel", (event) => {
+  event.preventDefault();
+  zoomBy(1.2 ** -Math.sign(event.deltaY), event.offsetX, event.offsetY);
+}, { passive: false });
+
+function play() {
+  clearInterval(playing);
+  playing = playing ? 0 : setInterval(() => (frame + 1 < facts.frames.length ? move(1) : play()), 1000 / facts.fps);
+}
+
+const move = attempt(async (by) => {
+  following = false;
+  await go(wanted + by);
+});
+
+function moveCross(x, y) {
+  last ??= [map.width >> 1, map.height >> 1];
+  cross = last = [Math.min(Math.max(last[0] + x, 0), map.width - 1), Math.min(Math.max(last[1] + y, 0), map.height - 1)];
+  redraw();
+}
+
+function enter() { // what a click does, at the cross
+  if (tool === "polygon") press(last);
+  else if (tool === "box" && points.length) release(last);
+  else {
+    press(last);
+    if (tool !== "box") release(last);
+  }
+}
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const ACTIONS = {
+  b: () => take("brush"), e: () => take("eraser"), p: () => take("polygon"), x: () => take("box"),
+  n: () => choose(Math.max(...known) + 1), f: finish, r: run, h: () => $("shown").click(),
+  "[": () => radius(-1), "]": () => radius(1), "+": () => zoomBy(1.5), "=": () => zoomBy(1.5), "-": () => zoomBy(1 / 1.5), 0: fit,
+  Escape: giveUp, Delete: clear, Home: () => move(-wanted), End: () => move(facts.frames.length),
+  PageUp: () => move(-10), PageDown: () => move(10), ArrowLeft: () => move(-1), ArrowRight: () => move(1),
+  "?": () => ($("keys").parentElement.open = !$("keys").parentElement.open),
+};
+const CONTROLLED = { z: () => undo(false), y: () => undo(true), Z: () => undo(true), s: save };
+
+function radius(by) {
+  $("radius").value = Number($("radius").value) + by;
+  show();
+}
+
+addEventListener("keydown", attempt(async (event) => {
+  const at = event.target, control = event.ctrlKey || event.metaKey;
+  if (!facts || at.matches("select") || (at.matches("input[type=range]") && /^(Arrow|Page|Home|End)/.test(event.key))) return;
+  if (event.key === " " || event.key === "Enter") {
+    if (at.matches("button, input, summary")) return;
+    event.preventDefault();
+    if (event.key === " ") return play();
+    return cross ? enter() : finish();
+  }
+  let action = control ? CONTROLLED[event.key] : ACTIONS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (/^[1-9]$/.test(event.key) && !control) action = () => choose(Number(event.key));
+  if (event.shiftKey && ARROWS[event.key]) action = () => moveCross(...ARROWS[event.key].map((one) => one * (control ? 1 : 8)));
+  if (!action || event.altKey) return;
+  event.preventDefault();
+  await action();
+}));
+
+const CLICKS = {
+  run, results, save, clear, fit, new: ACTIONS.n, undo: () => undo(false), redo: () => undo(true),
+  in: ACTIONS["+"], out: ACTIONS["-"],
+};
+for (const [id, action] of Object.entries(CLICKS)) $(id).onclick = attempt(async () => action());
+for (const button of $("tools").querySelectorAll("button")) button.onclick = () => take(button.dataset.tool);
+$("slider").oninput = attempt(() => move($("slider").value - wanted));
+$("radius").oninput = $("shown").onchange = () => show();
+$("video").onchange = attempt(() => open(Number($("video").value)));
+$("keys").replaceChildren(...Object.entries(KEYS).map(([keys, text]) => {
+  const row = document.createElement("div"), name = document.createElement("dt"), what = document.createElement("dd");
+  [name.textContent, what.textContent] = [keys, text];
+  row.append(name, what);
+  return row;
+}));
+addEventListener("beforeunload", (event) => dirty && event.preventDefault());
+new ResizeObserver(() => map && (view.fitted ? fit() : redraw(), showTimeline())).observe($("stage"));
+attempt(() => open(0))();

@@ -1,0 +1,88 @@
+"""Writes the results of annotated videos as inference.py does, beside the page, which shows how far it is."""
+
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from torch import Tensor
+
+from common.errors import UserError, is_out_of_memory
+from common.progress import say
+from common.types import Prompt, Tracker, Tracks
+from tracking.config import RunConfig
+from tracking.output import check_output
+from tracking.process import process_videos
+from tracking.prompts import PromptFolder
+from video.reader import Video
+
+
+class _Stopped(Exception):
+    """The user ends the run."""
+
+
+class _Watched:
+    """A tracker whose frames are counted, and which stops when it is asked to."""
+
+    def __init__(self, tracker: Tracker):
+        self.tracker, self.count, self.stopping = tracker, 0, Event()
+        self.needs_prompt, self.mask_threshold = tracker.needs_prompt, tracker.mask_threshold
+
+    def reset(self) -> None:
+        self.tracker.reset()
+
+    def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
+        if self.stopping.is_set():
+            raise _Stopped
+        self.count += 1
+        return self.tracker.step(frame, prompt)
+
+
+class Results:
+    """One run at a time over all videos that have prompts, or all where the tracker needs none."""
+
+    def __init__(
+        self, tracker: Tracker, videos: list[Video], output: Path, config: RunConfig, prompt_root: Path
+    ):
+        self.tracker, self.videos, self.output = tracker, videos, output
+        self.config, self.prompt_root = config, prompt_root
+        self.error, self.done = "", False
+        self._watched, self._thread = _Watched(tracker), Thread()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def status(self) -> dict[str, Any]:
+        done = {"running": self.running, "done": self.done, "error": self.error}
+        return done | {"count": self._watched.count, "folder": str(self.output)}
+
+    def start(self) -> None:
+        """Begin, in a thread; UserError where no video has prompts, or something else is in the way."""
+        root = self.prompt_root if self.prompt_root.is_dir() else None
+        videos = self.videos
+        if self.tracker.needs_prompt:
+            videos = [video for video in videos if root and (root / video.name).is_dir()]
+        if not videos:
+            raise UserError("no video has a prompt: paint an object first")
+        check_output(self.output, videos, overwrite=True)
+        self.error, self.done, self._watched = "", False, _Watched(self.tracker)
+        self._thread = Thread(target=self._run, args=(videos, root), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the run, which leaves the results of finished videos, and wait for it."""
+        self._watched.stopping.set()
+        if self.running:
+            self._thread.join()
+
+    def _run(self, videos: list[Video], root: Path | None) -> None:
+        prompts = PromptFolder(root, "all") if root else None
+        try:
+            process_videos(self._watched, videos, prompts, self.output, self.config)
+            self.done = True
+        except _Stopped:
+            self.error = "stopped: the results of unfinished videos are left out"
+        except Exception as error:
+            known = isinstance(error, UserError | OSError) or is_out_of_memory(error)
+            self.error = str(error) if known else f"{type(error).__name__}: {error}"
+            say(self.error, error=True)

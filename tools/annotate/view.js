@@ -1,0 +1,96 @@
+// The canvas: a frame with its objects, at any zoom, and the guides of the tool. Points are pixels of the frame.
+
+const FILL = 140; // of 255, the opacity of objects
+const SMOOTH_UP_TO = 2; // zoom from which single pixels are seen
+
+export class View {
+  constructor(canvas) {
+    Object.assign(this, { canvas, zoom: 1, left: 0, top: 0, fitted: true, layer: document.createElement("canvas") });
+  }
+
+  pixel(event) { // the pixel of the frame under the mouse
+    const box = this.canvas.getBoundingClientRect();
+    return [Math.floor((event.clientX - box.left - this.left) / this.zoom), Math.floor((event.clientY - box.top - this.top) / this.zoom)];
+  }
+
+  fit(map) { // all of the frame
+    const { clientWidth, clientHeight } = this.canvas;
+    this.zoom = Math.max(Math.min(clientWidth / map.width, clientHeight / map.height), 0.001);
+    this.left = (clientWidth - map.width * this.zoom) / 2;
+    this.top = (clientHeight - map.height * this.zoom) / 2;
+    this.fitted = true;
+  }
+
+  zoomBy(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) { // what is at (x, y) stays
+    const former = this.zoom;
+    this.zoom = Math.min(Math.max(former * factor, 0.02), 60);
+    this.left = x - ((x - this.left) * this.zoom) / former;
+    this.top = y - ((y - this.top) * this.zoom) / former;
+    this.fitted = false;
+  }
+
+  move(x, y) {
+    this.left += x;
+    this.top += y;
+    this.fitted = false;
+  }
+
+  // picture: the frame; map: its LabelMap; colours: of an id, [fill, outline]; object, tool, points, last, cross, radius: of the tool
+  draw({ picture, map, colours, shown, ...guides }) {
+    const { canvas, zoom } = this, context = canvas.getContext("2d"), dots = devicePixelRatio;
+    canvas.width = canvas.clientWidth * dots;
+    canvas.height = canvas.clientHeight * dots;
+    Object.assign(canvas.dataset, { zoom, left: this.left, top: this.top });
+    if (!picture) return;
+    context.setTransform(zoom * dots, 0, 0, zoom * dots, this.left * dots, this.top * dots);
+    context.imageSmoothingEnabled = zoom < SMOOTH_UP_TO;
+    context.drawImage(picture, 0, 0, map.width, map.height);
+    if (shown) context.drawImage(this.objects(map, colours), 0, 0);
+    this.guides(context, colours, guides);
+  }
+
+  objects({ ids, width, height }, colours) { // the label map in its colours, outlines within the objects
+    const data = new ImageData(width, height), pixels = new Uint32Array(data.data.buffer), table = {};
+    const word = (rgb, alpha) => new Uint32Array(Uint8Array.of(...rgb, alpha).buffer)[0];
+    ids.forEach((id, i) => {
+      if (!id) return;
+      const [fill, outline] = (table[id] ??= [word(colours(id)[0], FILL), word(colours(id)[1], 255)]);
+      const edge = ids[i - width] !== id || ids[i + width] !== id || ids[i - 1] !== id || ids[i + 1] !== id;
+      pixels[i] = edge ? outline : fill;
+    });
+    [this.layer.width, this.layer.height] = [width, height];
+    this.layer.getContext("2d").putImageData(data, 0, 0);
+    return this.layer;
+  }
+
+  guides(context, colours, { object, tool, points, last, cross, radius }) {
+    context.lineWidth = 2 / this.zoom;
+    context.strokeStyle = `rgb(${colours(object)[1]})`;
+    context.beginPath();
+    if (tool === "box" && points.length && last) {
+      const [[x0, y0], [x1, y1]] = [points[0], last];
+      context.rect(Math.min(x0, x1), Math.min(y0, y1), Math.abs(x1 - x0) + 1, Math.abs(y1 - y0) + 1);
+    } else if (points.length && last) {
+      [...points, last].forEach(([x, y]) => context.lineTo(x + 0.5, y + 0.5));
+    }
+    context.stroke();
+    if (last) this.cursor(context, last, tool === "brush" || tool === "eraser" ? radius + 0.5 : 0, cross);
+  }
+
+  cursor(context, [column, row], radius, cross) { // the edge of the brush, and the cross of the keyboard
+    const [x, y, reach] = [column + 0.5, row + 0.5, 7 / this.zoom];
+    context.beginPath();
+    if (radius) context.arc(x, y, radius, 0, 2 * Math.PI);
+    if (cross) {
+      context.moveTo(x - reach, y);
+      context.lineTo(x + reach, y);
+      context.moveTo(x, y - reach);
+      context.lineTo(x, y + reach);
+    }
+    context.lineWidth = 1.5 / this.zoom;
+    context.strokeStyle = "white";
+    context.globalCompositeOperation = "difference"; // seen on any ground
+    context.stroke();
+    context.globalCompositeOperation = "source-over";
+  }
+}
