@@ -16,7 +16,7 @@ from tools.doctor.findings import Finding
 from tools.doctor.identities import changed_ids, sampled
 from tools.doctor.sequence import MIN_LENGTH, frame_gaps, gaps, strays
 from video.images import holds_255_only, read_header, read_pixels
-from video.masks import has_smoothed_edges, void_in
+from video.label_maps import has_smoothed_edges, void_in
 
 MIN_PIXELS, MIN_SHARE = 25, 0.0002  # of an object's largest mask; below either it is tiny
 GIANT_SHARE = 0.8  # of the frame, above which a mask is giant
