@@ -2,7 +2,6 @@
 
 import numpy as np
 from PIL import Image
-from scipy.spatial import cKDTree
 
 SIDE = 16  # pixels of a thumbnail
 MAX_DIFFERENCE = 4  # of 255, of any value of the thumbnails of one picture in two encodings
@@ -29,6 +28,8 @@ def find_repeated(thumbnails: np.ndarray) -> list[tuple[int, int]]:
 
     thumbnails: (V, T, 16, 16) uint8, of T frames of each video; blank ones repeat nothing
     """
+    from scipy.spatial import cKDTree
+
     if not len(thumbnails):
         return []
     coarse = _coarse(thumbnails)
