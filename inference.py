@@ -6,7 +6,7 @@ python inference.py --checkpoint C --video_root V [--prompt_root P] --output O
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from common import checkpoint
 from common.backbone import for_inference
 from common.config import MAX_SIDE, Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.device import on_device, pick_device
-from common.errors import UserError, available, run_command
+from common.errors import UserError, run_command
 from common.files import LOCK, sole_writer, write_json
 from common.progress import say
 from common.types import Prompt, Tracker, Tracks
@@ -32,6 +32,7 @@ from systems.xmem import system as xmem
 from tools.annotate.server import annotate
 from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax, give_id
 from tracking.config import RunConfig, add_paths
+from tracking.detections import FrameDetections
 from tracking.discovery import DiscoveringTracker, is_propagator
 from tracking.output import check_output
 from tracking.overlaps import Overlaps, suppress
@@ -39,7 +40,7 @@ from tracking.process import process_videos
 from tracking.prompts import check_videos, prompts_of_run
 from training.system import System
 from utils import TCOVISCriterion
-from video.masks import above, full_size_probs, labels_from_masks, mask_confidence, pad_to_stride
+from video.masks import above, full_size_probs, labels_from_masks, pad_to_stride
 from video.reader import find_videos
 from video.transforms import LONGEST, fit_short_side, normalise, resize_frames
 
@@ -243,6 +244,7 @@ class VITATracker:
         self.network, self.config = network, config
         self.mask_threshold = config.mask_threshold
         self.global_tracker = GlobalTracker(config)
+        self.save_detections: Callable[[FrameDetections], None] | None = None
 
     def reset(self) -> None:
         self.global_tracker.reset()
@@ -250,33 +252,35 @@ class VITATracker:
     @torch.inference_mode()
     def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
         """Frame uint8 RGB (3, H, W) of any size, on any device; the tracks are where the network is."""
-        H, W = frame.shape[-2:]
-        device = next(self.network.parameters()).device
-        size = fit_short_side(H, W, self.config.image_size, LONGEST * self.config.image_size)
+        detections, overlaps = self._detect(frame, prompt)
+        if self.save_detections:
+            self.save_detections(detections)
+        return self.track(detections, overlaps)
+
+    def _detect(self, frame: Tensor, prompt: Prompt | None) -> tuple[FrameDetections, Overlaps]:
+        """What is left of a frame's tokens after non-maximum suppression, best first, and their overlaps."""
+        config, device = self.config, next(self.network.parameters()).device
+        size = fit_short_side(*frame.shape[-2:], config.image_size, LONGEST * config.image_size)
         small = normalise(resize_frames(frame.to(device, non_blocking=True), size))
         padded = pad_to_stride(small, self.network.stride)
-        outputs = self.network(padded[None, None])
-        probs = outputs["class_logits"][0, 0].float().softmax(-1)  # (N, C + 1)
-        logits = outputs["mask_logits"][0, 0].float()  # (N, h, w)
-        stride = padded.shape[-1] // logits.shape[-1]
-        unpadded = logits[:, : -(-size[0] // stride), : -(-size[1] // stride)]
-        inside = unpadded > 0
-        scores = (1 - probs[:, -1]) * mask_confidence(unpadded)
-        prompted_ids = assign_prompt(prompt, inside)
-        # From here on only masks stay on the device: what is decided by one number each is decided here.
-        numbers = torch.cat([scores[:, None], probs, outputs["embeddings"][0, 0].float()], 1).cpu()
-        class_probs, embeddings = numbers[:, 1 : probs.shape[1]], numbers[:, 1 + probs.shape[1] :]
-        candidates = ((numbers[:, 0] > self.config.score_threshold) | (prompted_ids > 0)).nonzero()[:, 0]
-        prompted, config = prompted_ids[candidates] > 0, self.config
-        masks = inside[on_device(candidates, device)]
-        overlaps = self.global_tracker.overlaps(masks)
-        best = suppress(overlaps, numbers[candidates, 0], prompted, config.nms_iou, config.nms_inside)
-        kept, masks = candidates[best], masks[on_device(best, device)]
-        detections = numbers[kept, 0], masks, class_probs[kept], prompted_ids[kept], overlaps.chosen(best)
-        ids = self.global_tracker.update(embeddings[kept], *detections)
-        rows = on_device(kept[ids > 0], device)
-        masks = full_size_probs(logits[rows], padded.shape[-2:], size, (H, W))
-        return self._tracks(ids[ids > 0], masks, scores[rows])
+        sizes = padded.shape[-2:], size, frame.shape[-2:]
+        tokens = FrameDetections.of(self.network(padded[None, None]), *sizes)
+        tokens = tokens._replace(prompted_ids=assign_prompt(prompt, tokens.masks))
+        good = (tokens.scores > config.score_threshold) | (tokens.prompted_ids > 0)
+        tokens = tokens.chosen(good.nonzero()[:, 0])
+        overlaps, prompted = self.global_tracker.overlaps(tokens.masks), tokens.prompted_ids > 0
+        best = suppress(overlaps, tokens.scores, prompted, config.nms_iou, config.nms_inside)
+        return tokens.chosen(best), overlaps.chosen(best)
+
+    @torch.inference_mode()
+    def track(self, detections: FrameDetections, overlaps: Overlaps | None = None) -> Tracks:
+        """Say who the detections of the next frame are; overlaps: as of `GlobalTracker.update`."""
+        embeddings, scores, class_probs, prompted_ids, _, sizes = detections
+        masks = detections.masks
+        ids = self.global_tracker.update(embeddings, scores, masks, class_probs, prompted_ids, overlaps)
+        rows = (ids > 0).nonzero()[:, 0]
+        logits = detections.logits[on_device(rows, masks.device)]
+        return self._tracks(ids[rows], full_size_probs(logits, *sizes), on_device(scores[rows], masks.device))
 
     def _tracks(self, ids: Tensor, masks: Tensor, scores: Tensor) -> Tracks:
         """Each pixel goes to the largest score times probability among the tracks above the threshold."""
@@ -383,9 +387,6 @@ def main() -> None:
     if config.annotate:
         return annotate(tracker, videos, args.output, config, args.prompt_root)
     prompts = prompts_of_run(args.prompt_root, config, videos, needed=tracker.needs_prompt)
-    if config.overlays and not available("av"):
-        say("overlays are skipped: writing video files needs av: pip install av", error=True)
-        config.overlays = False
     check_videos(videos, prompts, needed=tracker.needs_prompt)
     with sole_writer(args.output / LOCK):
         check_output(args.output, videos, overwrite=config.overwrite)

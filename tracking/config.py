@@ -31,6 +31,9 @@ class RunConfig:
     fps: float = option(
         DEFAULT_FPS, "frames per second of the overlays of image folders", least=0.1, most=1000
     )
+    save_detections: bool = option(
+        False, "write detections/<video>.npz, from which tuning.replay makes tracks by other flags in seconds"
+    )
     reverse: bool = option(False, "follow objects backwards too, from the prompts that start them")
     discover: str | None = option(None, "a checkpoint of VITA-TCOVIS that finds objects, in place of prompts")
     discover_every: int = option(10, "frames from one look for newcomers to the next; 0: first only", least=0)

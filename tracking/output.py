@@ -21,6 +21,7 @@ from video.pictures import overlay as draw_overlay
 from video.reader import Video
 
 JSON_FILES = ("tracks.json", "results.json", "categories.json")  # of all videos of a run
+DETECTIONS = "detections"  # the folder of what --save_detections writes
 UNFINISHED = ".unfinished.json"  # {name of a video with new results: null}, until a run comes to its end
 
 TICK = Fraction(1, 90_000)  # seconds; the clock of frames that come with their times
@@ -100,6 +101,11 @@ class OverlayWriter:
 def video_paths(output: Path, name: str) -> tuple[Path, Path]:
     """The folder of a video's label maps, and the file of its overlay."""
     return below(output / "Annotations", name), below(output / "overlays", name, ".mp4")
+
+
+def detections_path(output: Path, name: str) -> Path:
+    """The file of what a video's tracks are made of."""
+    return below(output / DETECTIONS, name, ".npz")
 
 
 class VideoOutput:
@@ -210,7 +216,8 @@ def note_video(output: Path, name: str) -> None:
 def unfinished_in(output: Path) -> list[Path]:
     """What bears the names of what a killed run leaves half-written."""
     folders = [(output / "Annotations", ".*.partial"), (output, ".reverse.*"), (output, ".results.sqlite")]
-    folders += [(output / "overlays", ".*.mp4.tmp"), *((output, f".{name}.tmp") for name in JSON_FILES)]
+    folders += [(output / "overlays", ".*.mp4.tmp"), (output / DETECTIONS, ".*.npz.tmp")]
+    folders += ((output, f".{name}.tmp") for name in JSON_FILES)
     return [path for folder, pattern in folders for path in folder.glob(pattern)]
 
 
@@ -239,7 +246,8 @@ def unfinished(output: Path) -> Iterator[None]:
 
 
 def remove_video(output: Path, name: str) -> None:
-    """Remove the label maps and the overlay of one video."""
+    """Remove the label maps, the overlay and the detections of one video."""
     maps, overlay = video_paths(output, name)
     remove_own(maps)
     overlay.unlink(missing_ok=True)
+    detections_path(output, name).unlink(missing_ok=True)

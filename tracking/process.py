@@ -2,6 +2,7 @@
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from common.parallel import prefetch
 from common.progress import progress, say
 from common.types import Tracker
 from tracking.config import RunConfig
+from tracking.detections import check_saved, saving
 from tracking.loop import record_video
-from tracking.output import VideoOutput, note_video, remove_video, unfinished, videos_of
+from tracking.output import VideoOutput, detections_path, note_video, remove_video, unfinished, videos_of
 from tracking.prompts import Prompts
 from tracking.reverse import EarlierFrames
 from tracking.spool import ResultsSpool
@@ -36,6 +38,7 @@ def process_video(
     with (
         VideoOutput(output, video.name, spool, **overlay) as files,
         EarlierFrames(output) if config.reverse else nullcontext() as earlier,
+        saving(tracker, detections_path(output, video.name), frames, config) as frames,
         autocast(pick_device(config.device), config.amp),
     ):
         record = files.record
@@ -56,6 +59,11 @@ def process_videos(
     tracker: Tracker, videos: list[Video], prompts: Prompts | None, output: Path, config: RunConfig
 ) -> None:
     """Track the videos and write all of a run's results; those of videos that were there before leave."""
+    if config.overlays and not available("av"):
+        say("overlays are skipped: writing video files needs av: pip install av", error=True)
+        config = replace(config, overlays=False)
+    if config.save_detections:
+        check_saved(tracker, config)
     former = set(videos_of(output))
     with unfinished(output):
         with ResultsSpool(output) as spool:

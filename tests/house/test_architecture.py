@@ -19,7 +19,7 @@ FLOORS = [
     ["systems", "tools"],
     ["inference"],
     ["evaluate"],
-    ["main"],
+    ["main", "tuning"],
     ["benchmarks"],
 ]
 RANKS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
