@@ -53,11 +53,13 @@ class Pictures:
         self.video = video
         self._lock = Lock()
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._numbers: dict[int | None, int] = {}  # of the frames, by the times at which they are shown
         self._next, self._reading = 0, iter(())  # the frame that goes on from the last one decoded
         if isinstance(video, ImageSequence):
             self._times, self.num_frames = None, video.num_frames
             return
         self._times = shown_times(video.path)
+        self._numbers = {time: k for k, time in enumerate(self._times or ())}
         self.num_frames = len(self._times) if self._times else sum(1 for _ in decode_from(video.path, None))
 
     def name(self, k: int) -> str:
@@ -90,9 +92,8 @@ class Pictures:
         if k < self._next or far or not self._next:
             self._reading = decode_from(self.video.path, times and times[k])
             self._next = 0
-        numbers = {time: number for number, time in enumerate(times or ())}
         for count, (time, picture) in enumerate(self._reading, start=self._next):
-            number = numbers.get(time, -1) if times else count
+            number = self._numbers.get(time, -1) if times else count
             if number >= 0:
                 self._keep(number, picture)
                 self._next = number + 1
