@@ -11,7 +11,7 @@ from annotated.mots import mots_files
 from common.errors import UserError
 from common.files import below, is_visible
 from common.progress import say
-from common.types import Prompt
+from common.types import IGNORE, Prompt
 from tracking.boxes import BoxPrompts, boxes_for, named
 from tracking.config import RunConfig
 from video.images import (
@@ -20,15 +20,16 @@ from video.images import (
     MOTS_MASKS,
     check_label_mode,
     exif_remedy,
+    holds_255_only,
     list_files,
     list_folders,
     mots_ids,
     read_header,
     read_label_map,
-    smoothed_edges_line,
 )
 from video.label_maps import has_smoothed_edges, objects_in
 from video.masks import prompt_from_labels
+from video.painted import COLOUR_MODES, ColourIds, is_painted, join_edges, smoothed_line
 from video.reader import ImageSequence, Video
 
 MOST_PROMPTED = 60_000  # the highest id that a prompt may give where a tracker numbers other objects after it
@@ -80,7 +81,8 @@ def check_folders(root: Path, videos: list[Video]) -> None:
 class PromptFolder:
     """Label maps that a person gave, as <video>/<frame>.png, on any frame.
 
-    In a folder "instances", as MOTS has it, 10000 in a map of 16 bits is to be ignored.
+    In a folder "instances", as MOTS has it, 10000 in a map of 16 bits is to be ignored. Maps that are painted
+    in colours have the ids of `ColourIds`; values on smoothed edges join a neighbour.
     frames: `first` takes each id from the first map in which it appears, `all` takes every map.
     """
 
@@ -94,6 +96,8 @@ class PromptFolder:
         self.is_mots = root.resolve().name == MOTS_MASKS
         self.prompted_ids: set[int] = set()  # ids that the video's prompts named so far
         self.unused: set[str] = set()  # names of its maps that no frame has asked for
+        self.colours: tuple[str, ColourIds] | None = None  # of the video that was asked about last
+        self.smoothed: set[Path] = set()  # maps whose smoothed edges were told
 
     def check(self, video: Video, *, needed: bool) -> None:
         """Look at a video's maps before anything is tracked: at all headers, and for the first object.
@@ -110,7 +114,8 @@ class PromptFolder:
         image = video.images[0] if isinstance(video, ImageSequence) else None
         for path in paths:
             mode, size = read_header(path)
-            check_label_mode(path, mode)
+            if mode not in COLOUR_MODES:
+                check_label_mode(path, mode)
             check_size(path, size, frame_size, image)
             if not needed and mode in DEEP_MODES:
                 check_room(path, self._labels(video, path))
@@ -119,10 +124,13 @@ class PromptFolder:
                 raise UserError("; ".join([str(no_prompt(video.name)), *told]))
             if paths:
                 told.append(f"{folder} has label maps without any object: {video.name} is tracked without")
-        if paths and has_smoothed_edges(self._labels(video, paths[0])):
-            told.append(smoothed_edges_line(paths[0]))
+        told += self._colour_ids(video).lines(folder)
         for line in told:
             say(line, error=True)
+
+    def labels(self, video: Video, frame: str) -> np.ndarray:
+        """The (H, W) map of a frame that has one."""
+        return self._labels(video, self._map(video, frame))
 
     def of_video(self, video: Video) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
@@ -162,9 +170,31 @@ class PromptFolder:
             if path.suffix == ".png" and video.has_frame(path.stem):
                 yield path
 
+    def _colour_ids(self, video: Video) -> ColourIds:
+        """Those of the video's painted maps; UserError where they are none, or lie beside maps of numbers."""
+        if self.colours is None or self.colours[0] != video.name:
+            paths = list(self._maps(video))
+            painted = [path for path in paths if is_painted(path)]
+            if len(painted) not in (0, len(paths)):
+                number = next(path for path in paths if path not in painted)
+                raise UserError(f"{painted[0]} has colours, {number} has numbers: save all in one way")
+            self.colours = video.name, ColourIds(painted)
+        return self.colours[1]
+
     def _labels(self, video: Video, path: Path) -> np.ndarray:
-        """The (H, W) label map in a file, in which void is as `void_in` says."""
+        """The (H, W) label map in a file, in which void is as `void_in` says.
+
+        Values on smoothed edges join a neighbour, which is told once.
+        """
+        if is_painted(path):
+            return self._colour_ids(video).read(path)
         labels = read_label_map(path, self._maps(video))
+        if has_smoothed_edges(labels):
+            labels, joined = join_edges(path, labels)
+            labels = labels // IGNORE if holds_255_only(labels) else labels  # one object, painted in white
+            if path not in self.smoothed:
+                say(smoothed_line(path, joined), error=True)
+                self.smoothed.add(path)
         return mots_ids(labels) if self.is_mots else labels
 
     def _read(self, video: Video, path: Path, frame: Tensor | None = None) -> Prompt:

@@ -115,11 +115,42 @@ def test_folders_of_prompts_that_no_video_has_are_named(tmp_path, video, capsys)
     assert "no video has the name of Cat, dog" in capsys.readouterr().err
 
 
-def test_smoothed_edges_of_a_prompt_are_told_with_its_path(tmp_path, video, capsys):
+def test_smoothed_edges_of_a_prompt_join_and_are_told_once_with_its_path(tmp_path, video, capsys):
     smooth = (255 * (8 - np.hypot(*np.mgrid[-10:10, -15:15])).clip(0, 4) / 4).astype(np.uint8)
-    folder = write(tmp_path / "prompts/cat", [smooth])
-    PromptFolder(folder).check(video, needed=True)
-    assert "cat/00000.png has smoothed edges" in capsys.readouterr().err
+    folder = PromptFolder(write(tmp_path / "prompts/cat", [smooth]))
+    folder.check(video, needed=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cat/00000.png has smoothed edges" in line
+    prompt = folder.of_video(video)("00000", torch.zeros(3, 20, 30))
+    assert prompt.ids == [1] and capsys.readouterr().err == ""
+    inside = np.hypot(*np.mgrid[-10:10, -15:15])
+    assert (prompt.labels[inside <= 4] == 1).all() and (prompt.labels[inside >= 8] == 0).all()
+
+
+def test_prompts_in_colours_have_one_id_a_colour_which_is_told(tmp_path, video, capsys):
+    for frame, colours in (("00000", {2: (255, 0, 0)}), ("00001", {12: (0, 0, 255), 2: (255, 0, 0)})):
+        picture = np.zeros((20, 30, 3), np.uint8)
+        for left, colour in colours.items():
+            picture[5:10, left : left + 6] = colour
+        path = tmp_path / f"prompts/cat/{frame}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    folder = PromptFolder(tmp_path / "prompts", "all")
+    folder.check(video, needed=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("they are the objects 1 #ff0000, 2 #0000ff")
+    prompt_of = folder.of_video(video)
+    frame = torch.zeros(3, 20, 30)
+    assert prompt_of("00000", frame).ids == [1]
+    labels = prompt_of("00001", frame).labels
+    assert (labels[5:10, 2:8] == 1).all() and (labels[5:10, 12:18] == 2).all() and (labels > 0).sum() == 60
+
+
+def test_colours_and_numbers_in_one_video_are_refused(tmp_path, video):
+    folder = write(tmp_path / "prompts/cat", [boxes(o1=2)])
+    Image.new("RGB", (30, 20)).save(folder / "cat/00001.png")
+    with pytest.raises(UserError, match=r"00001\.png has colours, .*00000\.png has numbers"):
+        PromptFolder(folder).check(video, needed=True)
 
 
 @pytest.mark.parametrize("highest", [60_001, 65_535])

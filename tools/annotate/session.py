@@ -58,7 +58,7 @@ class Session:
     def labels(self, k: int) -> tuple[str, np.ndarray]:
         """The map of frame k, (H, W), and what it is: a `prompt`, a `track`, or `none`, all background."""
         if k in self.prompted:
-            return "prompt", read_label_map(self._prompt_path(k))
+            return "prompt", PromptFolder(self.prompt_root, "all").labels(self.video, self.pictures.name(k))
         if k < self.reached:
             return "track", read_label_map(self._map_path(k))
         return "none", np.zeros(self.size, dtype=np.uint8)
@@ -80,7 +80,7 @@ class Session:
 
     def run(self) -> None:
         """Track on, in a thread, from the first frame whose tracks do not follow from the prompts."""
-        if self.running:
+        if self.running or self.tracked == self.pictures.num_frames:
             return
         if self.tracker.needs_prompt and not self.prompted:
             raise UserError("this system follows what is painted: paint an object first")

@@ -81,6 +81,15 @@ def test_a_correction_runs_on_from_its_frame_and_not_from_the_start(make_session
     assert not any((labels == 2).any() for labels in maps_of(session))
 
 
+def test_a_run_of_what_is_tracked_takes_no_step(make_session):
+    tracker = ShiftingTracker()
+    session = make_session(tracker)
+    session.paint(0, square(3, 4))
+    run_to_end(session)
+    session.run()
+    assert not session.running and tracker.steps == NUM_FRAMES
+
+
 def test_a_stopped_run_goes_on_where_it_stopped(make_session):
     tracker = ShiftingTracker()
     session = make_session(tracker)
