@@ -38,6 +38,8 @@ from tracking.output import OverlayWriter
 from training.history import read_rows
 from video.images import check_end, read_frame, read_header, read_label_map
 from video.label_maps import objects_in
+from video.painted import ColourIds
+from video.pictures import PALETTE
 from video.reader import VideoFile
 from video.rle import encode_rle
 
@@ -229,6 +231,14 @@ READERS = {
     ),
     "colour_of_16_bits": ([DEEP[".png"], DEEP[".tiff"]], ".png", read_image),
     "label_map": ([picture(LABELS, "PNG", mode) for mode in ("P", "L", "1")], ".png", read_label_map),
+    "painted_map": (
+        [
+            picture(PALETTE[np.eye(4, dtype=np.uint8).repeat(6, 0).repeat(8, 1)], "PNG", mode)
+            for mode in ("RGB", "RGBA")
+        ],
+        ".png",
+        lambda path: ColourIds([path]).read(path),
+    ),
     "video": ([], ".mp4", read_video),
     "boxes": ([as_bytes({"a": {"1": [1, 2, 3, 4], "2": [0, 0, 4, 0, 4, 4, 0, 4]}})], ".json", read_boxes),
     "categories": ([as_bytes({"1": "cat", "2": "dog"})], ".json", read_category_names),
