@@ -1,8 +1,9 @@
-"""The command that converts label maps to the YouTube-VIS form, and back, and MOTS text files to label maps.
+"""The command that converts label maps to the YouTube-VIS form, and back, and other forms to label maps.
 
 python -m tools.convert masks --output truth.json
 python -m tools.convert results.json --videos truth.json --output masks
 python -m tools.convert MOTS20/train --output MOTS20/train/instances
+python -m tools.convert cvat_export --output prompts
 """
 
 from argparse import Namespace
@@ -15,15 +16,19 @@ from common.progress import say
 from tools.convert.json_to_masks import json_to_masks
 from tools.convert.masks_to_json import masks_to_json
 from tools.convert.mots_to_masks import mots_to_masks
+from tools.convert.painted_to_masks import export_labels, painted_to_masks
 
 
 def make_parser() -> Parser:
     parser = Parser(
         prog="python -m tools.convert",
         description="A folder of label maps, <video>/<frame>.png, to a JSON file in the YouTube-VIS form,\n"
-        "or such a file, or a folder of MOTS text files, to a folder of label maps.",
+        "or such a file, a folder of MOTS text files, or the coloured masks that CVAT or labelme export\n"
+        "with their label map, to a folder of label maps.",
     )
-    parser.add_argument("source", type=Path, help="folder of label maps or MOTS text files, or a .json file")
+    parser.add_argument(
+        "source", type=Path, help="folder of label maps, MOTS text files or an export, or a .json file"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the .json file or the folder to write")
     parser.add_argument(
         "--videos",
@@ -56,6 +61,8 @@ def convert(args: Namespace) -> str:
     if args.output.suffix != ".json" or args.output.is_dir():
         if args.form or args.videos:
             raise UserError(f"--form and --videos need an --output that is a .json file, not {args.output}")
+        if export_labels(args.source):
+            return painted_to_masks(args.source, args.output)
         return mots_to_masks(args.source, args.output)
     return masks_to_json(args.source, args.output, args.form or "truth", args.videos)
 
