@@ -45,7 +45,10 @@ export class View {
     context.setTransform(zoom * dots, 0, 0, zoom * dots, this.left * dots, this.top * dots);
     context.imageSmoothingEnabled = zoom < SMOOTH_UP_TO;
     context.drawImage(picture, 0, 0, map.width, map.height);
-    if (shown) context.drawImage(this.objects(map, colours), 0, 0);
+    if (shown) {
+      context.drawImage(this.objects(map, colours), 0, 0);
+      this.numbers(context, map);
+    }
     this.guides(context, colours, guides);
   }
 
@@ -61,6 +64,28 @@ export class View {
     [this.layer.width, this.layer.height] = [width, height];
     this.layer.getContext("2d").putImageData(data, 0, 0);
     return this.layer;
+  }
+
+  numbers(context, { ids, width }) { // each object's, on its pixel that is nearest to its middle
+    const sums = {}, places = {};
+    const each = (action) => ids.forEach((id, i) => id && action(id, i % width, Math.floor(i / width)));
+    each((id, x, y) => {
+      const sum = (sums[id] ??= [0, 0, 0]);
+      sum[0] += x;
+      sum[1] += y;
+      sum[2] += 1;
+    });
+    each((id, x, y) => {
+      const distance = (x - sums[id][0] / sums[id][2]) ** 2 + (y - sums[id][1] / sums[id][2]) ** 2;
+      if (!(places[id]?.distance <= distance)) places[id] = { x, y, distance };
+    });
+    context.font = `600 ${14 / this.zoom}px system-ui, sans-serif`;
+    [context.textAlign, context.textBaseline, context.lineJoin] = ["center", "middle", "round"];
+    [context.lineWidth, context.strokeStyle, context.fillStyle] = [4 / this.zoom, "black", "white"];
+    for (const [id, { x, y }] of Object.entries(places)) {
+      context.strokeText(id, x + 0.5, y + 0.5);
+      context.fillText(id, x + 0.5, y + 0.5);
+    }
   }
 
   guides(context, colours, { object, tool, points, last, cross, radius }) {
