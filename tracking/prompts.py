@@ -11,7 +11,7 @@ from annotated.mots import mots_files
 from common.errors import UserError
 from common.files import below, is_visible
 from common.progress import say
-from common.types import IGNORE, Prompt
+from common.types import Prompt
 from tracking.boxes import BoxPrompts, boxes_for, named
 from tracking.config import RunConfig
 from video.images import (
@@ -27,7 +27,7 @@ from video.images import (
     read_header,
     read_label_map,
 )
-from video.label_maps import has_smoothed_edges, objects_in
+from video.label_maps import IGNORE, has_smoothed_edges, objects_in
 from video.masks import prompt_from_labels
 from video.painted import COLOUR_MODES, ColourIds, is_painted, join_edges, smoothed_line
 from video.reader import ImageSequence, Video

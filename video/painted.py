@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from common.errors import UserError
 from video.images import opened, read_header
-from video.masks import edge_ids, ids_in
+from video.label_maps import edge_ids, ids_in
 from video.pictures import PALETTE
 
 COLOUR_MODES = {"RGB", "RGBA"}
@@ -52,6 +51,8 @@ def join_edges(path: Path, labels: np.ndarray) -> tuple[np.ndarray, int]:
         raise UserError(f"{path} is smoothed more than flat: paint without anti-aliasing and soft brushes")
     if not joined:
         return labels, 0
+    from scipy.ndimage import distance_transform_edt
+
     nearest = distance_transform_edt(edges, return_distances=False, return_indices=True)
     return labels[tuple(nearest)], joined
 

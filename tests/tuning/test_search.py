@@ -6,9 +6,9 @@ import pytest
 
 import inference
 from annotated.videos import VOSFolder
-from evaluate import evaluate_tracker
 from inference import load_tracker
 from tests.support.commands import assert_refused, files_in, run_here
+from tools.validation import evaluate_tracker
 from tuning import replay, search
 from tuning.search import Trial, pairs_of, table
 
