@@ -31,7 +31,7 @@ from tuning.replay import ReplayTracker, saved_options
 
 GRID = {"beta": [0.1, 0.2, 0.4], "match_threshold": [0.3, 0.5, 0.7], "iou_weight": [0.25, 0.5]}  # by default
 SHOWN = ("AP", "HOTA", "AssA", "IDF1", "J&F", "id_switches")
-FILES = ("tuning.csv", "tuning.png", "tuned.txt")
+FILES = ("trials.csv", "trials.png", "tuned.txt")
 NUM_LISTED = 10  # combinations that the table shows
 FLAGS = {item.name: item for item in fields(GlobalTracker.Config)}
 

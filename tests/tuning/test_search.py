@@ -48,8 +48,8 @@ def test_the_best_combination_becomes_a_preset_that_inference_takes(
 ):
     outcome = tune("--beta", 0.2, 0.5, "--birth_score", 0.05, 0.3, "--by", "AssA")
     folder = outcome.run
-    assert files_in(folder) == ["tuned.txt", "tuning.csv", "tuning.png"] and outcome.err == []
-    with open(folder / "tuning.csv", newline="") as file:
+    assert files_in(folder) == ["trials.csv", "trials.png", "tuned.txt"] and outcome.err == []
+    with open(folder / "trials.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["beta"], row["birth_score"]) for row in rows] == [
         ("0.2", "0.05"),
