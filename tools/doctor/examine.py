@@ -74,10 +74,15 @@ class _Examination:
     def find(self, kind: str, path: Path, detail: str, count: int = 1, frames: tuple[str, ...] = ()) -> None:
         self.findings.append(Finding(kind, self.split, self.video.name, path, detail, count, frames))
 
+    def path_of(self, frame: str) -> Path:
+        """The file of a frame's mask; of masks that share a file, the frame's."""
+        mask = self.video.mask_path(frame)
+        return mask if mask.suffix == ".png" else self.video.frame_path(frame)
+
     def find_in(self, kind: str, frames: list[str], detail: str) -> None:
         """Note what is in each of these annotated frames; nothing where there is none."""
         if frames:
-            path = self.video.mask_path(frames[0])
+            path = self.path_of(frames[0])
             self.find(
                 kind,
                 path,
@@ -106,7 +111,7 @@ class _Examination:
         annotated = [frame for frame in annotated if frame in place]
         if missing := gaps([place[frame] for frame in annotated]):
             count, after = sum(number for _, number in missing), annotated[missing[0][0]]
-            self.find("missing_masks", self.video.mask_path(after), f"{count} missing after it", count)
+            self.find("missing_masks", self.path_of(after), f"{count} missing after it", count)
 
     def look_at_masks(self) -> None:
         for place, frame in enumerate(self.video.annotated):
@@ -147,11 +152,15 @@ class _Examination:
         )
         if not self.objects:
             if video.annotated and not self.smoothed:
-                self.find("empty_video", video.mask_folder, f"{len(video.annotated)} masks", 1)
+                self.find(
+                    "empty_video", self.path_of(video.annotated[0]).parent, f"{len(video.annotated)} masks", 1
+                )
             return
         self.find_in("void_only", self.void_only, "void and background alone")
         if len(video.annotated) == 1 < len(video.frames):
-            self.find("single_mask", video.mask_folder, f"of {len(video.frames)} frames")
+            self.find(
+                "single_mask", self.path_of(video.annotated[0]).parent, f"of {len(video.frames)} frames"
+            )
         first = video.mask_path(self.frame_of(next(iter(self.objects.values()))))
         if set(self.objects) == {1} and first.suffix == ".png" and holds_255_only(read_pixels(first)):
             self.find("one_object", first, f"{len(video.annotated)} masks")
@@ -162,7 +171,7 @@ class _Examination:
             is_renamed = self.objects[old].last < place <= self.objects[new].first
             detail = f"id {old} of {before} is id {new} here"
             kind = "renamed_id" if is_renamed else "exchanged_ids"
-            self.find(kind, self.video.mask_path(after), detail, 1, (before, after))
+            self.find(kind, self.path_of(after), detail, 1, (before, after))
         if len(self.video.annotated) >= MIN_LENGTH:
             self._find_objects("single_appearance", lambda one: one.num_masks == 1, "once among the masks")
         least = max(MIN_PIXELS, MIN_SHARE * np.prod(self.video.size or (0, 0)))
@@ -173,7 +182,7 @@ class _Examination:
         if ids:
             frame = self.frame_of(self.objects[ids[0]])
             detail = f"id {' '.join(map(str, ids[:8]))}{' ...' if len(ids) > 8 else ''}: {detail}"
-            self.find(kind, self.video.mask_path(frame), detail, len(ids), (frame,))
+            self.find(kind, self.path_of(frame), detail, len(ids), (frame,))
 
     def judge_meta(self, about: Objects | None) -> None:
         """Compare with what meta.json says of the video; None where it does not name it."""

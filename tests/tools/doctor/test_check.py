@@ -92,6 +92,15 @@ def test_every_layout_is_taken(tmp_path, layout):
     assert files_in(tmp_path / "runs") == WRITTEN
 
 
+def test_of_masks_that_share_a_file_the_image_is_named(tmp_path):
+    tiny = np.zeros((1, 40, 40), np.uint8)
+    tiny[0, 5:8, 5:8] = 1
+    root = tmp_path / "data"
+    write_coco(root / "annotations/instances_train2017.json", root / "train2017", {"a": tiny})
+    assert check_data(tmp_path, root).status == 0
+    assert [row["path"] for row in rows_of(tmp_path)] == [str(root / "train2017/a00000.png")]
+
+
 def test_several_data_sets_are_checked_together(tmp_path):
     roots = [tmp_path / "one", tmp_path / "two"]
     for root in roots:
