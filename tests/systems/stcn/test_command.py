@@ -154,10 +154,10 @@ def test_a_prompt_of_another_size_is_refused(infer, video, tmp_path):
     refused_without_a_trace(infer(), tmp_path / "output", video / "00003.png", "12x10", "53x37")
 
 
-def test_a_colour_prompt_is_refused(infer, video, tmp_path):
+def test_a_colour_prompt_without_background_is_refused(infer, video, tmp_path):
     video.mkdir(parents=True)
     Image.new("RGB", SIZE[::-1], (9, 9, 9)).save(video / "00000.png")
-    refused_without_a_trace(infer(), tmp_path / "output", video / "00000.png", "RGB", "palette")
+    refused_without_a_trace(infer(), tmp_path / "output", video / "00000.png", "no background")
 
 
 def test_a_corrupt_prompt_is_refused(infer, video, tmp_path):

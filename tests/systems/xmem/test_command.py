@@ -132,7 +132,7 @@ def test_a_prompt_of_another_size_and_a_broken_one_are_refused(infer, video, tmp
     write_prompt(video / "00003.png", {7: slice(0, 5)}, size=(10, 12))
     assert_refused(infer(), video / "00003.png", "12x10", "53x37")
     Image.new("RGB", (53, 37)).save(video / "00003.png")
-    assert_refused(infer(), video / "00003.png", "RGB")
+    assert_refused(infer(), video / "00003.png", "has colours")
     assert files_in(tmp_path / "output") == []
 
 
