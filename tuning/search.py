@@ -142,7 +142,7 @@ def plot(path: Path, trials: Sequence[Trial], best: Trial) -> None:
             points = [point for point in points if point[1] is not None]  # AP needs pycocotools
             axes.scatter(*zip(*points, strict=True) if points else ((), ()), size, marker=marker, label=label)
         axes.set(xlabel="ID switches", ylabel=f"{name}, percent")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
     with atomic_write(path) as temporary:

@@ -92,8 +92,10 @@ def write_histograms(path: Path, examined: dict[str, list[Examined]]) -> None:
         groups = {name: [v for one in videos for v in values(one)] for name, videos in examined.items()}
         everything = [value for group in groups.values() for value in group]
         bins = _bins(min(everything, default=0), max(everything, default=1), is_log=is_log)
-        plot.set_xscale("log") if is_log else plot.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plot.yaxis.set_major_locator(MaxNLocator(integer=True))
+        plot.set_xscale("log") if is_log else plot.xaxis.set_major_locator(
+            MaxNLocator(integer=True, min_n_ticks=1)
+        )
+        plot.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         for name, group in groups.items():
             plot.hist(group, bins, label=f"{name} ({len(group)})", alpha=0.6)
         plot.set(title=title, ylabel="objects" if is_log else "videos")
