@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.files import atomic_folder, below, read_text
 from common.progress import progress, say
 from video.images import files_below, read_pixels, write_label_map
-from video.masks import void_in
+from video.label_maps import void_in
 from video.painted import hex_colour, is_painted, read_colours
 from video.pictures import PALETTE
 
