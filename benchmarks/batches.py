@@ -10,12 +10,11 @@ to 384x640. The program ends with exit status 1 where an aim is missed.
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from annotated.videos import AnnotatedVideo
+from annotated.videos import AnnotatedVideo, VideoSet
 from benchmarks.measuring import Aim, judge, set_up
 from common.config import Parser, add_config_flags, config_from_args
 from common.errors import run_command
@@ -37,7 +36,7 @@ def make_clips(config: YouTubeVOSDataset.Config, seed: int) -> YouTubeVOSDataset
     """The clips of videos that have sizes and no files."""
     sizes = [size for size, count in SIZES.items() for _ in range(count)]
     videos = [AnnotatedVideo("", Path(), Path(), ".jpg", ["0"], ["0"], size) for size in sizes]
-    return YouTubeVOSDataset(SimpleNamespace(videos=videos), config, training=True, seed=seed)
+    return YouTubeVOSDataset(VideoSet(Path(), videos), config, training=True, seed=seed)
 
 
 def frame_size(geometry: Geometry, size: tuple[int, int]) -> tuple[int, int]:

@@ -9,15 +9,18 @@ import torch
 
 import inference
 import main
+from common.errors import ENDING_SIGNALS
 from tests.support.commands import TINY, Outcome, run_here
 from tests.support.fake_system import SYSTEM
 from video import synthetic
 
 
 @pytest.fixture(scope="session", autouse=True)
-def heed_interrupts() -> None:
-    """Let Ctrl-C mean what it does in a terminal: a shell lets what it starts in the background ignore it."""
+def heed_signals() -> None:
+    """Let signals mean what they do in a terminal: what is started in the background may ignore some."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -212,6 +212,6 @@ def test_a_signal_to_all_processes_ends_them_without_a_word(number):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-c", WORKING]
     with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes) as process:
-        assert [process.stdout.readline() for _ in range(2)] == [b"begun\n"] * 2
+        assert process.stdout.read(12).count(b"begun") == 2  # lines of two processes may run into each other
         os.killpg(process.pid, number)
         assert process.communicate(timeout=30) == (b"", b"") and process.returncode == 130

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import main
+from annotated.layouts import split_videos
 from inference import SYSTEMS
 from tests.support.commands import SMALL, run_here
 from tests.support.simulated_gpu import simulated_gpu
@@ -28,7 +29,7 @@ def make_trainer(name: str, data: Path, run: Path, device: str) -> main.Trainer:
     flags = "--batch_size 2 --num_workers 0 --amp off --device".split()
     args, _ = main.parse_args(["--system", name, *SMALL[name], *flags, device])
     plan = SYSTEMS[name].plan(args)
-    train, valid, _ = main.load_videos(plan.options, data)
+    train, valid, _ = split_videos([data], holdout=2, skip_bad=False)
     torch.manual_seed(0)
     return main.Trainer(plan, plan.make_network(), train, valid, Report(run, Experiment()))
 

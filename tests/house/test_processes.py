@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import main
+from annotated.layouts import split_videos
 from common import distributed
 from common.types import Clip
 from inference import SYSTEMS
@@ -44,7 +45,7 @@ def make_trainer(name: str, data: Path, run: Path) -> main.Trainer:
     share += ["--lr_head", RATES[name], "--lr_backbone", RATES[name]]
     args, _ = main.parse_args(["--system", name, *SMALL[name], *FLAGS.split(), *share])
     plan = SYSTEMS[name].plan(args)
-    train, valid, _ = main.load_videos(plan.options, data)
+    train, valid, _ = split_videos([data], holdout=2, skip_bad=False)
     torch.manual_seed(0)
     return main.Trainer(plan, plan.make_network(), train, valid, Report(run, Experiment()))
 
