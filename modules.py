@@ -7,6 +7,7 @@ association head follows TCOVIS (Li et al., ICCV 2023).
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.backbone import STAGES, Backbone
-from common.checkpoint import Loadable, check_start, load_network
+from common.checkpoint import (
+    Loadable,
+    check_start,
+    check_weights,
+    load_network,
+    read_file,
+    state_dict_of,
+)
 from common.config import MAX_WIDTH, option
 from common.device import without_gradient
 from common.errors import UserError
@@ -287,26 +295,40 @@ class VITA_TCOVIS(nn.Module):
         ]
 
 
-def load_checkpoint(network: VITA_TCOVIS, path: str) -> None:
-    """Fill a network from a checkpoint of VITA-TCOVIS with any number of classes and of object tokens.
+def read_weights(path: str) -> dict[str, Tensor]:
+    """The weights in a checkpoint of VITA-TCOVIS, the EMA's where there are any, or in a bare state dict.
 
-    With another number of classes the class head begins anew. With another number of tokens the first ones
-    are taken, and those that the checkpoint lacks begin anew. A line says either. Raises UserError for what
-    `load_network` refuses, and where anything else does not fit.
+    Raises UserError for what `load_network` refuses, and where numbers are not finite.
     """
-    source = load_network(path, {"vita_tcovis": Loadable(VITA_TCOVIS, None)}, "vita_tcovis")[0]
-    weights, state = source.state_dict(), network.state_dict()
+    content = read_file(Path(path))
+    bare = {} if isinstance(content, dict) and "format" in content else state_dict_of(content)
+    if bare.keys() >= {*CLASS_HEAD, *TOKENS}:
+        check_weights(Path(path), bare, bare)
+        return bare
+    return load_network(path, {"vita_tcovis": Loadable(VITA_TCOVIS, None)}, "vita_tcovis")[0].state_dict()
+
+
+def load_checkpoint(network: VITA_TCOVIS, path: str) -> None:
+    """Fill a network from weights of VITA-TCOVIS with any number of classes and of object tokens.
+
+    path: what `read_weights` reads
+    With another number of classes the class head begins anew. With another number of tokens the first ones
+    are taken, and those that the file lacks begin anew. A line says either. Raises UserError for what
+    `read_weights` refuses, and where anything else does not fit.
+    """
+    weights, state = read_weights(path), network.state_dict()
     check_start(path, weights | {key: state[key] for key in (*CLASS_HEAD, *TOKENS)}, state)
-    given, config = source.config, network.config
-    if given.num_classes != config.num_classes:
+    num_classes, num_tokens = len(weights["class_head.bias"]) - 1, len(weights["tokens"])
+    config = network.config
+    if num_classes != config.num_classes:
         weights |= {key: state[key] for key in CLASS_HEAD}
-        classes = f"for {config.num_classes} classes, not {given.num_classes}"
+        classes = f"for {config.num_classes} classes, not {num_classes}"
         say(f"--load_network {path}: the class head begins anew, {classes}")
-    if given.num_tokens != config.num_tokens:
-        taken = min(given.num_tokens, config.num_tokens)
+    if num_tokens != config.num_tokens:
+        taken = min(num_tokens, config.num_tokens)
         weights |= {key: torch.cat([weights[key][:taken], state[key][taken:]]) for key in TOKENS}
         anew = f"{config.num_tokens - taken} begin anew"
-        say(f"--load_network {path}: the first {taken} of {given.num_tokens} object tokens are taken, {anew}")
+        say(f"--load_network {path}: the first {taken} of {num_tokens} object tokens are taken, {anew}")
     network.load_state_dict(weights)
 
 

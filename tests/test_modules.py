@@ -299,6 +299,37 @@ def test_the_first_tokens_are_taken_and_further_ones_begin_anew(tmp_path, capsys
     assert capsys.readouterr().out == f"--load_network {tmp_path / 'first.pth'}: {told}\n"
 
 
+def bare(network: VITA_TCOVIS, form: str) -> dict:
+    weights = network.state_dict()
+    if form in ("model", "state_dict"):
+        return {form: weights}
+    return {f"{form}.{key}" if form else key: x for key, x in weights.items()}
+
+
+@pytest.mark.parametrize("form", ["", "model", "state_dict", "module", "_orig_mod", "module._orig_mod"])
+def test_weights_alone_are_a_start_for_other_classes_and_tokens(tmp_path, capsys, form):
+    first, path = make_network(num_classes=3), tmp_path / "bare.pth"
+    torch.save(bare(first, form), path)
+    second = make_network(num_classes=2, num_tokens=7, load_network=str(path))
+    start(second, second.config)
+    given, weights = first.state_dict(), second.state_dict()
+    assert weights["tokens"][:5].equal(given["tokens"])
+    kept = [key for key in given if not key.startswith(("class_head.", "token"))]
+    assert len(kept) > 20 and all(weights[key].equal(given[key]) for key in kept)
+    told = capsys.readouterr().out
+    assert "the class head begins anew, for 2 classes, not 3" in told and "the first 5 of 5" in told
+
+
+def test_weights_alone_are_refused_unless_they_are_finite_and_of_this_system(tmp_path):
+    path, weights = tmp_path / "bare.pth", make_network().state_dict()
+    torch.save(weights | {"tokens": weights["tokens"] * torch.nan}, path)
+    with pytest.raises(UserError, match=r"bare.pth does not fit its network: weights 1 not finite"):
+        start(make_network(), VITA_TCOVIS.Config(load_network=str(path)))
+    torch.save({"conv1.weight": torch.zeros(8, 3, 7, 7)}, path)
+    with pytest.raises(UserError, match=r"bare.pth is not a checkpoint of this project; pass another"):
+        start(make_network(), VITA_TCOVIS.Config(load_network=str(path)))
+
+
 @pytest.mark.parametrize("num_tokens", [5, 7])
 @pytest.mark.parametrize("options", [{"hidden_dim": 16}, {"decoder_layers": 1}, {"mask_stride": 8}])
 def test_a_network_of_other_sizes_is_refused_as_a_start(tmp_path, capsys, options, num_tokens):
