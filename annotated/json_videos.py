@@ -235,6 +235,9 @@ def _check_known(content: Content, path: Path) -> np.ndarray:
         trouble = f"is of video or image {entries[number, 0]}, which is not listed"
         raise UserError(f"{path}: annotation {number} {trouble}: leave it out")
     frames = np.array([len(video.files) for video in content.videos], dtype=np.int64)[ranks]
+    for number in np.flatnonzero(entries[:, 4] == 0)[:1]:
+        trouble = "has no mask: it needs a segmentation, or segmentations of a video"
+        raise UserError(f"{path}: annotation {number} {trouble}; a box is not enough")
     for number in np.flatnonzero(entries[:, 4] != frames)[:1]:
         trouble = f"has {entries[number, 4]} masks, but its video has {frames[number]} frames"
         raise UserError(f"{path}: annotation {number} {trouble}: give one for each, null where there is none")

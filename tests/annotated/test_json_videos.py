@@ -162,6 +162,7 @@ def test_masks_are_found_by_their_bytes_whatever_stands_before_them(
             [None],
             "1 masks, but its video has 2 frames: give one",
         ),
+        (("annotations", 0, "segmentations"), None, "annotation 0 has no mask: it needs a segmentation"),
         (("annotations",), 5, "holds annotations that are no list"),
         (("annotations", 0), 5, "'5' stands where '{' should"),
         (("videos", 0, "height"), 0, "has the size"),
