@@ -20,8 +20,6 @@ from common.backbone import for_inference
 from common.config import MAX_SIDE, Parser, add_config_flags, config_from_args, config_from_dict, option
 from common.device import on_device, pick_device
 from common.errors import UserError, run_command
-from common.files import LOCK, sole_writer, write_json
-from common.progress import say
 from common.types import Prompt, Tracker, Tracks
 from dataset import YouTubeVOSDataset
 from modules import VITA_TCOVIS, start
@@ -31,13 +29,11 @@ from systems.stcn import system as stcn
 from systems.xmem import system as xmem
 from tools.annotate.server import annotate
 from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax, give_id
+from tracking.batch import track_all
 from tracking.config import RunConfig, add_paths
 from tracking.detections import FrameDetections
 from tracking.discovery import DiscoveringTracker, is_propagator
-from tracking.output import check_output
 from tracking.overlaps import Overlaps, suppress
-from tracking.process import process_videos
-from tracking.prompts import check_videos, prompts_of_run
 from training.system import System
 from utils import TCOVISCriterion
 from video.masks import above, full_size_probs, labels_from_masks, pad_to_stride
@@ -379,21 +375,14 @@ def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracke
 
 
 def main() -> None:
-    """Track every video of --video_root; on a mistake nothing is left half-written."""
+    """Track every video of --video_root, or serve the page to paint prompts."""
     warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
     tracker, args, categories = tracker_of_run(sys.argv[1:])
     config = config_from_args(RunConfig, args)
     videos = find_videos(args.video_root, config.fps)
     if config.annotate:
         return annotate(tracker, videos, args.output, config, args.prompt_root)
-    prompts = prompts_of_run(args.prompt_root, config, videos, needed=tracker.needs_prompt)
-    check_videos(videos, prompts, needed=tracker.needs_prompt)
-    with sole_writer(args.output / LOCK):
-        check_output(args.output, videos, overwrite=config.overwrite)
-        process_videos(tracker, videos, prompts, args.output, config)
-        if categories:
-            write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
-    say(str(args.output))
+    track_all(tracker, videos, args, categories)
 
 
 if __name__ == "__main__":

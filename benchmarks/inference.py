@@ -45,11 +45,11 @@ from common.errors import UserError, available, run_command
 from inference import VITATracker, load_network
 from modules import VITA_TCOVIS
 from tracking import loop, output, process, spool
+from tracking.batch import process_videos
 from tracking.config import RunConfig
-from tracking.output import OverlayWriter
-from tracking.process import process_video
 from tracking.spool import ResultsSpool
 from video.reader import Video, find_videos
+from video.writer import OverlayWriter
 
 Item = TypeVar("Item")
 
@@ -96,6 +96,10 @@ class VideoStart:
         return self.video.name
 
     @property
+    def path(self) -> Path:
+        return self.video.path
+
+    @property
     def fps(self) -> float:
         return self.video.fps
 
@@ -130,12 +134,7 @@ class ImmediateWriter:
 def run_inference(tracker: VITATracker, video: VideoStart, config: RunConfig) -> None:
     """What the command does for one video, into a folder that is removed."""
     with TemporaryDirectory() as name, redirect_stdout(io.StringIO()):
-        folder = Path(name)
-        with ResultsSpool(folder) as results:
-            process_video(tracker, video, None, results, folder, config)
-            results.write_tracks(folder / "tracks.json")
-            if available("pycocotools.mask"):
-                results.write_results(folder / "results.json")
+        process_videos(tracker, [video], None, Path(name), config)
 
 
 @contextmanager

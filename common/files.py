@@ -57,15 +57,18 @@ def is_visible(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in SYSTEM_ENTRIES
 
 
-def is_own(path: Path) -> bool:
+def is_own(path: Path, files: re.Pattern[str] = OWN_FILE) -> bool:
     """Whether this program may have written what is found in a folder that it replaces."""
-    return not path.is_symlink() and (path.is_dir() or OWN_FILE.fullmatch(path.name) is not None)
+    return not path.is_symlink() and (path.is_dir() or files.fullmatch(path.name) is not None)
 
 
-def check_own(folder: Path) -> None:
-    """Raise UserError where there is no folder but something else, or one with what is not this program's."""
+def check_own(folder: Path, files: re.Pattern[str] = OWN_FILE) -> None:
+    """Raise UserError where there is no folder but something else, or one with what is not this program's.
+
+    files: the names of files that are
+    """
     found = [folder, *folder.rglob("*")] if folder.is_dir() or folder.is_symlink() else []
-    others = [folder] if folder.is_file() else [path for path in found if not is_own(path)]
+    others = [folder] if folder.is_file() else [path for path in found if not is_own(path, files)]
     if others:
         raise UserError(f"{others[0]} is in the way, and no file of this program's: move it away")
 

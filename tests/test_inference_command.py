@@ -13,10 +13,10 @@ from PIL import Image
 import inference
 from common.checkpoint import read_checkpoint, save_checkpoint
 from tests.support.commands import assert_refused, files_in, run_here
-from tracking.output import OverlayWriter
 from video.images import read_label_map, write_label_map
 from video.reader import find_videos
 from video.rle import decode_rle
+from video.writer import OverlayWriter
 
 SIZE = (37, 53)  # (H, W), nothing that a stride divides
 
@@ -189,9 +189,8 @@ def test_a_mask_names_the_tracks(videos, infer, tmp_path):
 def test_a_prompt_of_another_size_is_refused_and_nothing_is_written(videos, infer, tmp_path):
     path = tmp_path / "prompts" / "bear" / "00005.png"
     save_prompt(path, {7: slice(0, 9)}, size=(10, 10))
-    assert_refused(
-        infer("--video_root", videos, "--prompt_root", tmp_path / "prompts"), path, "10x10", "53x37"
-    )
+    flags = ["--video_root", videos / "bear", "--prompt_root", tmp_path / "prompts"]
+    assert_refused(infer(*flags), path, "10x10", "53x37")
     assert files_in(tmp_path / "output") == []
 
 
@@ -299,7 +298,7 @@ def test_a_corrupt_video_file_leaves_nothing_half_written(infer, tmp_path):
 def test_a_truncated_frame_leaves_nothing_of_its_video_half_written(videos, infer, tmp_path):
     bad = videos / "bear" / "00115.jpg"
     bad.write_bytes(bad.read_bytes()[:400])
-    assert_refused(infer("--video_root", videos), bad)
+    assert_refused(infer("--video_root", videos / "bear"), bad)
     assert files_in(tmp_path / "output") == []
 
 

@@ -116,6 +116,10 @@ class BoxPrompts:
         for track, box in boxes.items():
             check_box(track, box, video.size)
 
+    def sources(self, video: Video) -> dict[str, BoxXYWH]:
+        """What a video's prompts are made from."""
+        return {str(track): list(box) for track, box in self.boxes.get(video.name, {}).items()}
+
     def of_video(self, video: Video) -> Callable[[str, Tensor], Prompt | None]:
         """Begin a video: a function of a frame's name and the frame that tells its prompt."""
         waiting = [Prompt(boxes=dict(self.boxes[video.name]))] if self.boxes.get(video.name) else []

@@ -34,11 +34,16 @@ class RunConfig:
     save_detections: bool = option(
         False, "write detections/<video>.npz, from which tuning.replay makes tracks by other flags in seconds"
     )
+    save_state_every: int = option(
+        500,
+        "frames from one saved state to the next, from which a long video goes on after a kill; 0: none",
+        least=0,
+    )
     reverse: bool = option(False, "follow objects backwards too, from the prompts that start them")
     discover: str | None = option(None, "a checkpoint of VITA-TCOVIS that finds objects, in place of prompts")
     discover_every: int = option(10, "frames from one look for newcomers to the next; 0: first only", least=0)
     annotate: bool = option(False, "paint prompts and run in a browser, in place of tracking at once")
-    overwrite: bool = option(False, "replace the results that --output holds already")
+    overwrite: bool = option(False, "replace the results, finished or not, that --output holds already")
 
 
 def add_paths(parser: Parser, systems: Sequence[str]) -> None:

@@ -125,13 +125,9 @@ def check_saved(tracker: Tracker, config: RunConfig) -> None:
 def saving(
     tracker: Tracker, path: Path, frames: Iterable[tuple[str, Tensor]], config: RunConfig
 ) -> Iterator[Iterable[tuple[str, Tensor]]]:
-    """Inside, the detections of the frames that are yielded go to a file, where that is asked for.
-
-    Otherwise the file of a former run goes, whose detections are of other tracks.
-    """
+    """Inside, the detections of the frames that are yielded go to a file, where that is asked for."""
     if not config.save_detections:
         yield frames
-        path.unlink(missing_ok=True)
         return
     with DetectionsWriter(path, asdict(tracker.config)) as writer:
         tracker.save_detections = writer.add

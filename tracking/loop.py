@@ -23,17 +23,25 @@ RecordFrame = Callable[[str, Tensor, BinaryTracks, Prompt | None], None]  # name
 
 
 def track_video(
-    tracker: Tracker, video: str, frames: Iterable[tuple[str, Tensor]], prompt_of: PromptOf | None = None
+    tracker: Tracker,
+    video: str,
+    frames: Iterable[tuple[str, Tensor]],
+    prompt_of: PromptOf | None = None,
+    taken: int = 0,
 ) -> Iterator[tuple[str, Tensor, Tracks, Prompt | None]]:
     """Run a tracker over a video: (frame name, frame, tracks, prompt) of every frame as it is decided.
 
+    taken: first frames that are passed over, because the tracker is in the state after them
     Raises UserError where a video ends without a prompt for a tracker that needs one.
     """
-    tracker.reset()
+    if not taken:
+        tracker.reset()
     prompted = False
-    for name, frame in frames:
+    for place, (name, frame) in enumerate(frames):
         prompt = prompt_of(name, frame) if prompt_of else None
         prompted |= prompt is not None
+        if place < taken:
+            continue
         yield name, frame, tracker.step(frame, prompt), prompt
     if tracker.needs_prompt and not prompted:
         raise no_prompt(video)
@@ -45,15 +53,25 @@ def record_video(
     frames: Iterable[tuple[str, Tensor]],
     prompt_of: PromptOf | None,
     record: RecordFrame,
+    taken: int = 0,
+    save: Callable[[int], None] | None = None,
 ) -> int:
     """Run a tracker over a video and return its number of frames.
 
     A thread records each frame, in order, while the next ones are tracked; what `record` raises is raised.
+    taken: as of `track_video`
+    save: told after each step how many frames the tracker has taken; they may not be recorded yet
     """
-    num_frames = 0
+    # Before there are threads: of two that begin to import SciPy at once, one may meet half of it.
+    import scipy.ndimage
+    import scipy.optimize  # noqa: F401
+
+    num_frames = taken
     with BackgroundWriter(depth=PENDING) as writer:
-        for name, frame, tracks, prompt in track_video(tracker, video, frames, prompt_of):
+        for name, frame, tracks, prompt in track_video(tracker, video, frames, prompt_of, taken):
             tracks = binarise(tracks, tracker.mask_threshold)  # frees the probabilities before the next step
             writer.submit(record, name, frame, tracks, prompt)
             num_frames += 1
+            if save:
+                save(num_frames)
     return num_frames

@@ -1,78 +1,84 @@
-"""Tracks videos and writes what is found in them; reading, network and writing overlap."""
+"""Tracks one video and writes what is found in it; reading, network and writing overlap."""
 
 import time
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from common.device import autocast, pick_device
-from common.errors import available
 from common.parallel import prefetch
 from common.progress import progress, say
 from common.types import Tracker
 from tracking.config import RunConfig
-from tracking.detections import check_saved, saving
+from tracking.detections import saving
 from tracking.loop import record_video
-from tracking.output import VideoOutput, detections_path, note_video, remove_video, unfinished, videos_of
+from tracking.output import VideoOutput, VideoPaths
 from tracking.prompts import Prompts
 from tracking.reverse import EarlierFrames
-from tracking.spool import ResultsSpool
-from video.reader import Video
+from tracking.states import States
+from tracking.work import Work
+from video.reader import ImageSequence, Video
+
+
+def _stamp(path: Path) -> list[Any]:
+    stat = path.stat()
+    return [path.name, stat.st_size, str(stat.st_mtime_ns)]
+
+
+def source_of(video: Video, prompts: Prompts | None) -> dict[str, Any]:
+    """What a video's results are made from, as it is now: names, sizes and times of files, and boxes."""
+    files = video.images if isinstance(video, ImageSequence) else [video.path]
+    sources = prompts.sources(video) if prompts else []
+    return {
+        "frames": [_stamp(path) for path in files],
+        "prompts": sources if isinstance(sources, dict) else [_stamp(path) for path in sources],
+    }
+
+
+def saver(states: States, tracker: Tracker, every: int) -> Callable[[int], None]:
+    """A function of the number of frames taken that keeps the state after each `every` of them.
+
+    The last but one stays: the rows of the frames before the last may not be written yet.
+    """
+
+    def save(taken: int) -> None:
+        if every and taken % every == 0:
+            states.keep(taken, tracker)
+            states.drop_before(taken - every)
+
+    return save
 
 
 def process_video(
-    tracker: Tracker,
-    video: Video,
-    prompts: Prompts | None,
-    spool: ResultsSpool,
-    output: Path,
-    config: RunConfig,
+    tracker: Tracker, video: Video, prompts: Prompts | None, work: Work, config: RunConfig
 ) -> None:
-    """Track one video; write its maps and its overlay into `output`, and put its rows into the spool."""
-    begun = time.monotonic()
-    overlay: dict[str, Any] = {"fps": None}
-    if config.overlays:
-        overlay = {"fps": video.fps, "times": video.times, "pixel_aspect": video.pixel_aspect}
-    frames = progress(prefetch(video.frames()), video.name, video.num_frames)
+    """Track a video that is not done, from its last saved state if there is one; publish its results."""
+    begun, device = time.monotonic(), pick_device(config.device)
+    place = work.open(video.name, source_of(video, prompts))
+    if work.is_done(video.name):
+        return
+    every = 0 if config.save_detections else config.save_state_every  # those are written in one go
+    states, earlier = States(place / "states"), EarlierFrames(place / "reverse")
     with (
-        VideoOutput(output, video.name, spool, **overlay) as files,
-        EarlierFrames(output) if config.reverse else nullcontext() as earlier,
-        saving(tracker, detections_path(output, video.name), frames, config) as frames,
-        autocast(pick_device(config.device), config.amp),
+        autocast(device, config.amp),
+        VideoOutput(place, video, overlay=config.overlays, every=every) as files,
     ):
         record = files.record
-        if earlier:
+        if config.reverse:
             earlier.track(tracker, video, prompts)
             record = earlier.joined_before(record)
+        taken = states.restore(tracker, files.num_frames if every else 0, device)
+        files.go_on(taken)
+        if taken:
+            say(f"{video.name}: goes on after frame {taken}")
+        frames = progress(prefetch(video.frames()), video.name, video.num_frames)
         prompt_of = prompts.of_video(video) if prompts else None
-        count = record_video(tracker, video.name, frames, prompt_of, record)
-        note_video(output, video.name)
+        frames, save = files.redrawn(frames, taken), saver(states, tracker, every)
+        with saving(tracker, VideoPaths.of_work(place).detections, frames, config) as frames:
+            count = record_video(tracker, video.name, frames, prompt_of, record, taken, save)
+    work.finish(video.name)
     seconds = time.monotonic() - begun
-    say(f"{video.name}: {count} frames, {count / seconds:.1f} frames/s")
+    say(f"{video.name}: {count} frames, {(count - taken) / seconds:.1f} frames/s")
     late = [name for name in sorted(prompts.unused) if video.has_frame(name)] if prompts else []
     if late:  # the other names were told before
         say(f"{video.name}: no frame has the name of the prompts {late}", error=True)
-
-
-def process_videos(
-    tracker: Tracker, videos: list[Video], prompts: Prompts | None, output: Path, config: RunConfig
-) -> None:
-    """Track the videos and write all of a run's results; those of videos that were there before leave."""
-    if config.overlays and not available("av"):
-        say("overlays are skipped: writing video files needs av: pip install av", error=True)
-        config = replace(config, overlays=False)
-    if config.save_detections:
-        check_saved(tracker, config)
-    former = set(videos_of(output))
-    with unfinished(output):
-        with ResultsSpool(output) as spool:
-            for video in videos:
-                process_video(tracker, video, prompts, spool, output, config)
-            spool.write_tracks(output / "tracks.json")
-            if available("pycocotools.mask"):
-                spool.write_results(output / "results.json")
-            else:
-                say("results.json is skipped: it needs pycocotools: pip install pycocotools", error=True)
-        for name in former - {video.name for video in videos}:
-            remove_video(output, name)

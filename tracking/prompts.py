@@ -128,6 +128,10 @@ class PromptFolder:
         for line in told:
             say(line, error=True)
 
+    def sources(self, video: Video) -> list[Path]:
+        """What a video's prompts are made from."""
+        return list(self._maps(video))
+
     def labels(self, video: Video, frame: str) -> np.ndarray:
         """The (H, W) map of a frame that has one."""
         return self._labels(video, self._map(video, frame))
@@ -240,9 +244,8 @@ def prompts_of_run(
     return maps or boxes
 
 
-def check_videos(videos: list[Video], prompts: Prompts | None, *, needed: bool) -> None:
+def check_video(video: Video, prompts: Prompts | None, *, needed: bool) -> None:
     """Raise UserError where a video cannot be opened, or its prompts are wrong or absent though needed."""
-    for video in videos:
-        video.check()
-        if prompts:
-            prompts.check(video, needed=needed)
+    video.check()
+    if prompts:
+        prompts.check(video, needed=needed)

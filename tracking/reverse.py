@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.files import below, naming
+from common.files import below, naming, write_json
 from common.types import BinaryTracks, Prompt, Tracker
 from tracking.loop import RecordFrame, binarise, track_video
 from tracking.prompts import PromptFolder
@@ -44,29 +43,21 @@ def frames_backwards(video: Video, last: str, folder: Path) -> Iterator[tuple[st
 
 
 class EarlierFrames:
-    """The tracks of objects in the frames before the prompts that start them, kept on disk.
-
-    A context manager: what it keeps in `folder` goes when the block ends.
-    """
+    """The tracks of objects in the frames before the prompts that start them, kept in a folder."""
 
     def __init__(self, folder: Path):
-        self._parent = folder
-        self._temporary: TemporaryDirectory | None = None
-
-    def __enter__(self) -> "EarlierFrames":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._temporary:
-            self._temporary.cleanup()
+        self.folder = folder
 
     def track(self, tracker: Tracker, video: Video, prompts: PromptFolder) -> None:
-        """Run the tracker backwards, from the last prompt that starts an object to the first frame."""
-        starts = prompts.starts_of(video)
-        if not starts:
+        """Run the tracker backwards, from the last prompt that starts an object to the first frame.
+
+        Nothing is left to do where the folder holds all of it already.
+        """
+        starts, whole = prompts.starts_of(video), self.folder / "whole.json"
+        if not starts or whole.exists():
             return
-        self._temporary = TemporaryDirectory(prefix=".reverse.", dir=self._parent)
-        frames = frames_backwards(video, next(reversed(starts)), Path(self._temporary.name))
+        self.folder.mkdir(exist_ok=True)
+        frames = frames_backwards(video, next(reversed(starts)), self.folder)
 
         def prompt_of(name: str, frame: Tensor) -> Prompt | None:
             return prompts.prompt_for(video, name, starts[name], frame) if name in starts else None
@@ -75,10 +66,12 @@ class EarlierFrames:
             earlier = [i not in starts.get(name, ()) for i in tracks.ids.tolist()]
             chosen = torch.tensor(earlier, dtype=torch.bool)
             self._keep(name, binarise(tracks, tracker.mask_threshold), chosen)
+        (self.folder / "frames").unlink(missing_ok=True)
+        write_json(whole, {})
 
     def joined(self, name: str, tracks: BinaryTracks) -> BinaryTracks:
         """The tracks of a frame and those that start later; where both claim a pixel, the given ones win."""
-        if not self._temporary or not self._path(name).is_file():
+        if not self._path(name).is_file():
             return tracks
         with np.load(self._path(name)) as kept:
             ids, scores, labels = (torch.from_numpy(kept[part]) for part in ("ids", "scores", "labels"))
@@ -102,7 +95,7 @@ class EarlierFrames:
         return lambda name, frame, tracks, prompt: record(name, frame, self.joined(name, tracks), prompt)
 
     def _path(self, name: str) -> Path:
-        return below(Path(self._temporary.name), name, ".npz")
+        return below(self.folder, name, ".npz")
 
     def _keep(self, name: str, tracks: BinaryTracks, chosen: Tensor) -> None:
         """Write the (K,) chosen of a frame's tracks, if any."""

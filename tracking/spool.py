@@ -59,18 +59,20 @@ def track_rows(tracks: BinaryTracks, *, encode: bool) -> list[TrackRow]:
 
 
 SCHEMA = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
-CREATE TABLE frames (
+CREATE TABLE IF NOT EXISTS videos (video INTEGER PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS frames (
     video INTEGER, frame INTEGER, name TEXT NOT NULL,
     PRIMARY KEY (video, frame)
 ) WITHOUT ROWID;
-CREATE TABLE rows (
+CREATE TABLE IF NOT EXISTS rows (
     video INTEGER, track INTEGER, frame INTEGER,
     score REAL NOT NULL, category INTEGER NOT NULL, rle TEXT NOT NULL,
     box TEXT NOT NULL, extremes TEXT NOT NULL,
     PRIMARY KEY (video, track, frame)
 ) WITHOUT ROWID;
+"""
+VIDEOS = """
+SELECT name, (SELECT COUNT(*) FROM frames WHERE frames.video = videos.video) FROM videos ORDER BY video
 """
 # A track's category is the one it has in most frames, the smallest among equals.
 TRACK_SUMMARY = """
@@ -79,6 +81,11 @@ SELECT track, AVG(score), (
     GROUP BY category ORDER BY COUNT(*) DESC, category LIMIT 1
 ), MIN(frame), MAX(frame) FROM rows WHERE video = ? GROUP BY track ORDER BY track
 """
+COLUMNS = {  # of each table, beside the video
+    "videos": "name",
+    "frames": "frame, name",
+    "rows": "track, frame, score, category, rle, box, extremes",
+}
 TRACK_VALUES = """
 SELECT frames.name, {column} FROM rows JOIN frames USING (video, frame)
 WHERE video = ? AND track = ? AND {column} != 'null' ORDER BY frame
@@ -86,40 +93,74 @@ WHERE video = ? AND track = ? AND {column} != 'null' ORDER BY frame
 
 
 class ResultsSpool:
-    """Keeps the tracks of all videos in a temporary database, from which the JSON files are written.
+    """Keeps the tracks of all videos in a database, from which the JSON files are written.
 
     A context manager: `start_video`, `add_tracks` for every frame in order, and at the end `write_results`
     and `write_tracks`, or `results`. A video's id is the 1-based rank of its name among all videos; a track's
     score is the mean of its scores over the frames where it is present.
-    folder: where the database `.results.sqlite` lies until the block ends; None keeps it in memory
+    path: of the database, which holds what it held at the last `commit`, whatever ended the process since;
+        None keeps it in memory
     Raises UserError where the path is too long, OSError where the database cannot be written.
     """
 
-    def __init__(self, folder: Path | None = None):
-        self._path = folder / ".results.sqlite" if folder else None
-        if self._path:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.unlink(missing_ok=True)  # a killed run may have left one; a link is not followed
-            self._path.write_bytes(b"")
+    def __init__(self, path: Path | None = None):
+        self._path = path
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:  # the calls may come from a background thread, one at a time
-            self._database = sqlite3.connect(self._path or ":memory:", check_same_thread=False)
+            self._database = sqlite3.connect(path or ":memory:", check_same_thread=False)
         except sqlite3.OperationalError as error:  # SQLite takes no path of more than 512 bytes
-            self._path.unlink()
-            raise UserError(f"{self._path} cannot be opened: choose a folder with a shorter path") from error
+            raise UserError(f"{path} cannot be opened: choose a folder with a shorter path") from error
         try:
             with self._disk_errors():
                 self._database.executescript(SCHEMA)
         except OSError:
             self.__exit__()
             raise
-        self._names: list[str] = []  # of the videos; the place in the list is the key in the tables
-        self._lengths: list[int] = []  # in frames
         self._encode = available("pycocotools.mask")
+        self._read_videos()
+
+    def _read_videos(self) -> None:
+        """Names of the videos, whose places in the list are the keys in the tables, and lengths in frames."""
+        videos = self._database.execute(VIDEOS).fetchall()
+        self._names, self._lengths = [name for name, _ in videos], [length for _, length in videos]
+
+    @property
+    def num_frames(self) -> int:
+        """Of the video started last."""
+        return self._lengths[-1] if self._lengths else 0
 
     def start_video(self, name: str) -> None:
         assert name not in self._names, f"video {name} comes twice"
+        with self._disk_errors():
+            self._database.execute("INSERT INTO videos VALUES (?, ?)", (len(self._names), name))
         self._names.append(name)
         self._lengths.append(0)
+
+    def go_on(self, num_frames: int) -> None:
+        """Go on with the video started last after so many of its frames; what is kept of later ones goes."""
+        with self._disk_errors():
+            for table in ("frames", "rows"):
+                query = f"DELETE FROM {table} WHERE video = ? AND frame >= ?"
+                self._database.execute(query, (len(self._names) - 1, num_frames))
+        self._lengths[-1] = num_frames
+
+    def commit(self) -> None:
+        with self._disk_errors():
+            self._database.commit()
+
+    def take(self, path: Path) -> None:
+        """Append the videos of another database."""
+        first = len(self._names)
+        with self._disk_errors():
+            self._database.commit()
+            self._database.execute("ATTACH ? AS other", (str(path),))
+            for table, columns in COLUMNS.items():
+                query = f"INSERT INTO {table} SELECT video + ?, {columns} FROM other.{table}"
+                self._database.execute(query, (first,))
+            self._database.commit()
+            self._database.execute("DETACH other")
+        self._read_videos()
 
     def add_tracks(self, name: str, tracks: BinaryTracks) -> None:
         """Append a frame of the video started last; masks are kept where pycocotools can encode them."""
@@ -168,8 +209,6 @@ class ResultsSpool:
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
-        if self._path:
-            self._path.unlink(missing_ok=True)
 
     def _write(self, path: Path, pieces: Iterable[str]) -> None:
         with self._disk_errors(), atomic_write(path) as temporary:
@@ -229,5 +268,5 @@ class ResultsSpool:
         """Name the file where the database meets a full disk or the like."""
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise OSError(f"{self._path}: {error}") from error

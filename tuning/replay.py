@@ -15,13 +15,12 @@ from common.config import Parser, add_config_flags, config_from_args, config_fro
 from common.device import AMP_CHOICES, pick_device
 from common.errors import UserError, run_command
 from common.files import LOCK, sole_writer
-from common.progress import say
 from common.types import Prompt, Tracks
 from inference import GlobalTracker, VITATracker
+from tracking.batch import end_batch, process_videos
 from tracking.config import RunConfig
 from tracking.detections import FrameDetections, SavedVideo, saved_videos
-from tracking.output import check_output
-from tracking.process import process_videos
+from tracking.work import Work
 
 
 @dataclass
@@ -84,9 +83,9 @@ def main() -> None:
         raise UserError(f"--output {args.output} holds the detections: give another folder")
     run = RunConfig(device=args.device, amp=args.amp, overlays=False, overwrite=args.overwrite)
     with sole_writer(args.output / LOCK):
-        check_output(args.output, videos, overwrite=args.overwrite)
-        process_videos(ReplayTracker(options, args.device), videos, None, args.output, run)
-    say(str(args.output))
+        Work(args.output).check(videos, overwrite=args.overwrite)
+        failed = process_videos(ReplayTracker(options, args.device), videos, None, args.output, run)
+    end_batch(failed, videos, args.output)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,6 @@ from tests.support.vis_files import LEFT, RIGHT, TOP, result_of, truth_of, video
 from tools.convert.json_to_masks import json_to_masks
 from tools.convert.masks_to_json import masks_to_json
 from tracking.boxes import read_boxes
-from tracking.output import OverlayWriter
 from training.history import read_rows
 from video.images import check_end, read_frame, read_header, read_label_map
 from video.label_maps import objects_in
@@ -42,6 +41,7 @@ from video.painted import ColourIds
 from video.pictures import PALETTE
 from video.reader import VideoFile
 from video.rle import encode_rle
+from video.writer import OverlayWriter
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), dtype=np.uint8)
 META = {

@@ -5,7 +5,6 @@ A new system joins by its row in SYSTEMS, and by flags in tests/support/commands
 
 import copy
 import dataclasses
-import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from common.types import Clip, ClipDataset, Criterion, Network, Prompt, Tracker,
 from inference import SYSTEMS, load_network
 from tests.support.commands import SMALL, files_in, run_here
 from tracking.loop import track_video
+from tracking.states import States
 from training.config import TrainConfig
 from training.loader import make_loader
 from training.memory import trace_step
@@ -335,18 +335,17 @@ def test_a_network_made_fast_for_inference_gives_the_same_tracks_up_to_rounding(
         assert (folded.labels == plain.labels).float().mean() >= 0.999
 
 
-def test_a_tracker_goes_on_from_a_stored_state(system):
+def test_a_tracker_goes_on_from_a_stored_state(system, tmp_path):
     size = (37, 53)
     video, prompt = make_video(*size, count=6), first_frame(size)
     whole = run(system.tracker, video, prompt)
-    system.tracker.reset()
-    parts = [system.tracker.step(frame, prompt(name, frame)) for name, frame in video[:3]]
-    stored = io.BytesIO()
-    torch.save(system.tracker.state_dict(), stored)
-    stored.seek(0)
+    parts = run(system.tracker, video[:3], prompt)
+    States(tmp_path).keep(3, system.tracker)
     other = SYSTEMS[system.name].tracker(system.network, system.configs["tracker"])
-    other.load_state_dict(torch.load(stored, weights_only=True))
-    assert_same(whole, parts + [other.step(frame) for _, frame in video[3:]])
+    taken = States(tmp_path).restore(other, 5, torch.device("cpu"))
+    rest = track_video(other, "video", video, prompt, taken)
+    assert taken == 3
+    assert_same(whole, parts + [tracks for _, _, tracks, _ in rest])
 
 
 def test_a_video_without_any_prompt_is_refused_where_one_is_needed(system):

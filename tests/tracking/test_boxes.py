@@ -10,9 +10,9 @@ from PIL import Image
 from common.errors import UserError
 from tracking.boxes import BoxPrompts, box_of_flag, boxes_for, check_box, read_boxes, region_box
 from tracking.config import RunConfig
-from tracking.output import OverlayWriter
 from tracking.prompts import prompts_of_run
 from video.reader import find_videos
+from video.writer import OverlayWriter
 
 
 @pytest.fixture

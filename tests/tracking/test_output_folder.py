@@ -25,7 +25,8 @@ from tests.support.commands import (
     run_here,
 )
 from tests.support.vos_folders import write_frames, write_prompt
-from tracking.output import UNFINISHED, OverlayWriter
+from tracking.work import WORK
+from video.writer import OverlayWriter
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def infer(trained, tmp_path) -> Callable[..., Outcome]:
     return lambda *further: run_here(inference.main, *flags, *further)
 
 
+RECORD = f"{WORK}/run.json"
 ENTRY = {"video_id": 1, "frames": 1, "tracks": {}}  # what tracks.json says of a video
 
 
@@ -116,10 +118,10 @@ def test_a_tracks_json_that_no_run_wrote_gives_no_right_to_its_folders(tmp_path,
     assert drawn.read_text() == "drawn by hand"
 
 
-@pytest.mark.parametrize("name", ["tracks.json", UNFINISHED])
+@pytest.mark.parametrize("name", ["tracks.json", RECORD])
 def test_a_pipe_in_the_place_of_a_file_of_a_run_is_refused(tmp_path, infer, name):
     write_frames(tmp_path / "videos" / "a", 2)
-    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / name).parent.mkdir(parents=True)
     os.mkfifo(tmp_path / "output" / name)
     assert_refused(infer("--overwrite"), tmp_path / "output" / name, "pipe")
 
@@ -154,7 +156,7 @@ def test_overwriting_leaves_nothing_of_videos_that_the_new_results_lack(tmp_path
     (output / "Annotations" / "mine").mkdir()
     (output / "overlays" / "mine.mp4").write_text("")
     assert infer("--overwrite", "--overlays", "on").status == 0
-    assert files_in(output / "overlays") == ["a.mp4", "mine.mp4"] and not (output / UNFINISHED).exists()
+    assert files_in(output / "overlays") == ["a.mp4", "mine.mp4"] and not (output / WORK).exists()
     assert sorted(path.name for path in (output / "Annotations").iterdir()) == ["a", "mine"]
 
 
@@ -165,9 +167,10 @@ def test_after_a_failed_run_no_file_speaks_of_other_results(tmp_path, infer):
     bad = tmp_path / "videos" / "b" / "00001.jpg"
     content = bad.read_bytes()
     bad.write_bytes(content[:300])
-    assert_refused(infer("--overwrite"), bad)
-    assert [name for name in files_in(output) if name.endswith("json")] == [UNFINISHED]
-    assert_refused(infer(), "--overwrite")
+    failed = infer("--overwrite")
+    assert failed.status == 1 and json.loads((output / "failed.json").read_text()).keys() == {"b"}
+    assert json.loads((output / "tracks.json").read_text()).keys() == {"a", "c"}
+    assert not (output / "Annotations" / "b").exists()
     bad.write_bytes(content)
     for name in ("a", "c"):
         (tmp_path / "videos" / name).rename(tmp_path / name)
@@ -176,8 +179,9 @@ def test_after_a_failed_run_no_file_speaks_of_other_results(tmp_path, infer):
     assert json.loads((output / "tracks.json").read_text()).keys() == {"b"}
 
 
-LEFT = [".results.sqlite", ".tracks.json.tmp", ".reverse.x1/frames", ".reverse.x1/00000.npz"]
-LEFT += ["overlays/.b.mp4.tmp", "Annotations/.b.partial/00000.png", "Annotations/.b.partial/.1.png.tmp"]
+LEFT = ["rows.sqlite", "rows.sqlite-journal", "reverse/frames", "reverse/00000.npz", ".overlay.mp4.tmp"]
+LEFT += ["maps/00000.png", "maps/.1.png.tmp", "states/.8.pt.tmp", ".source.json.tmp", ".detections.npz.tmp"]
+LEFT = [f"{WORK}/videos/b/{name}" for name in LEFT]
 
 
 def write_left(output: Path, names: list[str]) -> None:
@@ -189,18 +193,20 @@ def write_left(output: Path, names: list[str]) -> None:
 def test_a_run_cleans_up_after_one_that_was_killed(tmp_path, infer):
     write_frames(tmp_path / "videos" / "a", 2)
     write_left(tmp_path / "output", [LOCK, *LEFT])
-    (tmp_path / "output" / UNFINISHED).write_text("{}")
-    output = infer().run
-    assert [name for name in files_in(output) if "json" not in name] == maps_in(output)
-    assert len(maps_in(output)) == 2 and UNFINISHED not in files_in(output)
+    record = {"settings": None, "overwrite": False, "former": []}
+    (tmp_path / "output" / RECORD).write_text(json.dumps(record))
+    assert_refused(infer(), "another command", "--overwrite")
+    output = infer("--overwrite").run
+    assert files_in(output) == sorted([*maps_in(output), "results.json", "tracks.json"])
+    assert len(maps_in(output)) == 2
 
 
-@pytest.mark.parametrize("name", LEFT)
+@pytest.mark.parametrize("name", [*LEFT, f"{WORK}/thesis.tex"])
 def test_what_only_looks_like_a_killed_runs_is_not_removed(tmp_path, infer, name):
     write_frames(tmp_path / "videos" / "a", 2)
     write_left(tmp_path / "output", [name])
     for flags in ([], ["--overwrite"]):
-        assert_refused(infer(*flags), f"is of no run into --output {tmp_path / 'output'}", "move it")
+        assert_refused(infer(*flags), tmp_path / "output" / WORK, "move it")
     assert (tmp_path / "output" / name).read_text() == "half" and files_in(tmp_path / "output") == [name]
 
 
@@ -210,8 +216,8 @@ import inference
 from tracking.output import VideoOutput
 
 def fatal(self, name, *_):
-    self.partial.mkdir(parents=True)
-    (self.partial / "00000.png").write_text("half")
+    self.paths.maps.mkdir(parents=True)
+    (self.paths.maps / "00000.png").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 
 VideoOutput.record = fatal
@@ -221,11 +227,12 @@ inference.main()
 
 def test_what_a_run_leaves_that_is_killed_in_its_first_video_is_known_as_its_own(tmp_path, infer, trained):
     write_frames(tmp_path / "videos" / "a", 2)
-    flags = ["--checkpoint", trained.run / "best.pth", "--video_root", tmp_path / "videos"]
+    flags = ["--checkpoint", trained.run / "best.pth", "--video_root", tmp_path / "videos", "--device", "cpu"]
     killed = run_apart("-c", KILLED, *flags, "--output", tmp_path / "output", "--overlays", "off")
     assert killed.status == -signal.SIGKILL, killed.err
-    left = [LOCK, ".results.sqlite", UNFINISHED, "Annotations/.a.partial/00000.png"]
-    assert files_in(tmp_path / "output") == sorted(left)
+    place = f"{WORK}/videos/a"
+    left = [LOCK, RECORD, f"{place}/maps/00000.png", f"{place}/rows.sqlite", f"{place}/source.json"]
+    assert sorted({*files_in(tmp_path / "output")} - {f"{place}/rows.sqlite-journal"}) == sorted(left)
     assert infer().status == 0
     assert [name for name in files_in(tmp_path / "output") if "json" not in name] == maps_in(
         tmp_path / "output"
@@ -255,7 +262,7 @@ def test_a_signal_that_ends_a_run_is_heeded_as_ctrl_c_is(tmp_path, trained, numb
     command = [sys.executable, "inference.py", "--checkpoint", trained.run / "best.pth", "--device", "cpu"]
     command += ["--video_root", tmp_path / "videos", "--output", tmp_path / "output"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
-        wait_for(tmp_path / "output" / "Annotations" / ".a.partial", process)
+        wait_for(tmp_path / "output" / WORK / "videos" / "a" / "maps", process)
         process.send_signal(number)
         process.send_signal(signal.SIGTERM)  # a second one does not stop the cleaning up
         assert process.wait() == 130 and process.stderr.read() == b""
@@ -273,4 +280,4 @@ def test_lines_that_nobody_takes_cost_no_results(tmp_path, trained, stdout, monk
     outcome = run_apart("inference.py", *flags, through=["bash", "-c", shell, "bash"])
     assert outcome.err[-1] == "0" and len(outcome.err) == 1 + (stdout != "| true")
     assert json.loads((tmp_path / "output" / "tracks.json").read_text()).keys() == {"кот", "пёс"}
-    assert UNFINISHED not in files_in(tmp_path / "output") and len(maps_in(tmp_path / "output")) == 4
+    assert not (tmp_path / "output" / WORK).exists() and len(maps_in(tmp_path / "output")) == 4

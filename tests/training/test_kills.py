@@ -2,36 +2,22 @@
 
 import random
 import time
-from collections.abc import Callable
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 import main
 from tests.support.commands import TINY, run_here
+from tests.support.kills import run_for
 from tests.support.runs import assert_same_run
 
 RUNS, MOST_KILLS = 100, 3
 FLAGS = [*TINY, "--epochs", "3", "--checkpoint_steps", "3", "--threads", "1", "--resume", "auto"]
-PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__, "matplotlib.figure", "pycocotools.mask"])  # once for all runs
 
 
 def end_with_status(*flags: object) -> None:
     raise SystemExit(run_here(main.main, *flags).status)
-
-
-def run_for(seconds: float | None, start: Callable[..., None]) -> int:
-    """The exit status of a run; -9 where it was killed after so many seconds."""
-    process = PROCESSES.Process(target=start)
-    process.start()
-    process.join(seconds)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    return process.exitcode
 
 
 @pytest.fixture(scope="module")

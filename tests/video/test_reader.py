@@ -10,8 +10,8 @@ from PIL import Image
 
 from common.errors import MissingPackage, UserError
 from tests.support.image_files import write_frame
-from tracking.output import OverlayWriter
 from video.reader import ImageSequence, VideoFile, find_videos
+from video.writer import OverlayWriter
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 needs_real_clips = pytest.mark.skipif(not (SHARED / "real").is_dir(), reason="the real clips are not here")

@@ -9,10 +9,10 @@ from torch import Tensor
 from common.errors import UserError, is_out_of_memory
 from common.progress import say
 from common.types import Prompt, Tracker, Tracks
+from tracking.batch import process_videos
 from tracking.config import RunConfig
-from tracking.output import check_output
-from tracking.process import process_videos
 from tracking.prompts import PromptFolder
+from tracking.work import Work
 from video.reader import Video
 
 
@@ -64,7 +64,7 @@ class Results:
             videos = [video for video in videos if root and (root / video.name).is_dir()]
         if not videos:
             raise UserError("no video has a prompt: paint an object first")
-        check_output(self.output, videos, overwrite=True)
+        Work(self.output).check(videos, overwrite=True)
         self.error, self.done, self._watched = "", False, _Watched(self.tracker)
         self._thread = Thread(target=self._run, args=(videos, root), daemon=True)
         self._thread.start()
@@ -78,8 +78,9 @@ class Results:
     def _run(self, videos: list[Video], root: Path | None) -> None:
         prompts = PromptFolder(root, "all") if root else None
         try:
-            process_videos(self._watched, videos, prompts, self.output, self.config)
-            self.done = True
+            failed = process_videos(self._watched, videos, prompts, self.output, self.config)
+            self.done = not failed
+            self.error = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         except _Stopped:
             self.error = "stopped: the results of unfinished videos are left out"
         except Exception as error:

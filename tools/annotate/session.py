@@ -15,9 +15,9 @@ from common.files import below
 from common.parallel import prefetch
 from common.progress import say
 from common.types import Tracker
-from tools.annotate.states import States
 from tracking.config import RunConfig
 from tracking.prompts import PromptFolder
+from tracking.states import SpacedStates
 from video.images import list_files, read_label_map, write_label_map
 from video.reader import Video
 from video.seek import Pictures
@@ -46,7 +46,7 @@ class Session:
             PromptFolder(prompt_root, "all").check(video, needed=False)
         numbers = map(self.pictures.number, [path.stem for path in list_files(self.prompt_folder, {".png"})])
         self.prompted = {number for number in numbers if number is not None}
-        self.states = States(work)
+        self.states = SpacedStates(work)
         self.tracked = self.reached = 0
         self.speed, self.error = 0.0, ""
         self._stopping, self._thread = Event(), Thread()
@@ -123,7 +123,7 @@ class Session:
 
     def _track(self) -> None:
         """Step from the nearest state; frames that are tracked already only bring the tracker up to date."""
-        taken = self.states.restore(self.tracker, self.tracked)
+        taken = self.states.restore(self.tracker, self.tracked, pick_device(self.config.device))
         prompt_of = None
         if self.prompted:
             prompt_of = PromptFolder(self.prompt_root, "all").of_video(self.video)

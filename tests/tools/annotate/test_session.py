@@ -5,9 +5,7 @@ import pytest
 
 from common.errors import UserError
 from tests.support.annotating import SIZE, ShiftingTracker, make_video, square
-from tools.annotate import states
 from tools.annotate.session import Session
-from tools.annotate.states import States
 from tracking.config import RunConfig
 from tracking.loop import track_video
 from tracking.prompts import PromptFolder
@@ -152,24 +150,3 @@ def test_what_a_tracker_raises_is_told_and_the_frames_before_it_stay(make_sessio
     monkeypatch.setattr(tracker, "step", step)
     run_to_end(session)
     assert_unbroken(session)
-
-
-def test_states_take_bounded_room_and_the_nearest_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(states, "MOST_STATES", 4)
-    tracker, kept = ShiftingTracker(), States(tmp_path)
-    for taken in range(1, 201):
-        tracker.taken = taken
-        kept.offer(taken, tracker)
-    assert kept.every == 64 and sorted(kept.sizes) == [64, 128, 192]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["128.pt", "192.pt", "64.pt"]
-    assert kept.restore(tracker, 191) == tracker.taken == 128
-    kept.drop_after(100)
-    assert kept.restore(tracker, 200) == 64
-    assert kept.restore(tracker, 63) == tracker.taken == 0
-
-
-def test_states_that_are_too_large_leave_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(states, "MOST_BYTES", 1)
-    tracker, kept = ShiftingTracker(), States(tmp_path)
-    kept.keep(8, tracker)
-    assert kept.sizes == {} and kept.restore(tracker, 9) == 0

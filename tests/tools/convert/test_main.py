@@ -81,7 +81,7 @@ def test_results_to_maps_and_back_are_the_same_results(tmp_path):
 def test_what_inference_writes_is_converted_without_any_further_file(tmp_path):
     maps = {"b": {"00010": 1 * LEFT, "00015": 0 * LEFT, "00020": 1 * LEFT + 6 * RIGHT}, "a": {"7": 2 * TOP}}
     write_maps(tmp_path / "Annotations", maps)
-    with ResultsSpool(tmp_path) as spool:
+    with ResultsSpool() as spool:
         for video, frames in maps.items():
             spool.start_video(video)
             for frame, labels in frames.items():

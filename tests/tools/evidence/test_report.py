@@ -15,7 +15,7 @@ from scoring.protocols.table import PROTOCOLS
 from tools.evidence import report as report_module
 from tools.evidence.label_maps import ScoredResults, rules_of
 from tools.evidence.report import write_report
-from tracking.output import OverlayWriter
+from video.writer import OverlayWriter
 
 EMPTY_TAGS = {"meta", "img", "br"}
 SWAPPED = "true object 1 goes from id 1 to id 2"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from common.errors import MissingPackage
-from common.types import BinaryTracks, Tracks
-from tracking.output import OverlayWriter, VideoOutput
-from tracking.spool import ResultsSpool
+from common.types import Tracks
+from tracking.loop import binarise
+from tracking.output import VideoOutput
 from video.reader import VideoFile
+from video.writer import OverlayWriter
 
 
 def picture(height: int, width: int, shade: int = 0) -> np.ndarray:
@@ -81,22 +81,13 @@ def test_an_overlay_keeps_variable_frame_times_and_the_pixel_aspect(tmp_path: Pa
     times = [Fraction(t, 100) for t in (0, 4, 10, 50, 51, 90)]
     source = save_clip(tmp_path / "source.mp4", times, Fraction(4, 3))
     assert source.pixel_aspect == Fraction(4, 3) and source.size == (32, 48)
-    with (
-        ResultsSpool() as spool,
-        VideoOutput(
-            tmp_path, "a", spool, fps=source.fps, times=source.times, pixel_aspect=source.pixel_aspect
-        ) as files,
-    ):
+    with VideoOutput(tmp_path / "work", source, overlay=True) as files:
+        files.go_on(0)
         for name, frame in source.frames():
-            files.record(name, frame, BinaryTracks(*no_tracks()))
-    written = VideoFile("a", tmp_path / "overlays" / "a.mp4")
+            files.record(name, frame, binarise(Tracks.empty(32, 48), 0.5))
+    written = VideoFile("a", tmp_path / "work" / "overlay.mp4")
     assert len(list(written.frames())) == 6 and written.pixel_aspect == Fraction(4, 3)
     assert list(written.times.values()) == list(source.times.values()) == times
-
-
-def no_tracks() -> tuple[torch.Tensor, ...]:
-    tracks = Tracks.empty(32, 48)
-    return tracks.ids, tracks.labels, tracks.masks > 0, tracks.scores
 
 
 def test_times_that_do_not_grow_are_moved_apart(tmp_path: Path):

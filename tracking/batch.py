@@ -1,0 +1,179 @@
+"""Tracks many videos into one output, of which a bad one ends no other; a broken run goes on."""
+
+import hashlib
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from common.config import config_from_args
+from common.errors import UserError, available, is_out_of_memory
+from common.files import FULL, LOCK, sole_writer, write_json
+from common.progress import say
+from common.types import Tracker
+from tracking.config import RunConfig
+from tracking.detections import check_saved
+from tracking.process import process_video
+from tracking.prompts import Prompts, check_video, prompts_of_run
+from tracking.spool import ResultsSpool
+from tracking.work import Work
+from video.reader import Video
+
+# Flags that do not change what is written, or say where to.
+FREE_FLAGS = {"output", "overwrite", "save_state_every", "annotate", "checkpoint", "system", "discover"}
+
+
+def _networks(tracker: Any) -> Iterator[nn.Module]:
+    """Those of a tracker and of the trackers that it consists of."""
+    for part in vars(tracker).values():
+        if isinstance(part, nn.Module):
+            yield part
+        elif isinstance(part, Tracker):
+            yield from _networks(part)
+
+
+def digest(network: nn.Module) -> str:
+    """The SHA-256 of a network's weights."""
+    value = hashlib.sha256()
+    for name, weights in network.state_dict().items():
+        value.update(name.encode())
+        value.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return value.hexdigest()
+
+
+def settings_of(args: Namespace, tracker: Tracker) -> dict[str, Any]:
+    """What the results of a command depend on beside its videos: plain values by name."""
+    flags = {name: value for name, value in vars(args).items() if name not in FREE_FLAGS}
+    flags = {name: str(x.resolve()) if isinstance(x, Path) else x for name, x in flags.items()}
+    return {**flags, "checkpoint": [digest(network) for network in _networks(tracker)]}
+
+
+def reason_of(error: Exception) -> str | None:
+    """Why a video cannot be tracked while others can, in a line; None where it is no fault of its own."""
+    if is_out_of_memory(error):
+        return "memory is not enough: ask for smaller sizes"
+    if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno not in FULL):
+        return " ".join(str(error).split())
+    return None
+
+
+def survive(videos: list[Video], function: Callable[[Video], None]) -> dict[str, str]:
+    """Do something with each video; {video: reason} of those with which it cannot be done, which are told.
+
+    Raises what goes wrong where that is no fault of one video, or there is but one.
+    """
+    failed = {}
+    for video in videos:
+        try:
+            function(video)
+        except Exception as error:
+            failed[video.name] = reason_of(error)
+            if len(videos) == 1 or failed[video.name] is None:
+                raise
+            say(f"{video.name}: {failed[video.name]}", error=True)
+    return failed
+
+
+def write_results(work: Work, names: list[str], failed: dict[str, str]) -> None:
+    """Write the JSON files of a run: what is found in these videos, and why others failed."""
+    output, path = work.output, work.folder / "results.sqlite"
+    path.unlink(missing_ok=True)
+    with ResultsSpool(path) as spool:
+        for name in names:
+            spool.take(work.place(name) / "rows.sqlite")
+        spool.write_tracks(output / "tracks.json")
+        if available("pycocotools.mask"):
+            spool.write_results(output / "results.json")
+        else:
+            say("results.json is skipped: it needs pycocotools: pip install pycocotools", error=True)
+    path.unlink()
+    (output / "failed.json").unlink(missing_ok=True)
+    if failed:
+        write_json(output / "failed.json", failed)
+
+
+def _track(
+    tracker: Tracker, videos: list[Video], prompts: Prompts | None, work: Work, config: RunConfig
+) -> dict[str, str]:
+    """Track each video that is not done; {video: reason} of those that failed, of which nothing is kept."""
+
+    def process(video: Video) -> None:
+        try:
+            process_video(tracker, video, prompts, work, config)
+        except Exception as error:
+            if reason_of(error) is not None:
+                work.clear(video.name)
+            raise
+
+    return survive(videos, process)
+
+
+def process_videos(
+    tracker: Tracker,
+    videos: list[Video],
+    prompts: Prompts | None,
+    output: Path,
+    config: RunConfig,
+    *,
+    settings: dict[str, Any] | None = None,
+    failed: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
+    """Track the videos and write all of a run's results; those of videos that were there before leave.
+
+    settings: as of `Work.goes_on`
+    failed: {video: reason} of those that need not be tried
+    Returns {video: reason} of all that failed.
+    """
+    if config.overlays and not available("av"):
+        say("overlays are skipped: writing video files needs av: pip install av", error=True)
+        config = replace(config, overlays=False)
+    if config.save_detections:
+        check_saved(tracker, config)
+    if settings is None:  # nobody goes on with it
+        config = replace(config, save_state_every=0)
+    work = Work(output)
+    work.begin(settings, overwrite=config.overwrite)
+    tried = [video for video in videos if video.name not in failed]
+    try:
+        failed = {**failed, **_track(tracker, tried, prompts, work, config)}
+    except BaseException:
+        if work.leave() and settings is not None:
+            count = sum(work.is_done(video.name) for video in videos)
+            say(f"{count} of {len(videos)} videos are done: the same command goes on from there", error=True)
+        raise
+    done = [video.name for video in videos if video.name not in failed]
+    write_results(work, done, failed)
+    work.end(done)
+    return failed
+
+
+def end_batch(failed: dict[str, str], videos: list[Video], output: Path) -> None:
+    """Say where the results are, and end the program with status 1 where some videos failed."""
+    if failed:
+        remedy = f"see {output / 'failed.json'}; when they are mended, the same command does them alone"
+        say(f"{len(failed)} of {len(videos)} videos failed: {remedy}", error=True)
+    say(str(output))
+    if failed:
+        sys.exit(1)
+
+
+def track_all(tracker: Tracker, videos: list[Video], args: Namespace, categories: list[str]) -> None:
+    """Track every video by the flags of the command; on a mistake nothing is left half-written."""
+    config, needed = config_from_args(RunConfig, args), tracker.needs_prompt
+    settings = settings_of(args, tracker)
+    prompts = prompts_of_run(args.prompt_root, config, videos, needed=needed)
+    with sole_writer(args.output / LOCK):
+        Work(args.output).check(videos, settings, overwrite=config.overwrite)
+        failed = survive(videos, lambda video: check_video(video, prompts, needed=needed))
+        failed = process_videos(
+            tracker, videos, prompts, args.output, config, settings=settings, failed=failed
+        )
+        if categories:
+            write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
+    end_batch(failed, videos, args.output)
