@@ -100,6 +100,10 @@ class VideoStart:
         return self.video.path
 
     @property
+    def size(self) -> tuple[int, int]:
+        return self.video.size
+
+    @property
     def fps(self) -> float:
         return self.video.fps
 

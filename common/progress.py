@@ -2,13 +2,16 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from typing import TextIO, TypeVar
 
 from common.errors import MissingPackage, require, write_line
 
 Item = TypeVar("Item")
+INTERVAL = 30  # seconds from one line on the progress to the next
 READER_LEFT = 141  # the exit status of a program that SIGPIPE ends
 
 _silent = False  # whether another process of the run says the lines
@@ -63,10 +66,26 @@ def plain_lines() -> bool:
     return sys.stderr is None or not sys.stderr.isatty()
 
 
-def progress(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
-    """The same items, with a tqdm bar where stderr is a terminal and tqdm is installed."""
+def told(items: Iterable[Item], title: str, total: int | None, unit: str) -> Iterator[Item]:
+    """The same items; every `INTERVAL` seconds a line on stderr says how many, how fast, the time left."""
+    begun = last = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last < INTERVAL:
+            continue
+        last, speed = now, count / (now - begun)
+        line = f"{title}: {unit} {count}{f' of {total}' if total else ''}, {speed:.3g} {unit}s/s"
+        left = timedelta(seconds=round((total - count) / speed)) if total and total >= count else None
+        say(line if left is None else f"{line}, {left} left", error=True)
+
+
+def progress(
+    items: Iterable[Item], title: str, total: int | None = None, unit: str = "item"
+) -> Iterable[Item]:
+    """The same items, with a tqdm bar where stderr is a terminal and tqdm is installed, else as `told`."""
     if plain_lines():
-        return items
+        return told(items, title, total, unit)
     try:
         return require("tqdm", "a progress bar").tqdm(items, desc=title, total=total, leave=False)
     except MissingPackage:

@@ -76,7 +76,9 @@ def test_a_folder_of_video_folders_gives_maps_overlays_results_and_tracks(videos
     assert Image.open(output / "Annotations" / maps[0]).mode == "P"
     assert files_in(output / "overlays") == ["bear.mp4", "walk.mp4"]
     assert {name for name in files_in(output) if "/" not in name} == {"results.json", "tracks.json"}
-    assert [line.split(":")[0] for line in outcome.out[:-1]] == ["bear", "walk"] and outcome.err == []
+    begun, ended = outcome.out[:-1:2], outcome.out[1:-1:2]
+    assert begun == ["bear: 3 frames of 53x37", "walk: 2 frames of 53x37"]
+    assert [line.split(":")[0] for line in ended] == ["bear", "walk"] and outcome.err == []
 
 
 def test_the_files_of_a_video_tell_the_same_story(videos, infer):

@@ -169,6 +169,11 @@ class SavedVideo:
     def num_frames(self) -> int:
         return len(self.frame_names)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the frames that the detections are of."""
+        return tuple(self._sizes[0][-1]) if self._sizes else (0, 0)
+
     def has_frame(self, name: str) -> bool:
         return name in self.frame_names
 

@@ -35,6 +35,12 @@ def source_of(video: Video, prompts: Prompts | None) -> dict[str, Any]:
     }
 
 
+def description(video: Video) -> str:
+    """The length of a video, as far as it is known, and the size of its frames."""
+    height, width = video.size
+    return f"{'frames' if video.num_frames is None else f'{video.num_frames} frames'} of {width}x{height}"
+
+
 def saver(states: States, tracker: Tracker, every: int) -> Callable[[int], None]:
     """A function of the number of frames taken that keeps the state after each `every` of them.
 
@@ -69,9 +75,8 @@ def process_video(
             record = earlier.joined_before(record)
         taken = states.restore(tracker, files.num_frames if every else 0, device)
         files.go_on(taken)
-        if taken:
-            say(f"{video.name}: goes on after frame {taken}")
-        frames = progress(prefetch(video.frames()), video.name, video.num_frames)
+        say(f"{video.name}: {description(video)}" + (f", goes on after frame {taken}" if taken else ""))
+        frames = progress(prefetch(video.frames()), video.name, video.num_frames, "frame")
         prompt_of = prompts.of_video(video) if prompts else None
         frames, save = files.redrawn(frames, taken), saver(states, tracker, every)
         with saving(tracker, VideoPaths.of_work(place).detections, frames, config) as frames:

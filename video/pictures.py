@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+LOOKED_AT = 64  # pixels of the longer side of an object, where its middle is looked for
 GAP = 4  # pixels between the pictures of a sheet
 
 
@@ -63,18 +64,35 @@ def _name_plate(text: str, size: int, colour: tuple[int, int, int]) -> np.ndarra
     return np.asarray(plate)
 
 
+def middle(mask: np.ndarray) -> tuple[int, int]:
+    """(y, x) of the pixel that lies deepest in the largest part of an (H, W) mask, which is not empty.
+
+    Of a mask that is larger than `LOOKED_AT`, every so many pixels are looked at, if one of them is in it.
+    """
+    from scipy.ndimage import distance_transform_edt, label
+
+    step = max(1, max(mask.shape) // LOOKED_AT)
+    step = step if mask[::step, ::step].any() else 1
+    parts, _ = label(mask[::step, ::step])
+    largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    depths = distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
+    deepest = np.argwhere(depths == depths.max())
+    y, x = deepest[np.square(deepest - deepest.mean(0)).sum(1).argmin()]
+    return int(y) * step, int(x) * step
+
+
 def _place(taken: np.ndarray, x: int, y: int, height: int, width: int) -> tuple[int, int]:
-    """The (top, left) corner of a plate at the point (x, y): above it, or a step off where one is taken."""
+    """The (top, left) corner of a plate around the point (x, y), or a step off where one is taken."""
     left = min(max(x - width // 2, 0), max(taken.shape[1] - width, 0))
-    for corner in (y - height, y, y + height, y - 2 * height, y - height):
-        top = min(max(corner, 0), max(taken.shape[0] - height, 0))
+    for plates in (0, -1, 1, -2, 2, 0):
+        top = min(max(y - height // 2 + plates * height, 0), max(taken.shape[0] - height, 0))
         if not taken[top : top + height, left : left + width].any():
             break
     return top, left
 
 
 def _draw_names(picture: np.ndarray, labels: np.ndarray, text: dict[int, str] | None) -> None:
-    """Name every object, in place, at the middle of its highest row of pixels."""
+    """Name every object, in place, on the middle of its largest part."""
     from scipy.ndimage import find_objects
 
     size = max(11, min(labels.shape) // 26)
@@ -83,11 +101,10 @@ def _draw_names(picture: np.ndarray, labels: np.ndarray, text: dict[int, str] | 
         name = str(track) if text is None else text.get(track)
         if box is None or not name:
             continue
-        rows, columns = box
-        highest = np.flatnonzero(labels[rows.start, columns] == track)
+        y, x = middle(labels[box] == track)
         plate = _name_plate(name, size, colour_of(track))[: labels.shape[0], : labels.shape[1]]
         height, width = plate.shape[:2]
-        top, left = _place(taken, columns.start + int(highest.mean()), rows.start, height, width)
+        top, left = _place(taken, box[1].start + x, box[0].start + y, height, width)
         picture[top : top + height, left : left + width] = plate
         taken[top : top + height, left : left + width] = True
 

@@ -9,6 +9,8 @@ from tests.support.commands import run_apart
 class Screen:
     """A stderr that says whether it is a terminal."""
 
+    encoding = "utf-8"
+
     def __init__(self, terminal: bool):
         self.terminal, self.text = terminal, ""
 
@@ -32,8 +34,18 @@ def screen(monkeypatch):
 
 def test_without_a_terminal_the_items_pass_and_nothing_is_drawn(screen):
     stderr, items = screen(False), [1, 2, 3]
-    assert progress(items, "frames") is items
+    assert list(progress(items, "frames")) == items
     assert plain_lines() and stderr.text == ""
+
+
+def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(screen, monkeypatch):
+    stderr, clock = screen(False), iter([0.0, 10.0, 31.0, 40.0, 62.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    assert list(progress(range(4), "cat", 100, "frame")) == [0, 1, 2, 3]
+    assert stderr.text.splitlines() == [
+        "cat: frame 2 of 100, 0.0645 frames/s, 0:25:19 left",
+        "cat: frame 4 of 100, 0.0645 frames/s, 0:24:48 left",
+    ]
 
 
 def test_on_a_terminal_there_is_a_bar_with_the_title(screen):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from training.curves import plot_curves
-from video.pictures import OUTLINES, PALETTE, colour_of, overlay, strip
+from video.pictures import OUTLINES, PALETTE, colour_of, middle, overlay, strip
 
 GREY = np.full((60, 80, 3), 100, dtype=np.uint8)
 
@@ -59,13 +59,21 @@ def test_no_object_leaves_the_frame_as_it_is():
     np.testing.assert_array_equal(overlay(GREY, np.zeros((60, 80), dtype=np.int64)), GREY)
 
 
-def test_a_name_stands_above_its_object_in_the_colour_of_the_id():
+def test_a_name_stands_on_the_middle_of_the_largest_part_in_the_colour_of_the_id():
     labels = np.zeros((60, 80), dtype=np.int64)
-    labels[40:55, 30:60] = 300
+    labels[30:55, 30:70] = labels[2:5, 2:78] = 300
     changed = (overlay(GREY, labels) != overlay(GREY, labels, text={})).any(2)
     rows, columns = np.nonzero(changed)
-    assert 20 < rows.min() and rows.max() == 39 and 30 < columns.min() and columns.max() < 60
+    assert abs(rows.mean() - 42) < 2 and 32 < columns.min() and columns.max() < 68
     assert (overlay(GREY, labels)[changed] == colour_of(300)).all(1).mean() > 0.3
+
+
+def test_the_middle_is_in_the_object_and_deepest_in_its_largest_part():
+    mask = np.zeros((300, 300), dtype=bool)
+    mask[:, :60], mask[140:150, 60:], mask[:70, 200:270] = True, True, True  # a bar, a stalk, a square apart
+    y, x = middle(mask)
+    assert abs(y - 150) < 20 and 24 <= x <= 40
+    assert middle(np.eye(1, 200, 77, dtype=bool)) == (0, 77)  # no other pixel is looked at
 
 
 def test_names_may_be_given_and_ids_without_one_have_none():
