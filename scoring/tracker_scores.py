@@ -39,6 +39,7 @@ class VideoScore:
     """What one video adds to the scores.
 
     objects: {true id: its score}
+    object_of: {track: the true object that it is matched with}, of those that overlap or share a given id
     tracking: HOTA, CLEAR and Identity of the video; its id switches say where each happened
     frames: annotated frames
     visible: true detections, that is pairs of an object and a frame in which it has a pixel
@@ -46,6 +47,7 @@ class VideoScore:
     """
 
     objects: dict[int, ObjectScore]
+    object_of: dict[int, int]
     tracking: TrackingScore
     frames: int
     visible: int
@@ -116,7 +118,13 @@ class VideoScorer:
                 objects[object_id] = ObjectScore(self._tracks[matches[k]], *scores[:, k, matches[k]].tolist())
             else:
                 objects[object_id] = ObjectScore(None, 0.0, 0.0, 0.0)
-        return VideoScore(objects, self._tracking.score(), self._frames, self._visible, self._truth)
+        object_of = {
+            self._tracks[n]: self._objects[k]
+            for k, n in matches.items()
+            if self._prompted or intersection[k, n]
+        }
+        tracking = self._tracking.score()
+        return VideoScore(objects, object_of, tracking, self._frames, self._visible, self._truth)
 
     def _admit(self, objects: list[int], tracks: np.ndarray) -> None:
         """Make room for the ids that come for the first time."""

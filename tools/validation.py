@@ -49,13 +49,17 @@ class Gallery:
         chosen = np.linspace(0, len(video.annotated) - 1, self.num_frames).round().astype(int)
         return {video.annotated[index] for index in chosen}
 
-    def show(self, video: AnnotatedVideo, examples: dict[str, Example]) -> None:
-        """Add the frames of a video by name: a row of the truth, a row of what the tracker says."""
-        for title in ("truth", "tracked"):
+    def show(self, video: AnnotatedVideo, examples: dict[str, Example], object_of: dict[int, int]) -> None:
+        """Add the frames of a video by name: a row of the truth, a row of what the tracker says.
+
+        object_of: {track: the true object that it is matched with}, whose colour it has
+        """
+        for title, colours in (("truth", None), ("tracked", object_of)):
             for place, (name, example) in enumerate(examples.items()):
                 labels = getattr(example, title)
                 labels = to_show(np.where(void_in(labels), 0, labels))
-                self.pictures.append(overlay(to_show(example.frame.permute(1, 2, 0).numpy()), labels))
+                ground = to_show(example.frame.permute(1, 2, 0).numpy())
+                self.pictures.append(overlay(ground, labels, object_of=colours))
                 self.captions.append(name if place else f"{video.name} {title}")
             for _ in range(self.num_frames - len(examples) if examples else 0):  # a short video fills its row
                 self.pictures.append(np.full((1, 1, 3), 255, dtype=np.uint8))
@@ -147,5 +151,5 @@ def evaluate_tracker(
             chosen = gallery.frames_of(place, video)
             score, examples = evaluate_video(tracker, video, scorer, spool, chosen)
             scores.append(score)
-            gallery.show(video, examples)
+            gallery.show(video, examples, score.object_of)
         return summarise(scores, spool.results())

@@ -1,6 +1,6 @@
 """Pictures for people: coloured overlays of label maps, contact sheets, training curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +24,9 @@ def _davis_palette() -> np.ndarray:
 PALETTE = _davis_palette()
 # The same hues at full brightness, which stand out on the fill, on dark and on white ground.
 OUTLINES = (PALETTE * (255.0 / PALETTE.max(1, keepdims=True).clip(1))).astype(np.uint8)
+NEUTRAL = 256  # the row, after those of the palette, of tracks without a true object
+FILLS = np.concatenate([PALETTE, np.full((1, 3), 255, dtype=np.uint8)])
+EDGES = np.concatenate([OUTLINES, np.zeros((1, 3), dtype=np.uint8)])
 
 
 def colour_indices(ids: np.ndarray) -> np.ndarray:
@@ -31,9 +34,18 @@ def colour_indices(ids: np.ndarray) -> np.ndarray:
     return np.where(ids > 0, (ids - 1) % 255 + 1, 0)
 
 
-def colour_of(track: int) -> tuple[int, int, int]:
-    """RGB colour of an id."""
-    red, green, blue = PALETTE[colour_indices(np.asarray(track))].tolist()
+def _rows(ids: np.ndarray, object_of: Mapping[int, int] | None) -> np.ndarray:
+    """Rows of FILLS and EDGES of (M,) ids: their own, or those of the objects that they are matched with."""
+    if object_of is None:
+        return colour_indices(ids)
+    tracks, places = np.unique(ids, return_inverse=True)
+    objects = colour_indices(np.array([object_of.get(i, 0) for i in tracks.tolist()], dtype=np.int64))
+    return np.where(objects > 0, objects, NEUTRAL)[places]
+
+
+def colour_of(track: int, object_of: Mapping[int, int] | None = None) -> tuple[int, int, int]:
+    """RGB colour of an id; `object_of` as for `overlay`."""
+    red, green, blue = FILLS[_rows(np.array([track]), object_of)[0]].tolist()
     return red, green, blue
 
 
@@ -91,7 +103,12 @@ def _place(taken: np.ndarray, x: int, y: int, height: int, width: int) -> tuple[
     return top, left
 
 
-def _draw_names(picture: np.ndarray, labels: np.ndarray, text: dict[int, str] | None) -> None:
+def _draw_names(
+    picture: np.ndarray,
+    labels: np.ndarray,
+    text: dict[int, str] | None,
+    object_of: Mapping[int, int] | None,
+) -> None:
     """Name every object, in place, on the middle of its largest part."""
     from scipy.ndimage import find_objects
 
@@ -102,19 +119,26 @@ def _draw_names(picture: np.ndarray, labels: np.ndarray, text: dict[int, str] | 
         if box is None or not name:
             continue
         y, x = middle(labels[box] == track)
-        plate = _name_plate(name, size, colour_of(track))[: labels.shape[0], : labels.shape[1]]
+        plate = _name_plate(name, size, colour_of(track, object_of))[: labels.shape[0], : labels.shape[1]]
         height, width = plate.shape[:2]
         top, left = _place(taken, box[1].start + x, box[0].start + y, height, width)
         picture[top : top + height, left : left + width] = plate
         taken[top : top + height, left : left + width] = True
 
 
-def overlay(frame: np.ndarray, labels: np.ndarray, text: dict[int, str] | None = None) -> np.ndarray:
+def overlay(
+    frame: np.ndarray,
+    labels: np.ndarray,
+    text: dict[int, str] | None = None,
+    object_of: Mapping[int, int] | None = None,
+) -> np.ndarray:
     """Draw a label map over its frame: a translucent fill, an outline and a name for each object.
 
     frame: (H, W, 3) uint8 RGB
     labels: (H, W) ids, 0 background
     text: the name of each id, none for ids that it lacks; the ids themselves where it is None
+    object_of: {track: the true object that it is matched with}, whose colour it has; tracks without one are
+        white with a black outline. By default each id has its own colour
     Returns a new (H, W, 3) uint8 array.
     """
     picture = frame.copy()
@@ -122,10 +146,10 @@ def overlay(frame: np.ndarray, labels: np.ndarray, text: dict[int, str] | None =
     edges = (labels > 0) & _outlines(labels, thickness=max(1, round(min(labels.shape) / 300)))
     pixels, ids = picture.reshape(-1, 3), labels.ravel()
     places = np.flatnonzero(ids)
-    pixels[places] = pixels.take(places, 0) // 2 + (PALETTE // 2).take(colour_indices(ids[places]), 0)
+    pixels[places] = pixels.take(places, 0) // 2 + (FILLS // 2).take(_rows(ids[places], object_of), 0)
     places = np.flatnonzero(edges)
-    pixels[places] = OUTLINES.take(colour_indices(ids[places]), 0)
-    _draw_names(picture, labels, text)
+    pixels[places] = EDGES.take(_rows(ids[places], object_of), 0)
+    _draw_names(picture, labels, text, object_of)
     return picture
 
 

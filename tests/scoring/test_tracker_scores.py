@@ -103,6 +103,18 @@ def test_an_object_with_its_prompt_on_the_last_frame_has_no_score():
     assert summarise([scored])["J"] is None
 
 
+def test_tracks_are_matched_with_objects_that_they_overlap():
+    swapped = score([boxes(o1=2, o2=20)] * 2, [boxes(o2=2, o1=20)] * 2)
+    assert swapped.object_of == {2: 1, 1: 2}
+    apart = score([boxes(o1=2, o2=20)] * 2, [boxes(o8=2, o9=10)] * 2)
+    assert apart.objects[2].track == 9 and apart.object_of == {8: 1}
+
+
+def test_tracks_of_a_prompt_are_matched_with_the_objects_of_their_ids():
+    truth, results = [boxes(o1=2, o2=20)] * 2, [boxes(o1=20, o3=2)] * 2
+    assert score(truth, results, prompted=True, prompts={0: {1, 2}}).object_of == {1: 1}
+
+
 def test_void_is_cleared_from_both_sides():
     truth = boxes(o1=2)
     truth[:, 8:] = 255

@@ -266,6 +266,27 @@ def test_the_gallery_shows_truth_and_tracks_of_the_first_videos(folder):
     assert (truth != tracked).any() and gallery.picture().ndim == 3
 
 
+def test_in_the_gallery_other_names_change_the_numbers_but_not_the_colours(folder):
+    galleries = [Gallery(num_videos=1, num_frames=3) for _ in range(2)]
+    evaluate_tracker(Oracle(folder), folder, gallery=galleries[0])
+    swapped = Oracle(folder, lambda labels, frame: torch.tensor([0, 2, 1])[labels])
+    evaluate_tracker(swapped, folder, gallery=galleries[1])
+    truth, tracked = (gallery.pictures[3] for gallery in galleries)
+    assert 0 < (truth != tracked).any(2).mean() < 0.02  # the two numbers
+    assert (truth[100:110, 60:90] == tracked[100:110, 60:90]).all()
+
+
+def test_in_the_gallery_a_track_after_a_switch_is_neutral(tmp_path):
+    folder, gallery = save_videos(tmp_path, {"both": two_squares()}), Gallery(num_videos=1, num_frames=6)
+    evaluate_tracker(
+        Oracle(folder, lambda labels, frame: labels.where((labels != 1) | (frame < 4), 7)),
+        folder,
+        gallery=gallery,
+    )
+    edges = [picture[60, 18].tolist() for picture in gallery.pictures[6:]]  # of the square at the left
+    assert edges == [[255, 0, 0]] * 4 + [[0, 0, 0]] * 2
+
+
 def test_the_gallery_fills_the_rows_of_a_short_video_and_shrinks_large_frames(folder):
     gallery = Gallery(num_videos=1, num_frames=50)
     evaluate_tracker(Oracle(folder), folder, gallery=gallery)

@@ -100,6 +100,25 @@ def test_a_name_larger_than_the_picture_is_cut():
     assert picture.shape == (4, 4, 3)
 
 
+def test_a_matched_track_has_the_colour_of_its_object_and_keeps_its_number():
+    labels = np.zeros((60, 80), dtype=np.int64)
+    labels[20:50, 10:30], labels[20:50, 50:70] = 1, 300
+    objects = np.where(labels == 1, 300, np.where(labels == 300, 2, 0))
+    matched = overlay(GREY, labels, object_of={1: 300, 300: 2})
+    np.testing.assert_array_equal(matched, overlay(GREY, objects, text={300: "1", 2: "300"}))
+    assert (matched != overlay(GREY, labels)).any()
+
+
+def test_an_unmatched_track_has_a_colour_that_no_object_has():
+    labels = np.ones((60, 80), dtype=np.uint8)
+    labels[:, 40:] = 2
+    picture = overlay(GREY, labels, text={}, object_of={2: 1})
+    assert picture[30, 20].tolist() == [177, 177, 177] and picture[30, 39].tolist() == [0, 0, 0]
+    assert picture[30, 60].tolist() == [114, 50, 50] and picture[30, 40].tolist() == [255, 0, 0]
+    assert colour_of(1, {2: 1}) == (255, 255, 255)
+    assert (255, 255, 255) not in {colour_of(track) for track in range(1, 256)}
+
+
 def test_a_strip_places_pictures_of_different_sizes_in_rows():
     images = [np.full((10 * k, 8 * k, 3), 60 * k, dtype=np.uint8) for k in (1, 2, 3)]
     sheet = strip(images, columns=2)

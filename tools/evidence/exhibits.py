@@ -45,6 +45,10 @@ def _plan(
     return StripPlan(video.pair.name, rows, video.rules, masks, objects, tracks)
 
 
+def _row(title: str, video: VideoEvidence, notes: list[str]) -> Row:
+    return Row(title, video.pair, notes, video.object_of)
+
+
 def _iou(value: float | None) -> str:
     return "not in the frame" if value is None else f"{value:.2f}"
 
@@ -72,7 +76,7 @@ def switch_exhibits(videos: list[VideoEvidence]) -> Iterator[Exhibit]:
             notes |= {switch.last_frame: f"last with id {switch.old_id}"}
             notes |= {switch.frame: f"switch to id {switch.new_id}"}
             frames = [t for t in sorted(notes) if t < len(video.masks)]
-            rows = [Row("result", video.pair, [notes[t] for t in frames])]
+            rows = [_row("result", video, [notes[t] for t in frames])]
             plan = _plan(video, frames, rows, [switch.object_id], [switch.old_id, switch.new_id])
             yield Exhibit(plan, _switch_caption(video, switch))
 
@@ -89,7 +93,7 @@ def track_name(one: ObjectEvidence) -> str:
 
 def _worst_exhibit(video: VideoEvidence, one: ObjectEvidence) -> Exhibit:
     frames = pick_frames(-one.J, one.active)
-    rows = [Row("result", video.pair, [f"J {one.J[t]:.2f}" for t in frames])]
+    rows = [_row("result", video, [f"J {one.J[t]:.2f}" for t in frames])]
     tracks = [] if one.track is None else [one.track]
     switches = sum(switch.object_id == one.id for switch in video.switches)
     caption = (
@@ -125,7 +129,7 @@ def comparison_exhibit(first: VideoEvidence, second: VideoEvidence, comparison: 
         f"{plain(leading.second)} ({signed(leading.difference)})</strong>"
     )
     rows = [
-        Row(title, video.pair, [f"mean J {values[t]:.2f}" for t in frames])
+        _row(title, video, [f"mean J {values[t]:.2f}" for t in frames])
         for title, video, values in zip(("result", "against"), (first, second), J, strict=True)
     ]
     return Exhibit(_plan(first, frames, rows), caption)

@@ -57,6 +57,12 @@ class VideoEvidence:
         """The names of the annotated frames."""
         return [mask.stem for mask in self.masks]
 
+    @property
+    def object_of(self) -> dict[int, int]:
+        """{track: the true object that it is matched with}, of those that overlap or share a given id."""
+        matched = [one for one in self.objects if self.rules.by_id or one.J[one.visible].any()]
+        return {one.track: one.id for one in matched if one.track is not None}
+
 
 def _match(
     frames: list[FrameOverlaps], objects: np.ndarray, tracks: np.ndarray, counted: np.ndarray

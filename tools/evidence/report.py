@@ -29,7 +29,8 @@ NOTES = """An ID switch is a true object that is matched (IoU of 0.5 or more) to
 matched last, as CLEAR counts them. Frames are annotated frames. J, F and IoU run from 0 to 1; the numbers of
 the protocol are in its own units. The J of an object is that of one result id, to which it is matched over
 the whole video; its J&amp;F is the protocol's own, or the mean from its first frame on where the protocol
-scores no single objects. Pictures are cut to the objects in question where these are small."""
+scores no single objects. Pictures are cut to the objects in question where these are small; a result id has
+the colour of the object to which it is matched, and is white where there is none."""
 
 
 def _figure(exhibit: Exhibit, uri: str) -> str:

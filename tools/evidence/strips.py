@@ -1,7 +1,7 @@
 """Strips of pictures for a report, as data: URIs: the truth of some frames above, the results below."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +24,17 @@ GREY = 128  # the ground of label maps whose frame was not found
 
 
 class Row(NamedTuple):
-    """A row of results: its title, its label maps, and what stands behind the name of each frame."""
+    """A row of results.
+
+    pair: its label maps
+    notes: what stands behind the name of each frame
+    object_of: {track: the true object that it is matched with}, whose colour it has
+    """
 
     title: str
     pair: VideoPair
     notes: Sequence[str]
+    object_of: Mapping[int, int]
 
 
 class StripPlan(NamedTuple):
@@ -134,12 +140,14 @@ def ground(path: Path | None, window: Window, size: tuple[int, int]) -> np.ndarr
     return np.array(frame.resize((w, h), Image.Resampling.BILINEAR, box=box))
 
 
-def cell(picture: np.ndarray, labels: np.ndarray, window: Window) -> np.ndarray:
+def cell(
+    picture: np.ndarray, labels: np.ndarray, window: Window, object_of: Mapping[int, int] | None = None
+) -> np.ndarray:
     """(h, w, 3) uint8: the window of a label map over its picture of that window."""
     h, w = picture.shape[:2]
     rows = window.top + np.arange(h) * window.height // h
     columns = window.left + np.arange(w) * window.width // w
-    return overlay(picture, labels[rows][:, columns])
+    return overlay(picture, labels[rows][:, columns], object_of=object_of)
 
 
 def to_uri(picture: np.ndarray) -> str:
@@ -165,8 +173,10 @@ def _draw(plan: StripPlan, paths: dict[str, Path]) -> str:
     for row in plan.rows:
         captions += [f"{row.title} {name}: {note}" for name, note in zip(names, row.notes, strict=True)]
     frames = [ground(paths.get(name), window, inside.shape) for name in names]
-    rows = [truth, *([one.result for one in row] for row in maps)]
-    cells = [cell(frame, one, window) for row in rows for frame, one in zip(frames, row, strict=True)]
+    cells = [cell(frame, labels, window) for frame, labels in zip(frames, truth, strict=True)]
+    for row, its_maps in zip(plan.rows, maps, strict=True):
+        pairs = zip(frames, its_maps, strict=True)
+        cells += [cell(frame, one.result, window, row.object_of) for frame, one in pairs]
     return to_uri(strip(cells, [_shortened(caption) for caption in captions], len(names)))
 
 

@@ -73,6 +73,14 @@ def test_a_davis_2016_mask_is_one_object_whatever_its_label(tmp_path):
     assert [one.id for one in many.objects] == [1]
 
 
+def test_tracks_are_matched_with_the_objects_that_they_overlap(tmp_path):
+    pair = pair_of(tmp_path, [boxes(o1=2, o2=30)] * 3, [boxes(o2=2, o1=30)] * 2 + [boxes(o2=2, o5=45)])
+    assert explain_video(pair, rules=TCOVIS).object_of == {2: 1, 1: 2}
+    assert explain_video(pair, rules=TCOVIS._replace(by_id=True)).object_of == {1: 1, 2: 2}
+    apart = explain_video(pair_of(tmp_path, [boxes(o1=2)], [boxes(o1=30)], "dog"), rules=TCOVIS)
+    assert apart.objects[0].track == 1 and apart.object_of == {}
+
+
 def test_without_objects_or_without_results_there_is_little_to_explain(tmp_path):
     video = explain_video(pair_of(tmp_path, [boxes(o1=2)] * 2, [NOTHING] * 2), rules=TCOVIS)
     assert [(one.track, one.jf) for one in video.objects] == [(None, 0)] and video.switches == []

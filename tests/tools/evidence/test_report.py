@@ -117,6 +117,16 @@ def test_a_swap_is_shown_with_its_overlaps_and_nothing_comes_from_elsewhere(tmp_
     assert {link[1:] for link in page.values("a", "href")} <= set(ids)
 
 
+def test_results_have_the_colours_of_the_objects_that_they_are_matched_with(tmp_path):
+    data_set(tmp_path, STILL, [boxes(o2=2, o1=30)] * 6)
+    (picture, *_) = page_of(tmp_path).pictures()
+    cell = np.asarray(picture.convert("RGB"), dtype=int)
+    half = cell.shape[0] // 2
+    squares = cell[50:85, 20:60], cell[half + 50 : half + 85, 20:60]  # object 1, of the truth and as id 2
+    means = [square.mean((0, 1)) for square in squares]
+    assert means[0] == pytest.approx(means[1], abs=6) and means[0][0] > means[0][1] + 60
+
+
 def test_the_frames_of_a_switch_are_the_last_good_one_and_those_around_it(tmp_path):
     results = [boxes(o1=2)] + [boxes()] * 4 + [boxes(o7=2)] * 3
     data_set(tmp_path, [boxes(o1=2)] * 8, results)
