@@ -28,6 +28,7 @@ from systems.siammask import system as siammask
 from systems.stcn import system as stcn
 from systems.xmem import system as xmem
 from tools.annotate.server import annotate
+from tracking.arrays import ArrayTracker, tracker_options
 from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax, give_id
 from tracking.batch import track_all
 from tracking.config import RunConfig, add_paths
@@ -316,16 +317,16 @@ def load_network(path: str | Path, system: str | None = None) -> tuple[nn.Module
     return checkpoint.load_network(path, SYSTEMS, system)
 
 
-def load_tracker(path: str | Path, *, device: str = "auto", **options: Any) -> Tracker:
+def load_tracker(path: str | Path, *, device: str = "auto", **options: Any) -> ArrayTracker:
     """The tracker that a checkpoint describes, with its network on the device.
 
     options: of the tracker's `Config`, in place of those that it was trained with
-    Raises UserError where the checkpoint or the device cannot be had.
+    Raises UserError where the checkpoint or the device cannot be had, or an option is none.
     """
     network, config = load_network(path)
     tracker = SYSTEMS[config["system"]].tracker
-    chosen = config_from_dict(tracker.Config, {**config["tracker"], **options}, str(path))
-    return tracker(for_inference(network).to(pick_device(device)), chosen)
+    chosen = tracker_options(tracker.Config, config["tracker"], options, str(path))
+    return ArrayTracker(tracker(for_inference(network).to(pick_device(device)), chosen))
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -334,8 +335,7 @@ def load_tracker(path: str | Path, *, device: str = "auto", **options: Any) -> T
 def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list[str]]:
     """Read the flags; returns the tracker that the checkpoint describes, the flags, the names of categories.
 
-    The defaults of the tracker's flags are those it was trained with. Foreign and abbreviated flags are
-    refused.
+    The tracker's flags default to what it was trained with. Foreign and abbreviated flags are refused.
     """
     parser = Parser(prog="inference.py", description=__doc__.splitlines()[0])
     add_paths(parser, sorted(SYSTEMS))

@@ -346,6 +346,9 @@ def _local_file(name: str | Path, systems: Mapping[str, Loadable], system: str |
     """
     rows = [row for key, row in systems.items() if system in (None, key)]
     downloads = {key: download for row in rows for key, download in row.downloads.items()}
+    if downloads and not Path(name).exists() and str(name) not in downloads:
+        known = f"a published one's name: {', '.join(downloads)}"
+        raise UserError(f"checkpoint {name} does not exist; pass a .pth file that main.py wrote, or {known}")
     if Path(name).is_file() or str(name) not in downloads:
         return Path(name)
     download, folder = downloads[str(name)], Path(torch.hub.get_dir()) / "checkpoints"

@@ -260,9 +260,7 @@ def config_from_dict(config: type[ConfigType], values: Any, source: str) -> Conf
     for name, value in values.items():
         choices = items[name].metadata.get("choices")
         if not _fits(value, items[name].type) or (choices and value not in choices):
-            raise UserError(
-                f"{source}: its {config.__qualname__} has {name} {value!r:.40}: pass another file"
-            )
+            raise UserError(f"{source}: its {config.__qualname__} has {name} {value!r:.40}: pass another")
     try:
         return checked(config(**values))
     except UserError as error:

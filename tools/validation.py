@@ -16,7 +16,7 @@ from tracking.loop import record_video
 from tracking.spool import ResultsSpool
 from video.label_maps import void_in
 from video.masks import prompt_from_labels
-from video.pictures import overlay, strip
+from video.pictures import draw_overlay, strip
 
 
 class Example(NamedTuple):
@@ -59,7 +59,7 @@ class Gallery:
                 labels = getattr(example, title)
                 labels = to_show(np.where(void_in(labels), 0, labels))
                 ground = to_show(example.frame.permute(1, 2, 0).numpy())
-                self.pictures.append(overlay(ground, labels, object_of=colours))
+                self.pictures.append(draw_overlay(ground, labels, object_of=colours))
                 self.captions.append(name if place else f"{video.name} {title}")
             for _ in range(self.num_frames - len(examples) if examples else 0):  # a short video fills its row
                 self.pictures.append(np.full((1, 1, 3), 255, dtype=np.uint8))

@@ -12,7 +12,7 @@ from common.files import below, remove_own
 from common.types import BinaryTracks, Prompt
 from tracking.spool import ResultsSpool
 from video.images import read_label_map, write_label_map
-from video.pictures import overlay as draw_overlay
+from video.pictures import draw_overlay
 from video.reader import Video
 from video.writer import OverlayWriter
 

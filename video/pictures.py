@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 LOOKED_AT = 64  # pixels of the longer side of an object, where its middle is looked for
@@ -44,7 +45,7 @@ def _rows(ids: np.ndarray, object_of: Mapping[int, int] | None) -> np.ndarray:
 
 
 def colour_of(track: int, object_of: Mapping[int, int] | None = None) -> tuple[int, int, int]:
-    """RGB colour of an id; `object_of` as for `overlay`."""
+    """RGB colour of an id; `object_of` as for `draw_overlay`."""
     red, green, blue = FILLS[_rows(np.array([track]), object_of)[0]].tolist()
     return red, green, blue
 
@@ -126,7 +127,7 @@ def _draw_names(
         taken[top : top + height, left : left + width] = True
 
 
-def overlay(
+def draw_overlay(
     frame: np.ndarray,
     labels: np.ndarray,
     text: dict[int, str] | None = None,
@@ -151,6 +152,16 @@ def overlay(
     pixels[places] = EDGES.take(_rows(ids[places], object_of), 0)
     _draw_names(picture, labels, text, object_of)
     return picture
+
+
+def overlay(frame: ArrayLike, labels: ArrayLike, text: dict[int, str] | None = None) -> Image.Image:
+    """The picture of `draw_overlay`, which a notebook shows, `save` writes and `np.asarray` makes an array.
+
+    frame: (H, W, 3) uint8 RGB, or (3, H, W), as trackers take it; labels: (H, W); tensors are on the CPU
+    """
+    pixels = np.asarray(frame)
+    pixels = pixels.transpose(1, 2, 0) if len(pixels) == 3 != pixels.shape[-1] else pixels
+    return Image.fromarray(draw_overlay(np.ascontiguousarray(pixels), np.asarray(labels), text))
 
 
 def strip(

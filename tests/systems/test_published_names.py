@@ -120,6 +120,11 @@ def test_every_name_is_known_to_inference_and_to_the_start_of_its_system(name, t
             load()
 
 
+def test_what_is_neither_file_nor_name_is_answered_with_the_names():
+    with pytest.raises(UserError, match=r"xmem\.pth does not exist; pass .* name: .*\bxmem\b"):
+        load_network("xmem.pth")
+
+
 def test_every_published_checkpoint_has_its_name():
     assert sorted(ROWS) == sorted(NAMES)
 

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from training.curves import plot_curves
-from video.pictures import OUTLINES, PALETTE, colour_of, middle, overlay, strip
+from video.pictures import OUTLINES, PALETTE, colour_of, draw_overlay, middle, overlay, strip
 
 GREY = np.full((60, 80, 3), 100, dtype=np.uint8)
 
@@ -27,7 +28,7 @@ def test_colours_of_large_ids_begin_again_but_never_at_the_background():
 def test_background_is_untouched_and_objects_are_filled_and_outlined():
     labels = np.zeros((60, 80), dtype=np.int64)
     labels[20:50, 30:60] = 2
-    picture = overlay(GREY, labels, text={})
+    picture = draw_overlay(GREY, labels, text={})
     assert picture.shape == GREY.shape and picture.dtype == np.uint8
     assert (picture[labels == 0] == 100).all()
     assert picture[35, 45].tolist() == [50, 114, 50]  # half of the frame, half of (0, 128, 0)
@@ -41,7 +42,7 @@ def test_background_is_untouched_and_objects_are_filled_and_outlined():
 def test_neighbouring_objects_are_parted_by_both_outlines():
     labels = np.ones((60, 80), dtype=np.uint8)
     labels[:, 40:] = 3
-    picture = overlay(GREY, labels, text={})
+    picture = draw_overlay(GREY, labels, text={})
     assert picture[30, 39].tolist() == [255, 0, 0] and picture[30, 40].tolist() == [255, 255, 0]
     assert (
         picture[0, 0].tolist() == picture[30, 38].tolist() == [114, 50, 50]
@@ -52,20 +53,20 @@ def test_neighbouring_objects_are_parted_by_both_outlines():
 def test_ids_of_any_integers_give_the_same_picture(dtype):
     labels = np.zeros((60, 80), dtype=dtype)
     labels[20:50, 30:60] = 200
-    np.testing.assert_array_equal(overlay(GREY, labels), overlay(GREY, labels.astype(np.int32)))
+    np.testing.assert_array_equal(draw_overlay(GREY, labels), draw_overlay(GREY, labels.astype(np.int32)))
 
 
 def test_no_object_leaves_the_frame_as_it_is():
-    np.testing.assert_array_equal(overlay(GREY, np.zeros((60, 80), dtype=np.int64)), GREY)
+    np.testing.assert_array_equal(draw_overlay(GREY, np.zeros((60, 80), dtype=np.int64)), GREY)
 
 
 def test_a_name_stands_on_the_middle_of_the_largest_part_in_the_colour_of_the_id():
     labels = np.zeros((60, 80), dtype=np.int64)
     labels[30:55, 30:70] = labels[2:5, 2:78] = 300
-    changed = (overlay(GREY, labels) != overlay(GREY, labels, text={})).any(2)
+    changed = (draw_overlay(GREY, labels) != draw_overlay(GREY, labels, text={})).any(2)
     rows, columns = np.nonzero(changed)
     assert abs(rows.mean() - 42) < 2 and 32 < columns.min() and columns.max() < 68
-    assert (overlay(GREY, labels)[changed] == colour_of(300)).all(1).mean() > 0.3
+    assert (draw_overlay(GREY, labels)[changed] == colour_of(300)).all(1).mean() > 0.3
 
 
 def test_the_middle_is_in_the_object_and_deepest_in_its_largest_part():
@@ -79,7 +80,7 @@ def test_the_middle_is_in_the_object_and_deepest_in_its_largest_part():
 def test_names_may_be_given_and_ids_without_one_have_none():
     labels = np.zeros((60, 80), dtype=np.int64)
     labels[40:55, 5:25], labels[40:55, 50:70] = 1, 2
-    changed = (overlay(GREY, labels, text={2: "cat"}) != overlay(GREY, labels, text={})).any(2)
+    changed = (draw_overlay(GREY, labels, text={2: "cat"}) != draw_overlay(GREY, labels, text={})).any(2)
     assert changed[:, 40:].any() and not changed[:, :40].any()
 
 
@@ -87,16 +88,18 @@ def test_names_stay_in_the_picture_and_do_not_cover_one_another():
     labels = np.zeros((60, 80), dtype=np.int64)
     labels[0:5, 0:5], labels[0:5, 5:10], labels[55:60, 78:80] = 1, 2, 3
     plates = [
-        (overlay(GREY, labels, {track: "88"}) != overlay(GREY, labels, {})).any(2).sum()
+        (draw_overlay(GREY, labels, {track: "88"}) != draw_overlay(GREY, labels, {})).any(2).sum()
         for track in (1, 2, 3)
     ]
-    together = overlay(GREY, labels, {1: "88", 2: "88", 3: "88"})
+    together = draw_overlay(GREY, labels, {1: "88", 2: "88", 3: "88"})
     covered = [(together == colour_of(track)).all(2).sum() for track in (1, 2, 3)]
     assert min(covered) > 0.3 * max(plates)
 
 
 def test_a_name_larger_than_the_picture_is_cut():
-    picture = overlay(GREY[:4, :4], np.ones((4, 4), dtype=np.uint8), text={1: "much wider than the picture"})
+    picture = draw_overlay(
+        GREY[:4, :4], np.ones((4, 4), dtype=np.uint8), text={1: "much wider than the picture"}
+    )
     assert picture.shape == (4, 4, 3)
 
 
@@ -104,19 +107,30 @@ def test_a_matched_track_has_the_colour_of_its_object_and_keeps_its_number():
     labels = np.zeros((60, 80), dtype=np.int64)
     labels[20:50, 10:30], labels[20:50, 50:70] = 1, 300
     objects = np.where(labels == 1, 300, np.where(labels == 300, 2, 0))
-    matched = overlay(GREY, labels, object_of={1: 300, 300: 2})
-    np.testing.assert_array_equal(matched, overlay(GREY, objects, text={300: "1", 2: "300"}))
-    assert (matched != overlay(GREY, labels)).any()
+    matched = draw_overlay(GREY, labels, object_of={1: 300, 300: 2})
+    np.testing.assert_array_equal(matched, draw_overlay(GREY, objects, text={300: "1", 2: "300"}))
+    assert (matched != draw_overlay(GREY, labels)).any()
 
 
 def test_an_unmatched_track_has_a_colour_that_no_object_has():
     labels = np.ones((60, 80), dtype=np.uint8)
     labels[:, 40:] = 2
-    picture = overlay(GREY, labels, text={}, object_of={2: 1})
+    picture = draw_overlay(GREY, labels, text={}, object_of={2: 1})
     assert picture[30, 20].tolist() == [177, 177, 177] and picture[30, 39].tolist() == [0, 0, 0]
     assert picture[30, 60].tolist() == [114, 50, 50] and picture[30, 40].tolist() == [255, 0, 0]
     assert colour_of(1, {2: 1}) == (255, 255, 255)
     assert (255, 255, 255) not in {colour_of(track) for track in range(1, 256)}
+
+
+@pytest.mark.parametrize("to", [np.asarray, torch.from_numpy])
+def test_an_overlay_is_a_picture_that_a_notebook_shows_of_arrays_or_tensors(to):
+    labels = np.zeros((60, 80), dtype=np.int64)
+    labels[20:50, 30:60] = 2
+    drawn = draw_overlay(GREY, labels, {2: "cat"})
+    for frame in (GREY, np.ascontiguousarray(GREY.transpose(2, 0, 1))):
+        picture = overlay(to(frame), to(labels), {2: "cat"})
+        np.testing.assert_array_equal(np.asarray(picture), drawn)
+        assert picture._repr_png_().startswith(b"\x89PNG")
 
 
 def test_a_strip_places_pictures_of_different_sizes_in_rows():

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.files import atomic_write
 from tools.doctor.examine import Examined
 from tools.doctor.findings import KINDS, Finding, by_kind
-from video.pictures import overlay, strip
+from video.pictures import draw_overlay, strip
 
 CELL, COLUMNS, NUM_CELLS = 300, 4, 32  # pixels of a picture's longer side; pictures of a sheet
 NUM_OF_KIND = 4  # pictures of one kind of finding
@@ -31,7 +31,7 @@ def _picture(video: AnnotatedVideo, frame: str) -> np.ndarray | None:
     size = max(1, round(W * scale)), max(1, round(H * scale))
     rows, columns = (np.arange(n) * whole // n for n, whole in zip(size[::-1], (H, W), strict=True))
     pixels = np.array(Image.fromarray(pixels).resize(size))
-    return overlay(pixels, labels[rows[:, None], columns])
+    return draw_overlay(pixels, labels[rows[:, None], columns])
 
 
 def _cells_of_findings(findings: Sequence[Finding], videos: Videos) -> Iterator[Cell]:

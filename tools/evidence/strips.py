@@ -14,7 +14,7 @@ from common.parallel import process_map
 from scoring.label_folders import VideoPair
 from tools.evidence.label_maps import Rules, read_maps
 from video.images import mots_sequences, read_frame
-from video.pictures import overlay, strip
+from video.pictures import draw_overlay, strip
 from video.reader import Video, VideoFile, find_videos
 
 CELL = 320  # pixels of a picture's long side
@@ -147,7 +147,7 @@ def cell(
     h, w = picture.shape[:2]
     rows = window.top + np.arange(h) * window.height // h
     columns = window.left + np.arange(w) * window.width // w
-    return overlay(picture, labels[rows][:, columns], object_of=object_of)
+    return draw_overlay(picture, labels[rows][:, columns], object_of=object_of)
 
 
 def to_uri(picture: np.ndarray) -> str:
