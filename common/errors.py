@@ -29,6 +29,7 @@ REMEDIES = {
     "pycocotools": "pip install pycocotools",
     "tqdm": "pip install tqdm",
     "clearml": "pip install clearml",
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "pip install onnx onnxscript onnxruntime"),
     "cv2": "apt-get install libgl1 libglib2.0-0, or "
     "pip uninstall opencv-python && pip install opencv-python-headless",
 }
