@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from annotated.layouts import Split, split_videos
 from annotated.videos import VideoSet
 from common import distributed
 from common.checkpoint import read_checkpoint, save_checkpoint
@@ -32,19 +31,20 @@ from dataset import make_loaders
 from inference import SYSTEMS
 from tools.doctor.check import check_data
 from tools.validation import Gallery, evaluate_tracker
-from training.config import TrainConfig
 from training.dry_run import dry_run
-from training.experiment import Experiment, open_experiment
 from training.heartbeat import joined
 from training.history import Means, columns_of, read_rows, with_margin
 from training.interrupt import Interrupted, interruptible
+from training.listeners.agent import arguments, left_to_queue, take_dataset
+from training.listeners.listener import Listeners
+from training.listeners.opening import open_listeners, task_names
 from training.loader import loader_errors
 from training.optim import gradient_norm, parameter_groups
 from training.report import Report, next_command
-from training.run_folder import find_checkpoint, new_run_folder
-from training.state import check_finite, is_finished, make_state, read_resumable
+from training.run_folder import find_checkpoint, new_run_folder, task_of
+from training.state import check_finite, check_same_videos, is_finished, is_stale, make_state, read_resumable
 from training.system import Plan
-from video import synthetic
+from training.videos import load_videos
 from video.transforms import upload
 
 
@@ -98,6 +98,7 @@ class Trainer:
         self.tracker = plan.system.tracker(self.network, plan.configs["tracker"])
         self.loaders = make_loaders(plan, train, valid, self.device)
         self.videos = train.digest
+        self.clips_per_step = self.options.batch_size * self.options.accumulate * distributed.world_size()
         self.steps_per_epoch = -(-len(self.loaders.sampler) // self.options.accumulate)
         rates = {"lr_backbone": self.options.lr_backbone, "lr_head": self.options.lr_head}
         decay = self.options.weight_decay
@@ -118,19 +119,31 @@ class Trainer:
         if state.step == 0:
             self.save("last.pth")
         with interruptible() as interrupted:
-            while not interrupted() and (state.history.row or state.epoch < self.options.epochs):
+            while not interrupted() and (state.history.row or self._has_more_epochs()):
                 if state.history.row is None:
                     self._train_epoch(interrupted)
                 else:
                     self._finish_epoch()
             if interrupted():
+                self.report.checkpoint("last", state.step, at_once=True)
                 remedy = f"continue with the same flags and --resume {self.report.folder / 'last.pth'}"
                 say(f"interrupted at step {state.step}; {remedy}")
                 raise Interrupted
 
+    def _has_more_epochs(self) -> bool:
+        """Whether there is an epoch left, and evaluations improved of late; every process must ask for it."""
+        state, patience = self.state, self.options.patience
+        if state.epoch >= self.options.epochs:
+            return False
+        if not distributed.any_process(is_stale(state.history.rows, state.best, patience)):
+            return True
+        say(f"{patience} evaluations were none better: training ends after epoch {state.epoch}")
+        return False
+
     def _train_epoch(self, interrupted: Callable[[], bool]) -> None:
         state, history, options = self.state, self.state.history, self.options
-        begun, before = time.monotonic(), history.seconds
+        begun = reported = time.monotonic()
+        before = history.seconds
         done = state.step - state.epoch * self.steps_per_epoch  # steps of this epoch before an interruption
         self.loaders.sampler.set_epoch(state.epoch, start=done * options.accumulate)
         if self.network.set_epoch(state.epoch, options.epochs):
@@ -139,12 +152,12 @@ class Trainer:
         steps = every(self.loaders.train, options.accumulate)
         title = f"epoch {state.epoch + 1}/{options.epochs}"
         for number, clips in enumerate(progress(steps, title, self.steps_per_epoch - done), start=done + 1):
-            history.means.add(self.optimise(clips))
+            history.add(self.optimise(clips))
             state.step += 1
-            seconds = time.monotonic() - begun
-            history.seconds = before + seconds
-            if state.step % options.log_steps == 0:
-                speed = (number - done) / seconds
+            now = time.monotonic()
+            history.seconds = before + now - begun
+            if state.step % options.log_steps == 0 or number == self.steps_per_epoch:
+                speed, reported = history.interval.calls / (now - reported), now
                 self._report_step(f"{title} step {number}/{self.steps_per_epoch}", speed)
             stops = interrupted()
             if state.step % options.checkpoint_steps == 0 or stops:
@@ -191,13 +204,15 @@ class Trainer:
         return total
 
     def _report_step(self, title: str, speed: float) -> None:
-        """Losses since the start of the epoch, on the screen where there is no bar and in the experiment."""
-        values = self.state.history.means.result()
-        if plain_lines():
-            left = (self.options.epochs * self.steps_per_epoch - self.state.step) / speed
+        """Losses since the last report, on the screen where there is no bar and for the listeners."""
+        state, options = self.state, self.options
+        values = state.history.end_interval()
+        if plain_lines() and state.step % options.log_steps == 0:
+            left = (options.epochs * self.steps_per_epoch - state.step) / speed
             rates = f"{speed:.2f} steps/s, {left / 60:.1f} min left"
             say(f"{title}: loss {values['loss/total']:.3f}, {rates}")
-        self.report.numbers(columns_of(with_margin(values), "train"), self.state.step)
+        speed = {"speed/clips_per_second": speed * self.clips_per_step}
+        self.report.numbers(values | state.rates | speed, state.step)
 
     def _finish_epoch(self) -> None:
         """Evaluate a trained epoch where it is time, and write its files.
@@ -210,43 +225,49 @@ class Trainer:
         if options.eval_every and (last or state.epoch % options.eval_every == 0):
             with state.ema.applied(self.network) if state.ema else nullcontext():
                 scores = self.evaluate(options.eval_videos, f"epoch_{state.epoch:03d}")
-        score = state.history.end_evaluation(scores).get("val/J&F")
-        if score is not None and (state.best is None or score >= state.best["J&F"]):
-            state.best = {"J&F": score, "epoch": state.epoch}
+        scores = columns_of(scores, "val")
+        if state.end_evaluation(scores):
             self.save("best.pth")
+            self.report.checkpoint("best", state.step, at_once=True)
         if options.save_every and state.epoch % options.save_every == 0:
             self.save(f"model_epoch_{state.epoch}.pth", weights_only=True)
         if distributed.is_main():
-            self.report.epoch(state.history.rows, f"epoch {state.epoch}/{options.epochs}")
+            self.report.epoch(state.history.rows, f"epoch {state.epoch}/{options.epochs}", scores)
         self.save("last.pth")
 
     def evaluate(self, num_videos: int, picture: str) -> dict[str, float]:
         """Losses and cosines on held-out clips; scores and pictures of held-out videos, of all where 0.
 
-        One process does it; the others have no scores.
+        One process does it; the others have no scores. Of all videos the first ones become films, too.
         """
         if not distributed.is_main():
             return {}
         self.objective.eval()
         with distributed.alone():
-            scores, gallery = self._validate(), Gallery()
+            films = None if num_videos else self.report.folder / "overlays" / picture
+            scores, gallery = self._validate(), Gallery(films=films)
             options = {"num_videos": num_videos, "use_classes": self.plan.use_classes, "gallery": gallery}
             with autocast(self.device, self.options.amp):
                 tracked = evaluate_tracker(self.tracker, self.valid, **options)
         scores |= {name: value for name, value in tracked.items() if value is not None}
         self.report.picture(picture, gallery.picture(), self.state.step)
+        self.report.videos(gallery.rows, gallery.paths, self.state.step)
         return scores
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        """The total loss and the statistics of one clip of every held-out video, at fixed points."""
+        """The losses and the statistics of one clip of every held-out video, at fixed points.
+
+        They have names of their own: batches of one clip have fewer negatives than those of training.
+        """
         means = Means()
         for number, clip in enumerate(self.loaders.valid):
             torch.manual_seed(mix(self.options.seed, number))
             clip = upload(clip, self.device)
             with autocast(self.device, self.options.amp):
                 losses = self.criterion(run_network(self.network, clip), clip)
-            means.add({"loss": sum(losses.values()), **self.criterion.stats})
+            named = {f"val_loss/{name}": loss for name, loss in losses.items()}
+            means.add(named | {"val_loss/total": sum(losses.values())} | self.criterion.stats)
         return with_margin(means.result())
 
     def save(self, name: str, *, weights_only: bool = False) -> None:
@@ -259,15 +280,12 @@ class Trainer:
         flags = self.plan.flags | {"steps_per_epoch": self.steps_per_epoch, "videos": self.videos}
         state = self.state.state_dict(weights_only=weights_only)
         save_checkpoint(self.report.folder / name, {**header, **state, "args": flags})
+        if name == "last.pth" and self.state.step:
+            self.report.checkpoint("last", self.state.step)
 
     def resume(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Continue where a checkpoint stopped; UserError where the videos or the steps are others."""
-        before = checkpoint["args"]["steps_per_epoch"]
-        if before != self.steps_per_epoch:
-            change = f"an epoch had {before} steps and has {self.steps_per_epoch} now"
-            raise UserError(f"--resume: {change}: give the same videos and number of processes")
-        if checkpoint["args"].get("videos", self.videos) != self.videos:
-            raise UserError(f"--resume {path}: it was trained on other videos: give the same --dataset_root")
+        check_same_videos(checkpoint["args"], path, self.steps_per_epoch, self.videos)
         self.state.load_state_dict(checkpoint, path)
         if not (self.report.folder / "best.pth").is_file():
             self.state.best = None
@@ -279,23 +297,6 @@ class Trainer:
 
 
 # ------------------------------------------------------------------------------------------------ a run
-
-
-def prepare_data(options: TrainConfig, run: Path) -> list[Path]:
-    """The roots of the data sets; synthetic videos are written into the run folder first."""
-    if not options.synthetic:
-        return [Path(root) for root in options.dataset_root]
-    if distributed.is_main() and not (run / "data").exists():
-        counts = {"train_videos": options.synthetic_videos, "valid_videos": 25, "frames": 20, "size": 64}
-        synthetic.generate(run / "data", options.synthetic, seed=options.seed, **counts)
-    distributed.barrier()
-    return [run / "data"]
-
-
-def load_videos(options: TrainConfig, run: Path | None = None) -> Split:
-    """As `split_videos`, by the options of a run and, for synthetic videos, its folder."""
-    roots, weights = prepare_data(options, run), options.dataset_weights
-    return split_videos(roots, weights=weights, holdout=options.holdout, skip_bad=options.skip_bad)
 
 
 def announce(trainer: Trainer, train: VideoSet, troubles: list[str]) -> None:
@@ -312,14 +313,17 @@ def announce(trainer: Trainer, train: VideoSet, troubles: list[str]) -> None:
 
 def finish(trainer: Trainer) -> None:
     """The final evaluation, of the best weights; metrics.json; and the exact next command."""
-    run = trainer.report.folder
-    best = run / ("best.pth" if distributed.broadcast(trainer.state.best) else "last.pth")
+    run, score = trainer.report.folder, distributed.broadcast(trainer.state.best)
+    best = run / ("best.pth" if score else "last.pth")
+    of = f"epoch {score['epoch']}, the best of the run" if score else "the last epoch"
+    say(f"final evaluation on {len(trainer.valid.videos)} held-out videos, by the weights of {of}")
     weights = read_checkpoint(best, trainer.device)
     trainer.network.load_state_dict(weights["ema"] or weights["model"])
     scores = trainer.evaluate(num_videos=0, picture="final")
     if not distributed.is_main():
         return
-    trainer.report.metrics(scores, trainer.state.history.run_seconds, best, trainer.state.step)
+    trainer.report.metrics(scores, trainer.state.history.run_seconds, trainer.state.step)
+    trainer.report.facts(trainer.network, trainer.state, trainer.clips_per_step)
     if trainer.skipped:
         paths = ", ".join(sorted(set(trainer.skipped)))
         say(f"{len(trainer.skipped)} clips were drawn anew because of bad files: {paths}")
@@ -327,7 +331,7 @@ def finish(trainer: Trainer) -> None:
     say(str(run))
 
 
-def run_training(args: argparse.Namespace, experiment: Experiment, begun: float, locks: ExitStack) -> None:
+def run_training(args: argparse.Namespace, listeners: Listeners, begun: float, locks: ExitStack) -> None:
     """Data, then network, then the run folder, locked: what is wrong with the first two leaves no folder."""
     plan = SYSTEMS[args.system].plan(args)
     options = plan.options
@@ -335,7 +339,7 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float,
     checkpoint = find_checkpoint(options.resume, Path(options.run_dir))
     pick_device(options.device)  # what cannot be used is told before anything is written
     state = read_resumable(checkpoint, plan.name, plan.configs, plan.flags) if checkpoint else None
-    if state and is_finished(checkpoint, state, options.epochs):
+    if state and is_finished(checkpoint, state, options):
         return
     data = None if options.synthetic else load_videos(options)
     torch.manual_seed(mix(options.seed))
@@ -349,7 +353,7 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float,
         locks.enter_context(sole_writer(run / LOCK))
     train, valid, troubles = data or load_videos(options, run)
     try:
-        trainer = Trainer(plan, network, train, valid, Report(run, experiment))
+        trainer = Trainer(plan, network, train, valid, Report(run, listeners))
     except UserError:
         locks.close()
         if distributed.is_main() and not any(run.iterdir()):
@@ -363,6 +367,7 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float,
     if distributed.is_main():
         (run / "metrics.json").unlink(missing_ok=True)  # of fewer epochs
         write_json(run / "args.json", plan.flags)
+    trainer.report.listeners.begin(run, trainer.state.step)
     announce(trainer, train, troubles)
     trainer.fit()
     finish(trainer)
@@ -371,22 +376,22 @@ def run_training(args: argparse.Namespace, experiment: Experiment, begun: float,
 def main() -> None:
     """Train, then evaluate: the last line printed is the run folder, the one before it the next command."""
     begun = time.monotonic()
-    args, parser = parse_args(sys.argv[1:])
+    args, parser = parse_args(arguments())
+    if left_to_queue(args, parser, **task_names(args, [args.system])):
+        return
+    take_dataset(args)
     if args.check_data:
         sys.exit(check_data(args.dataset_root, args.run_dir, synthetic=args.synthetic))
+    if distributed.launch(args.devices):
+        return
     with joined():
-        recorded = open_experiment(
-            args,
-            parser,
-            enabled=args.enable_clearml and not args.dry_run and distributed.is_main(),
-            offline=args.clearml_offline,
-            project_name=args.project_name,
-            task_name=args.task_name,
-            queue=args.queue if distributed.is_main() else None,
-        )
-        vars(args).update(distributed.broadcast(vars(args)))  # a ClearML agent may have changed them
-        with recorded as experiment, ExitStack() as locks, loader_errors():
-            run_training(args, experiment, begun, locks)
+        listeners, continued = Listeners(), task_of(find_checkpoint(args.resume, Path(args.run_dir)))
+        if distributed.is_main() and not args.dry_run:
+            continued = None if args.clearml_continue == "new" else continued
+            listeners = open_listeners(args, parser, tags=[args.system], continued=continued)
+        args.clearml_task = distributed.broadcast(listeners.task or continued)
+        with listeners, ExitStack() as locks, loader_errors():
+            run_training(args, listeners, begun, locks)
 
 
 if __name__ == "__main__":

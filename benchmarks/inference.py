@@ -35,12 +35,11 @@ from benchmarks.measuring import (
     Phases,
     add_machine_flags,
     judge,
-    peak_memory,
     print_parts,
     set_up,
 )
 from common.config import Parser, add_config_flags, config_from_args
-from common.device import AMP, autocast
+from common.device import AMP, autocast, peak_memory
 from common.errors import UserError, available, run_command
 from inference import VITATracker, load_network
 from modules import VITA_TCOVIS

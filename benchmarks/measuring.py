@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import sys
 import time
 from collections import defaultdict
@@ -112,14 +111,6 @@ def print_parts(parts: dict[str, np.ndarray], whole: np.ndarray) -> None:
 def counted(milliseconds: np.ndarray) -> float:
     """Of (wall, CPU) the one that ratios are made of: CPU time where all is done by one thread of the CPU."""
     return float(milliseconds[int(torch.get_num_threads() == 1 and not torch.cuda.is_initialized())])
-
-
-def peak_memory(device: torch.device) -> float:
-    """MiB that the process has taken at most: of the GPU, or resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def processor() -> str:

@@ -27,10 +27,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measuring import Aim, Phases, add_machine_flags, counted, judge, peak_memory, set_up
+from benchmarks.measuring import Aim, Phases, add_machine_flags, counted, judge, set_up
 from benchmarks.vos import bands, draw_frames
 from common.config import Parser, add_config_flags, config_from_args
-from common.device import AMP, autocast
+from common.device import AMP, autocast, peak_memory
 from common.errors import UserError, run_command
 from systems.sam_track import attention
 from systems.sam_track.embedding_cache import EmbeddingCache

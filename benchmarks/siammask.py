@@ -15,11 +15,11 @@ import argparse
 
 import torch
 
-from benchmarks.measuring import Aim, Phases, add_machine_flags, counted, judge, peak_memory, set_up
+from benchmarks.measuring import Aim, Phases, add_machine_flags, counted, judge, set_up
 from benchmarks.vos import draw_frames
 from common.backbone import for_inference
 from common.config import Parser, add_config_flags, config_from_args
-from common.device import AMP, autocast
+from common.device import AMP, autocast, peak_memory
 from common.errors import UserError, run_command
 from common.types import Prompt
 from systems.siammask.crops import SEARCH

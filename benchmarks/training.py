@@ -25,12 +25,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from annotated.videos import VOSFolder
-from benchmarks.measuring import Aim, Phases, counted, judge, peak_memory, print_parts, set_up
-from common.device import autocast
+from benchmarks.measuring import Aim, Phases, counted, judge, print_parts, set_up
+from common.device import autocast, peak_memory
 from common.errors import UserError, run_command
 from common.types import Clip
 from main import SYSTEMS, Trainer, make_parser
-from training.experiment import Experiment
+from training.listeners.listener import Listeners
 from training.report import Report
 from video import synthetic
 from video.masks import pad_to_stride
@@ -69,7 +69,7 @@ def make_trainer(args: argparse.Namespace, folder: Path) -> Trainer:
     synthetic.generate(folder / "data", "easy", seed=0, **counts)
     train, valid = (VOSFolder(folder / "data" / split) for split in synthetic.SPLITS)
     network = plan.system.network(plan.configs["network"])
-    trainer = Trainer(plan, network, train, valid, Report(folder, Experiment()))
+    trainer = Trainer(plan, network, train, valid, Report(folder, Listeners()))
     trainer.objective.train()
     return trainer
 

@@ -26,13 +26,12 @@ from benchmarks.measuring import (
     add_machine_flags,
     counted,
     judge,
-    peak_memory,
     print_parts,
     set_up,
 )
 from benchmarks.xmem_forms import report_forms
 from common.config import Parser, add_config_flags, config_from_args
-from common.device import AMP, autocast
+from common.device import AMP, autocast, peak_memory
 from common.errors import UserError, run_command
 from common.types import Prompt, Tracker
 from main import SYSTEMS

@@ -1,5 +1,6 @@
 """Where tensors are, by the flag `--device`; their precision, by `--amp`; and memory for large ones."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -88,3 +89,13 @@ def zeros(*size: int, dtype: torch.dtype = torch.float32, device: torch.device |
     if torch.device(device).type != "cpu":
         return torch.zeros(size, dtype=dtype, device=device)
     return torch.from_numpy(np.zeros(size, dtype=torch.empty(0, dtype=dtype).numpy().dtype))
+
+
+def peak_memory(device: torch.device) -> float:
+    """MiB that the process has taken at most: of the GPU, or resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource  # which Windows lacks
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

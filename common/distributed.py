@@ -13,7 +13,10 @@ What is drawn at random belongs to a clip and not to a process: all are seeded a
 each its own rows of what a single process would draw.
 """
 
+import logging
 import os
+import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -186,6 +189,31 @@ def gather_with_gradient(x: Tensor) -> Tensor:
     padded = torch.cat([x, x.new_zeros(padding, *x.shape[1:])])
     parts = _Gather.apply(padded)
     return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def launch(number: int) -> bool:
+    """Run this command in a number of processes, as torchrun does; returns whether it had to be started.
+
+    Raises SystemExit with the status of the first process that fails, or 130 where the run is interrupted.
+    """
+    if number == 1 or "WORLD_SIZE" in os.environ:
+        return False
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes tell it
+    places = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": uuid.uuid4().hex}
+    counts = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": number, "max_restarts": 0}
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
+    try:
+        elastic_launch(LaunchConfig(**places, **counts), sys.executable)("-u", *sys.argv)
+    except ChildFailedError as error:
+        status = error.get_first_failure()[1].exitcode
+        sys.exit(status if status > 0 else 1)
+    except SignalException:
+        sys.exit(130)
+    return True
 
 
 def shutdown() -> None:

@@ -30,6 +30,7 @@ REMEDIES = {
     "tqdm": "pip install tqdm",
     "clearml": "pip install clearml",
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "pip install onnx onnxscript onnxruntime"),
+    "tensorboard": "pip install tensorboard",
     "cv2": "apt-get install libgl1 libglib2.0-0, or "
     "pip uninstall opencv-python && pip install opencv-python-headless",
 }

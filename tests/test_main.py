@@ -63,7 +63,8 @@ def test_a_run_writes_everything_into_a_fresh_numbered_folder(trained):
     written = set(files_in(trained.run))
     expected = {"args.json", "results.csv", "results.png", "metrics.json", "last.pth", "best.pth"}
     expected |= {f"model_epoch_{epoch}.pth" for epoch in (1, 2)}
-    expected |= {"overlays/epoch_001.png", "overlays/epoch_002.png", "overlays/final.png"}
+    expected |= {f"overlays/{name}.png" for name in ("epoch_001", "epoch_002", "final")}
+    expected |= {f"overlays/final/valid_0000{number}.mp4" for number in (0, 1)}
     assert written == expected
     for picture in ("results.png", "overlays/epoch_002.png"):
         with Image.open(trained.run / picture) as image:
@@ -95,7 +96,7 @@ def test_results_csv_has_a_row_for_every_epoch(trained):
     assert [float(row["epoch"]) for row in rows] == [1, 2]
     assert [float(row["step"]) for row in rows] == [2, 4]
     losses = [f"loss/{name}" for name in ("class", "mask", "dice", "foreground", "match", "contrastive")]
-    others = ["loss/total", "loss/val", "lr/backbone", "lr/heads", "val/J&F", "cosine/train_positive"]
+    others = ["loss/total", "val_loss/total", "lr/backbone", "lr/heads", "val/J&F", "cosine/train_positive"]
     assert all(math.isfinite(float(row[name])) for row in rows for name in losses + others)
     total = sum(float(rows[0][name]) for name in losses)
     assert float(rows[0]["loss/total"]) == pytest.approx(total, rel=1e-4)

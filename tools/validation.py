@@ -1,13 +1,17 @@
 """A tracker run over annotated videos and scored: the numbers of metrics.json, and pictures to look at."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from annotated.videos import AnnotatedVideo, VideoSet
+from common.errors import available
+from common.files import below
 from common.parallel import prefetch
 from common.progress import progress
 from common.types import BinaryTracks, Prompt, Tracker
@@ -17,6 +21,10 @@ from tracking.spool import ResultsSpool
 from video.label_maps import void_in
 from video.masks import prompt_from_labels
 from video.pictures import draw_overlay, strip
+from video.reader import DEFAULT_FPS
+from video.writer import OverlayWriter
+
+OF_A_VIDEO = ("J&F", "J", "F", "J_tube", "HOTA", "AssA", "IDF1", "id_switches", "frames")
 
 
 class Example(NamedTuple):
@@ -35,12 +43,31 @@ def to_show(image: np.ndarray, least: int = 128, most: int = 320) -> np.ndarray:
 
 
 class Gallery:
-    """Pictures of some frames of the first videos: the truth above, what the tracker says below."""
+    """What an evaluation has to show: pictures of frames of the first videos, films of them, scores of all.
 
-    def __init__(self, num_videos: int = 4, num_frames: int = 6):
+    rows: {"video", score: value} of each video; paths: of the films
+    """
+
+    def __init__(self, num_videos: int = 4, num_frames: int = 6, films: Path | None = None):
+        """films: the folder of films, which need PyAV; None for none."""
         self.num_videos, self.num_frames = num_videos, num_frames
+        self.films = films if films and available("av") else None
         self.pictures: list[np.ndarray] = []
         self.captions: list[str] = []
+        self.rows: list[dict[str, Any]] = []
+        self.paths: list[Path] = []
+
+    def film(self, place: int, video: AnnotatedVideo) -> AbstractContextManager[OverlayWriter | None]:
+        """The writer of the film of a video, the `place`-th, which takes its name when the block ends."""
+        if self.films is None or place >= self.num_videos:
+            return nullcontext()
+        self.paths.append(below(self.films, video.name, ".mp4"))
+        return OverlayWriter(self.paths[-1], DEFAULT_FPS)
+
+    def score(self, video: AnnotatedVideo, score: VideoScore) -> None:
+        """Add the row of a video."""
+        numbers = summarise([score])
+        self.rows.append({"video": video.name, **{name: numbers[name] for name in OF_A_VIDEO}})
 
     def frames_of(self, place: int, video: AnnotatedVideo) -> set[str]:
         """The names of the frames that are shown of a video, the `place`-th."""
@@ -102,15 +129,26 @@ class Truth:
 
 
 def evaluate_video(
-    tracker: Tracker, video: AnnotatedVideo, scorer: VideoScorer, spool: ResultsSpool, chosen: set[str]
+    tracker: Tracker,
+    video: AnnotatedVideo,
+    scorer: VideoScorer,
+    spool: ResultsSpool,
+    chosen: set[str],
+    film: OverlayWriter | None = None,
 ) -> tuple[VideoScore, dict[str, Example]]:
-    """Run the tracker over a video as in inference; returns its score, and the chosen frames as examples."""
+    """Run the tracker over a video as in inference; returns its score, and the chosen frames as examples.
+
+    film: gets every frame with its tracks
+    """
     truth = Truth(video, tracker.needs_prompt)
     places = {name: place for place, name in enumerate(video.frames)}
     examples: dict[str, Example] = {}
 
     def record(name: str, frame: Tensor, tracks: BinaryTracks, prompt: Prompt | None) -> None:
         spool.add_tracks(name, tracks)
+        if film:
+            picture = to_show(frame.permute(1, 2, 0).cpu().numpy())
+            film.add(draw_overlay(picture, to_show(tracks.labels.cpu().numpy())))
         true_labels = truth.labels.pop(name, None)
         if true_labels is None:
             return
@@ -145,11 +183,14 @@ def evaluate_tracker(
     gallery = gallery or Gallery(num_videos=0)
     scores = []
     with ResultsSpool() as spool:
-        for place, video in enumerate(progress(videos, "evaluation")):
+        titled = progress(videos, "evaluation", len(videos), "video")
+        for place, video in enumerate(titled):
             categories = {i: c + 1 for i, c in folder.classes_of(video).items()} if use_classes else None
             scorer = VideoScorer(tracker.needs_prompt, place + 1, categories)
             chosen = gallery.frames_of(place, video)
-            score, examples = evaluate_video(tracker, video, scorer, spool, chosen)
+            with gallery.film(place, video) as film:
+                score, examples = evaluate_video(tracker, video, scorer, spool, chosen, film)
+            gallery.score(video, score)
             scores.append(score)
             gallery.show(video, examples, score.object_of)
         return summarise(scores, spool.results())

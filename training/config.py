@@ -26,6 +26,9 @@ class TrainConfig:
     run_dir: str = option("runs", "a fresh numbered folder is made in here for every run")
     resume: str | None = option(None, "continue from a checkpoint, or `auto`: from the newest in --run_dir")
     epochs: int = option(20, "passes over the training videos", least=1)
+    patience: int = option(
+        0, "evaluations without a better J&F after which training ends; 0: it takes all --epochs", least=0
+    )
     batch_size: int = option(8, "clips in a batch, in each process", least=1)
     accumulate: int = option(1, "batches in an optimiser step", least=1)
     num_workers: int = option(2, "processes that load data", least=0, most=MAX_WORKERS)
@@ -61,6 +64,7 @@ class TrainConfig:
     amp: str = option("auto", "mixed precision; auto: bf16 or fp16 on a GPU, off on a CPU", AMP_CHOICES)
     seed: int = option(0, "seed of everything random", least=0)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
+    devices: int = option(1, "processes on this machine, one a GPU; more than one as by torchrun", least=1)
     threads: int = option(0, "CPU threads of the network; 0: as many as torch likes", least=0, most=1024)
     skip_bad: bool = option(False, "leave bad files out, and list them, rather than stop")
     holdout: int = option(20, "without valid/, every so many-th training video is held out", least=2)

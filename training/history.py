@@ -15,7 +15,7 @@ from common import distributed
 from common.files import atomic_write
 
 UNPLOTTED = {"videos", "frames", "id_switches"}  # counts that say nothing as curves
-GROUPS = {"loss": "loss", "gradient_norm": "optimiser", "nonfinite_costs": "optimiser"}
+GROUPS = {"gradient_norm": "optimiser", "nonfinite_costs": "optimiser"}
 
 
 def columns_of(figures: dict[str, float], split: str) -> dict[str, float]:
@@ -128,6 +128,11 @@ class Means:
         self.sums = {name: torch.tensor(total, dtype=torch.float64) for name, total in state["sums"].items()}
 
 
+def num_without_improvement(rows: list[Row], best: dict[str, float] | None) -> int:
+    """The number of evaluations after that of the best weights, {"J&F", "epoch"}."""
+    return sum("val/J&F" in row and row["epoch"] > best["epoch"] for row in rows) if best else 0
+
+
 @dataclass
 class History:
     """What a run has reported so far, as its checkpoints keep it.
@@ -135,6 +140,7 @@ class History:
     rows: of the epochs that are trained and evaluated
     row: of an epoch that is trained and whose evaluation is to come; None where there is none
     means, seconds: of the steps that the epoch under way has done
+    interval: of the steps since the last report within it, which is not kept
     begun: when this process began, by the monotonic clock
     run_before: seconds of the processes before it, up to the checkpoints from which the run continued
     """
@@ -142,6 +148,7 @@ class History:
     rows: list[Row] = field(default_factory=list)
     row: Row | None = None
     means: Means = field(default_factory=Means)
+    interval: Means = field(default_factory=Means)
     seconds: float = 0.0
     begun: float = field(default_factory=time.monotonic)
     run_before: float = 0.0
@@ -150,6 +157,16 @@ class History:
     def run_seconds(self) -> float:
         """Of the whole run until now, times between its processes aside."""
         return self.run_before + time.monotonic() - self.begun
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Count what a step has reported."""
+        self.means.add(values)
+        self.interval.add(values)
+
+    def end_interval(self) -> Row:
+        """What the steps since the last call have reported; every process must ask for it."""
+        interval, self.interval = self.interval, Means()
+        return columns_of(with_margin(interval.result()), "train")
 
     def end_epoch(self, epoch: int, step: int, rates: Row) -> None:
         """Make the row of an epoch from what its steps have reported; every process must ask for it."""

@@ -1,22 +1,27 @@
-"""What a run tells: rows and curves in its folder, pictures, lines on the screen, an experiment."""
+"""What a run tells: rows and curves in its folder, pictures, lines on the screen, and its listeners."""
 
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import nn
 
 from annotated.videos import VideoSet
+from common.device import peak_memory
 from common.files import atomic_write, write_json
 from common.progress import say
-from training.curves import plot_curves
-from training.experiment import Experiment
+from training.curves import plot_curves, read_curves
 from training.history import Row, write_rows
+from training.listeners.listener import Listeners, table_of
+from training.state import TrainState
 from video.images import MOTS_MASKS
 
 METRICS = """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
 cosine_positive cosine_negative cosine_margin videos frames""".split()  # of metrics.json, beside `seconds`
+MODEL_SECONDS = 600.0  # the least time between two uploads of last.pth
 SHOWN = ("loss/total", "cosine/train_margin", "val/J&F", "id_switches/per_100_frames")  # after an epoch
 
 
@@ -41,40 +46,69 @@ def next_command(videos: VideoSet, checkpoint: Path, folder: Path, *, prompted: 
     return " && ".join(shlex.join(map(str, command)) for command in commands)
 
 
-class Report:
-    """Writes into the run's folder and reports to its experiment; one process of a run does."""
+def facts_of_run(network: nn.Module, state: TrainState, clips_per_step: int) -> dict[str, float | None]:
+    """What a run took, and when it was best, by names for people."""
+    rows, device = state.history.rows, next(network.parameters()).device
+    seconds = sum(row["seconds"] for row in rows)
+    return {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "peak memory, MiB": round(peak_memory(device)),
+        "clips per second": round(state.step * clips_per_step / seconds, 3) if seconds else None,
+        "best epoch": state.best["epoch"] if state.best else None,
+        "epochs": state.epoch,
+    }
 
-    def __init__(self, folder: Path, experiment: Experiment):
-        self.folder, self.experiment = folder, experiment
+
+class Report:
+    """Writes into the run's folder and tells its listeners; one process of a run does."""
+
+    def __init__(self, folder: Path, listeners: Listeners):
+        self.folder, self.listeners = folder, listeners
+        self._last_sent = time.monotonic()
 
     def numbers(self, values: dict[str, float], step: int) -> None:
         """Send numbers by their names, group/series; those without a group are left out."""
         for name, value in values.items():
             group, _, series = name.partition("/")
             if series:
-                self.experiment.scalars(group, {series: value}, step)
+                self.listeners.scalars(group, {series: value}, step)
 
     def table(self, rows: list[Row]) -> None:
         """Write results.csv and draw its curves."""
         write_rows(self.folder / "results.csv", rows)
         plot_curves(self.folder / "results.csv", self.folder / "results.png")
 
-    def epoch(self, rows: list[Row], title: str) -> None:
-        """Write the rows and curves of all epochs, and print a line of the last."""
+    def epoch(self, rows: list[Row], title: str, scores: Row) -> None:
+        """Write the rows and curves of all epochs, and print a line of the last, whose scores are sent."""
         self.table(rows)
         row = rows[-1]
-        self.numbers(row, row["step"])
+        self.numbers(scores, row["step"])
         numbers = ", ".join(f"{name} {row[name]:.3f}" for name in SHOWN if row.get(name) is not None)
         say(f"{title}: {numbers} ({row['seconds']:.0f} s)")
+
+    def checkpoint(self, name: str, step: int, *, at_once: bool = False) -> None:
+        """Send a checkpoint, of the folder, as an output model; unless `at_once` only now and then."""
+        if not at_once:
+            if time.monotonic() - self._last_sent < MODEL_SECONDS:
+                return
+            self._last_sent = time.monotonic()
+        self.listeners.model(name, self.folder / f"{name}.pth", step)
 
     def picture(self, name: str, picture: np.ndarray, step: int) -> None:
         """Write a contact sheet of an evaluation, (H, W, 3) uint8 RGB, as overlays/<name>.png."""
         with atomic_write(self.folder / "overlays" / f"{name}.png") as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
-        self.experiment.image("validation", "truth and tracks", step, picture)
+        self.listeners.image("validation", "truth and tracks", step, picture)
 
-    def metrics(self, scores: dict[str, Any], seconds: float, best: Path, step: int) -> None:
-        """Write metrics.json of a finished run, print it, and send it with the best checkpoint.
+    def videos(self, rows: list[dict[str, Any]], films: list[Path], step: int) -> None:
+        """Send the scores of each video, and films, files of an evaluation."""
+        if rows:
+            self.listeners.table("videos", table_of(rows), step)
+        for path in films:
+            self.listeners.video("tracks", path.stem, step, path)
+
+    def metrics(self, scores: dict[str, Any], seconds: float, step: int) -> None:
+        """Write metrics.json of a finished run, print it, and send it with the curves.
 
         seconds: of the whole run
         """
@@ -83,8 +117,17 @@ class Report:
         for name, value in metrics.items():
             text = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value
             say(f"{name:28} {text}")
-            if value is not None:
-                self.experiment.single_value(name, value)
-        self.experiment.figure("results", self.folder / "results.png", step)
-        self.experiment.artifact("metrics", metrics)
-        self.experiment.model("best", best)
+            self.listeners.single_value(name, value)
+        self.listeners.figure("results", self.folder / "results.png", step)
+        axis, groups = read_curves(self.folder / "results.csv")
+        for group, curves in groups.items():
+            named = {name.partition("/")[2]: curve for name, curve in curves.items()}
+            self.listeners.curves(f"{group} by {axis}", named, step, axis)
+        for name in ("metrics.json", "results.csv", "args.json"):
+            self.listeners.artifact(name.partition(".")[0], self.folder / name)
+
+    def facts(self, network: nn.Module, state: TrainState, clips_per_step: int) -> None:
+        """Send what a finished run took, and its last checkpoint."""
+        for name, value in facts_of_run(network, state, clips_per_step).items():
+            self.listeners.single_value(name, value)
+        self.checkpoint("last", state.step, at_once=True)

@@ -5,6 +5,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from common.checkpoint import read_checkpoint
+from common.files import read_json
+
 
 def new_run_folder(run_dir: Path | str, temporary: bool = False) -> Path:
     """Make the next numbered folder in `run_dir`; one that exists is never used again.
@@ -34,3 +37,16 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> Path | None:
         return Path(resume)
     checkpoints = [path for path in run_dir.glob("*/last.pth") if path.parent.name.isdigit()]
     return max(checkpoints, key=lambda path: int(path.parent.name), default=None)
+
+
+def task_of(checkpoint: Path | None) -> str | None:
+    """The id of the ClearML task of a checkpoint's run, by args.json beside it, or by the checkpoint.
+
+    Raises UserError where neither can be read.
+    """
+    if checkpoint is None:
+        return None
+    args = checkpoint.with_name("args.json")
+    flags = read_json(args) if args.is_file() else read_checkpoint(checkpoint)["args"]
+    task = flags.get("clearml_task") if isinstance(flags, dict) else None
+    return task if isinstance(task, str) else None

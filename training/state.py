@@ -14,7 +14,7 @@ from common.device import pick_device, resolve_amp
 from common.errors import UserError
 from common.progress import say
 from training.config import TrainConfig
-from training.history import History
+from training.history import History, Row, num_without_improvement
 from training.optim import OPTIMIZERS, MovingAverage, check_optimizer, learning_rate
 
 # Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
@@ -110,12 +110,29 @@ def read_resumable(path: Path, system: str, configs: dict[str, Any], args: dict[
     return state
 
 
-def is_finished(path: Path, state: dict[str, Any], epochs: int) -> bool:
+def check_same_videos(flags: dict[str, Any], path: Path, steps_per_epoch: int, videos: str) -> None:
+    """Raise UserError where the checkpoint of a path, by its flags, is of other videos or steps."""
+    before = flags["steps_per_epoch"]
+    if before != steps_per_epoch:
+        change = f"an epoch had {before} steps and has {steps_per_epoch} now"
+        raise UserError(f"--resume: {change}: give the same videos and number of processes")
+    if flags.get("videos", videos) != videos:
+        raise UserError(f"--resume {path}: it was trained on other videos: give the same --dataset_root")
+
+
+def is_stale(rows: list[Row], best: dict[str, float] | None, patience: int) -> bool:
+    """Whether `--patience` evaluations were none better than the best; 0: never."""
+    return 0 < patience <= num_without_improvement(rows, best)
+
+
+def is_finished(path: Path, state: dict[str, Any], options: TrainConfig) -> bool:
     """Whether the run of a checkpoint has all its epochs and its scores; a line says so."""
-    if state["epoch"] < epochs or not (path.parent / "metrics.json").is_file():
+    rows = (state.get("history") or {}).get("rows", [])
+    stale = is_stale(rows, state["best"], options.patience)
+    if not (stale or state["epoch"] >= options.epochs) or not (path.parent / "metrics.json").is_file():
         return False
     done = f"the {state['epoch']} epochs of {path} are done and scored"
-    say(f"nothing to resume: {done}; raise --epochs to train on")
+    say(f"nothing to resume: {done}; raise {'--patience' if stale else '--epochs'} to train on")
     say(str(path.parent))
     return True
 
@@ -154,11 +171,23 @@ class TrainState:
             "history": None if weights_only else self.history.state_dict(),
         }
 
+    @property
+    def rates(self) -> Row:
+        """The learning rates, as columns of results.csv."""
+        return {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+
     def end_epoch(self) -> None:
         """Count an epoch whose steps are done, and make its row; every process must call it."""
         self.epoch += 1
-        rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-        self.history.end_epoch(self.epoch, self.step, rates)
+        self.history.end_epoch(self.epoch, self.step, self.rates)
+
+    def end_evaluation(self, scores: Row) -> bool:
+        """Complete the row of an epoch by the scores of its evaluation; returns whether it is the best."""
+        score = self.history.end_evaluation(scores).get("val/J&F")
+        if score is None or (self.best is not None and score < self.best["J&F"]):
+            return False
+        self.best = {"J&F": score, "epoch": self.epoch}
+        return True
 
     def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
         """Continue from the entries of a checkpoint, that of a path; older ones have no history.

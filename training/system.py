@@ -10,10 +10,11 @@ from torch import nn
 
 from common.checkpoint import Recognise
 from common.config import Parser, add_config_flags, config_from_args
+from common.errors import UserError
 from common.files import Download
 from common.types import ClipDataset, Criterion, Network, Tracker
 from training.config import TrainConfig
-from training.experiment import add_experiment_flags
+from training.listeners.opening import add_listener_flags
 from training.recompute import checkpoint_activations
 
 
@@ -74,14 +75,16 @@ class System(NamedTuple):
         """Add the flags of the training loop, of the experiment, and of the system's parts."""
         assert self.defaults.keys() <= {item.name for item in fields(TrainConfig)}
         add_config_flags(parser, TrainConfig, "training")
-        add_experiment_flags(parser)
+        add_listener_flags(parser)
         for part in self.parts.values():
             add_config_flags(parser, part.Config, f"{name}: {part.__name__}")
         parser.set_defaults(**self.defaults)
 
     def plan(self, args: argparse.Namespace) -> Plan:
-        """The plan of a run by its flags; UserError where a number is out of range."""
+        """The plan of a run by its flags; UserError where a number is out of range, or flags disagree."""
         options = config_from_args(TrainConfig, args)
+        if options.patience and not options.eval_every:
+            raise UserError("--patience counts evaluations, of which --eval_every 0 has one: give another")
         return Plan(args.system, self, options, self.configs(args), vars(args) | {"resume": None})
 
     def configs(self, args: argparse.Namespace) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from annotated.layouts import split_videos
 from inference import SYSTEMS
 from tests.support.commands import SMALL, run_here
 from tests.support.simulated_gpu import simulated_gpu
-from training.experiment import Experiment
 from training.history import Means
+from training.listeners.listener import Listeners
 from training.report import Report
 
 # What a step waits for. Each ends with the look whether all is finite.
@@ -31,7 +31,7 @@ def make_trainer(name: str, data: Path, run: Path, device: str) -> main.Trainer:
     plan = SYSTEMS[name].plan(args)
     train, valid, _ = split_videos([data], holdout=2, skip_bad=False)
     torch.manual_seed(0)
-    return main.Trainer(plan, plan.make_network(), train, valid, Report(run, Experiment()))
+    return main.Trainer(plan, plan.make_network(), train, valid, Report(run, Listeners()))
 
 
 def learn(trainer: main.Trainer) -> dict[str, float]:

@@ -17,8 +17,8 @@ from inference import SYSTEMS
 from tests.support import fake_system as fake
 from tests.support.commands import SMALL
 from tests.support.processes import in_two_processes
-from training.experiment import Experiment
 from training.history import Means
+from training.listeners.listener import Listeners
 from training.report import Report
 
 # Plain gradient descent: Adam divides by the gradient, so that rounding decides where there is next to none.
@@ -47,7 +47,7 @@ def make_trainer(name: str, data: Path, run: Path) -> main.Trainer:
     plan = SYSTEMS[name].plan(args)
     train, valid, _ = split_videos([data], holdout=2, skip_bad=False)
     torch.manual_seed(0)
-    return main.Trainer(plan, plan.make_network(), train, valid, Report(run, Experiment()))
+    return main.Trainer(plan, plan.make_network(), train, valid, Report(run, Listeners()))
 
 
 def weights_of(trainer: main.Trainer) -> Tensor:

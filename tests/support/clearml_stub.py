@@ -29,7 +29,9 @@ class ClearMLStub:
     """The server; use it as a context manager.
 
     tasks, projects, models, queues: what was created, {id: fields}
-    events: every reported event, in order
+    events: the reported events, in order; one replaces a former of the same task, iteration and name, as on a
+        server
+    statuses: {task: every status that it was given, in order}
     files: {path: bytes} uploaded
     refuses_logins: whether the credentials are wrong
     """
@@ -39,7 +41,8 @@ class ClearMLStub:
         self.projects: dict[str, dict] = {}
         self.models: dict[str, dict] = {}
         self.queues: dict[str, dict] = {"q": {"id": "q", "name": "default"}}
-        self.events: list[dict] = []
+        self._events: dict[Any, dict] = {}
+        self.statuses: dict[str, list[str]] = {}
         self.files: dict[str, bytes] = {}
         self.refuses_logins = False
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -54,6 +57,16 @@ class ClearMLStub:
     def __exit__(self, *_: object) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+    @property
+    def events(self) -> list[dict]:
+        return list(self._events.values())
+
+    def add_events(self, lines: list[str]) -> None:
+        """Take the lines of `events.add_batch`; of the console's there may be several in an iteration."""
+        for event in (json.loads(line) for line in lines if line.startswith("{")):
+            name = tuple(event.get(part) for part in ("task", "iter", "metric", "variant", "key"))
+            self._events[uuid.uuid4() if event["type"] == "log" else name] = event
 
     @property
     def environment(self) -> dict[str, str]:
@@ -73,7 +86,8 @@ class ClearMLStub:
     def _answer_collection(self, service: str, action: str, sent: dict[str, Any]) -> dict[str, Any]:
         items, name = getattr(self, service), COLLECTIONS[service]
         if action in ("create", "create_many"):
-            item = {"id": uuid.uuid4().hex, "status": "created", "output": {}, "models": {}, **sent}
+            empty = {part: {} for part in ("output", "models", "script", "runtime")}
+            item = {"id": uuid.uuid4().hex, "status": "created", **empty, **sent}
             items[item["id"]] = item
             return {"id": item["id"]}
         if action.startswith("get_all"):
@@ -83,7 +97,10 @@ class ClearMLStub:
             return {name: items.get(sent[name])}
         item = items.get(sent.get(name, ""), {})
         if action == "add_or_update_artifacts":
-            item.setdefault("execution", {}).setdefault("artifacts", []).extend(sent["artifacts"])
+            execution = item.setdefault("execution", {})
+            kept = {artifact["key"]: artifact for artifact in execution.get("artifacts") or []}
+            kept |= {artifact["key"]: artifact for artifact in sent["artifacts"]}
+            execution["artifacts"] = list(kept.values())
         elif action == "edit_hyper_params":
             for parameter in sent["hyperparams"]:
                 section = item.setdefault("hyperparams", {}).setdefault(parameter["section"], {})
@@ -92,6 +109,7 @@ class ClearMLStub:
             item.update({key: value for key, value in sent.items() if key != name})
         elif action in STATUSES:
             item.update(status=STATUSES[action], status_reason=sent.get("status_reason"))
+            self.statuses.setdefault(item.get("id", ""), []).append(STATUSES[action])
         elif action == "enqueue":
             item.update(status="queued", queue=sent.get("queue") or sent.get("queue_name"))
         return {"updated": 1, "fields": {}, "queued": 1}
@@ -111,9 +129,7 @@ def _handler(stub: ClearMLStub) -> type[BaseHTTPRequestHandler]:
             call = self.path.partition("?")[0].rsplit("/", 1)[-1]
             refused = call == "auth.login" and stub.refuses_logins
             if call == "events.add_batch":
-                stub.events += [
-                    json.loads(line) for line in body.decode().splitlines() if line.startswith("{")
-                ]
+                stub.add_events(body.decode().splitlines())
                 data = {"added": 1, "errors": 0}
             else:
                 data = stub.answer(call, json.loads(body or b"{}"))

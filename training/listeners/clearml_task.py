@@ -1,0 +1,129 @@
+"""The ClearML task of a run: whether there is a server for it, and its settings and hyper-parameters."""
+
+import argparse
+import os
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from common.errors import UserError, require
+from common.progress import say
+from training.listeners.clearml_reports import one_line
+
+REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"  # what a ClearML agent installs
+DEFAULT = " (default: %(default)s)"  # of a flag's help
+PROBE_SECONDS = 3.0  # how long a server may take to answer a ping
+
+
+def require_clearml(purpose: str = "--enable_clearml") -> ModuleType:
+    return require("clearml", purpose)
+
+
+def host_of(clearml: ModuleType) -> str:
+    return clearml.backend_api.Session.get_api_server_host()
+
+
+def answers(host: str) -> bool:
+    """Whether an API server answers; ClearML itself would try a dead one for hours, in silence."""
+    try:
+        with urllib.request.urlopen(f"{host}/debug.ping", timeout=PROBE_SECONDS):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)  # it answers; whom to trust is for clearml.conf to say
+    except (OSError, ValueError, HTTPException):
+        return False
+
+
+def why_offline(clearml: ModuleType) -> str | None:
+    """Why no server can be used, or None."""
+    config = clearml.config.config_obj
+    keys = [
+        os.environ.get(f"CLEARML_API_{kind.upper()}_KEY") or config.get(f"api.credentials.{kind}_key", None)
+        for kind in ("access", "secret")
+    ]
+    if not all(keys) and not os.environ.get("CLEARML_AUTH_TOKEN"):
+        return "no credentials (run clearml-init)"
+    return None if answers(host_of(clearml)) else f"no server answers at {host_of(clearml)}"
+
+
+def init_task(
+    clearml: ModuleType,
+    *,
+    project_name: str,
+    task_name: str,
+    tags: Sequence[str] = (),
+    continued: str | None = None,
+) -> Any:
+    """Begin a task, or go on with the one of the id `continued`; offline where ClearML was set so."""
+    try:
+        # ClearML's default is to report from a forked process, which can hold the exit for minutes.
+        overrides = {"sdk": {"development": {"report_use_subprocess": False}}}
+        clearml.config.config_obj.set_overrides(overrides)
+    except AttributeError:  # not a documented interface
+        say("ClearML: report_use_subprocess could not be set; the exit may be slow", error=True)
+    clearml.Task.force_requirements_env_freeze(False, str(REQUIREMENTS))
+    task = clearml.Task.init(
+        project_name=project_name,
+        task_name=task_name,
+        tags=list(tags),
+        reuse_last_task_id=False,  # or a second run within a day overwrites the first
+        continue_last_task=continued or False,
+        output_uri=True,
+        auto_connect_arg_parser=False,
+        # No upload of every checkpoint, and nothing twice that goes to TensorBoard, too.
+        auto_connect_frameworks={"pytorch": False, "matplotlib": False, "tensorboard": False},
+    )
+    task.set_initial_iteration(0)  # steps are absolute, in a continued task too
+    return task
+
+
+def _is_known(clearml: ModuleType, task: str) -> bool:
+    """Whether the server has a task, of this id."""
+    try:
+        return bool(clearml.Task.get_task(task_id=task))
+    except ValueError:
+        return False
+
+
+def open_task(
+    clearml: ModuleType, *, offline: bool, online: bool, continued: str | None = None, **names: Any
+) -> Any:
+    """A new task, or the one that an agent runs; offline if `offline` or where the server cannot be used.
+
+    continued: the id of a task to go on with, which an offline session cannot
+    names: as of `init_task`
+    Raises UserError where the server cannot be used and the run must be `online`.
+    """
+    offline = offline or clearml.Task.is_offline()  # CLEARML_OFFLINE_MODE=1
+    if not offline:
+        problem = why_offline(clearml)
+        try:
+            if problem is None:
+                if continued and not _is_known(clearml, continued):
+                    say(f"ClearML: the server has no task {continued}; a new one goes on with this run")
+                    continued = None
+                return init_task(clearml, continued=continued, **names)
+        except Exception as error:
+            problem = one_line(error)
+        if online:
+            raise UserError(f"ClearML: {problem}; --queue, and the run of an agent, need the server")
+        say(f"ClearML: {problem}; this run is recorded offline", error=True)
+    clearml.Task.set_offline(True)
+    return init_task(clearml, **names)
+
+
+def show_arguments(task: Any, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Show the arguments under Args, where they can be edited in a copy of the task, with their help."""
+    helps = {action.dest: (action.help or "").removesuffix(DEFAULT) for action in parser._actions}
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    descriptions = {f"Args/{name}": helps.get(name, "").replace("%%", "%") for name in values}
+    floats = {f"Args/{action.dest}": float for action in parser._actions if action.type is float}
+    hidden = {"prefix": "Args", "descriptions": descriptions, "types": floats}
+    task.set_parameters(values, **{f"__parameters_{name}": value for name, value in hidden.items()})
