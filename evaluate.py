@@ -7,7 +7,6 @@ import argparse
 import csv
 import inspect
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,7 +21,11 @@ from scoring.report import Report
 from tools.compare import align, compare, comparison_lines, numbers_of, plain
 from tools.evidence.label_maps import ScoredResults, rules_of
 from tools.evidence.report import write_report
+from tools.shown import show_scores
 from tools.submission import write_submission
+from training.listeners.agent import arguments
+from training.listeners.listener import Listener
+from training.listeners.opening import add_clearml_flags, open_listeners
 
 REPORT_HEADS = (b'{\n  "protocol": ', b"video,object,", b"<!doctype html>")  # of what a report's file holds
 
@@ -71,6 +74,7 @@ def make_parser(protocol: str) -> Parser:
         default=min(os.cpu_count() or 1, MAX_WORKERS),
         help="processes",
     )
+    add_clearml_flags(parser, "evaluate")
     add_protocol_flags(parser, protocol)
     return parser
 
@@ -141,11 +145,12 @@ def sole_writer_of_all(args: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def score(args: argparse.Namespace, options: dict[str, Any]) -> None:
-    """Score the results, print them and write what was asked for, which a lost line does not keep from it."""
+def score(args: argparse.Namespace, options: dict[str, Any], listener: Listener) -> None:
+    """Score the results, print and show them and write what was asked for, in spite of a lost line."""
     protocol = PROTOCOLS[args.protocol]
     report = protocol.score(args.results, args.annotations, **options)
     print_table(report)
+    show_scores(listener, report, args.results)
     for name in ("rule", "definition"):
         if name in report:
             say(f"{name}: {report[name]}")
@@ -174,8 +179,10 @@ def main() -> None:
     """Score a folder of results, or pack it for a server."""
     first = Parser(add_help=False)
     first.add_argument("--protocol", default="tcovis", choices=list(PROTOCOLS))
-    protocol = first.parse_known_args(sys.argv[1:])[0].protocol
-    args = make_parser(protocol).parse_args()
+    argv = arguments()
+    protocol = first.parse_known_args(argv)[0].protocol
+    parser = make_parser(protocol)
+    args = parser.parse_args(argv)
     names = inspect.signature(PROTOCOLS[protocol].score).parameters.keys() - {"results", "annotations"}
     options = {name: value for name, value in vars(args).items() if name in names}
     check_paths(args)
@@ -184,7 +191,8 @@ def main() -> None:
             image_set = {"image_set": args.image_set} if "image_set" in options else {}
             say(write_submission(args.submission, args.results, args.annotations, protocol, **image_set))
         if not args.submission or args.json or args.csv or args.explain or args.against:
-            score(args, options)
+            with open_listeners(args, parser, tags=[protocol]) as listeners:
+                score(args, options, listeners)
 
 
 if __name__ == "__main__":

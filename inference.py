@@ -4,7 +4,6 @@ python inference.py --checkpoint C --video_root V [--prompt_root P] --output O
 """
 
 import argparse
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,13 +27,16 @@ from systems.siammask import system as siammask
 from systems.stcn import system as stcn
 from systems.xmem import system as xmem
 from tools.annotate.server import annotate
+from tools.shown import showing_tracks
 from tracking.arrays import ArrayTracker, tracker_options
 from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax, give_id
 from tracking.batch import track_all
-from tracking.config import RunConfig, add_paths
+from tracking.config import RunConfig, add_paths, checkpoint_of
 from tracking.detections import FrameDetections
 from tracking.discovery import DiscoveringTracker, is_propagator
 from tracking.overlaps import Overlaps, suppress
+from training.listeners.agent import arguments
+from training.listeners.opening import add_clearml_flags
 from training.system import System
 from utils import TCOVISCriterion
 from video.masks import above, full_size_probs, labels_from_masks, pad_to_stride
@@ -332,18 +334,16 @@ def load_tracker(path: str | Path, *, device: str = "auto", **options: Any) -> A
 # ------------------------------------------------------------------------------------------------ the command
 
 
-def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list[str]]:
-    """Read the flags; returns the tracker that the checkpoint describes, the flags, the names of categories.
+def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list[str], Parser]:
+    """Read the flags; returns the checkpoint's tracker, the flags, the names of categories, the parser.
 
     The tracker's flags default to what it was trained with. Foreign and abbreviated flags are refused.
     """
     parser = Parser(prog="inference.py", description=__doc__.splitlines()[0])
     add_paths(parser, sorted(SYSTEMS))
     add_config_flags(parser, RunConfig, "run")
-    first = Parser(add_help=False)
-    first.add_argument("--checkpoint", type=Path)
-    first.add_argument("--system", choices=sorted(SYSTEMS))
-    known = first.parse_known_args(argv)[0]
+    add_clearml_flags(parser, "inference")
+    known = checkpoint_of(argv, sorted(SYSTEMS))
     if known.checkpoint is None:
         shown = known.system or "vita_tcovis"
         add_config_flags(parser, SYSTEMS[shown].tracker.Config, shown)
@@ -356,7 +356,7 @@ def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, li
     config_from_args(RunConfig, args)  # the ranges of its numbers
     network = for_inference(network).to(pick_device(args.device))
     built = tracker(network, config_from_args(tracker.Config, args))
-    return discovering(built, args) if args.discover else built, args, config.get("categories", [])
+    return discovering(built, args) if args.discover else built, args, config.get("categories", []), parser
 
 
 def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracker:
@@ -377,12 +377,12 @@ def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracke
 def main() -> None:
     """Track every video of --video_root, or serve the page to paint prompts."""
     warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
-    tracker, args, categories = tracker_of_run(sys.argv[1:])
+    tracker, args, categories, parser = tracker_of_run(arguments())
     config = config_from_args(RunConfig, args)
     videos = find_videos(args.video_root, config.fps)
     if config.annotate:
         return annotate(tracker, videos, args.output, config, args.prompt_root)
-    track_all(tracker, videos, args, categories)
+    track_all(tracker, videos, args, categories, showing_tracks(args, parser))
 
 
 if __name__ == "__main__":

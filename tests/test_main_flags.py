@@ -1,5 +1,7 @@
 """The flags of the training command: what the first description says of them, presets, what is refused."""
 
+import re
+import shlex
 from dataclasses import fields
 
 import pytest
@@ -49,6 +51,13 @@ def test_the_debugging_command_line_keeps_its_meaning():
     args, _ = main.parse_args(DEBUG)
     given = {"epochs": 2, "batch_size": 2, "num_tokens": 10, "run_dir": "debug_run"}
     assert {name: getattr(args, name) for name in DEFAULTS} == DEFAULTS | given
+
+
+def test_the_recipe_of_the_readme_is_that_of_the_preset():
+    readme = (ROOT / "README.md").read_text()
+    (command,) = re.findall(r"python main.py (--enable_clearml.*?)```", readme, re.DOTALL)
+    recipe, _ = main.parse_args(shlex.split(command.replace("\\\n", "")))
+    assert recipe == main.parse_args([f"@{ROOT / 'presets' / 'a100.txt'}"])[0]
 
 
 @pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.txt")), ids=lambda path: path.stem)

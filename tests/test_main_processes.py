@@ -79,6 +79,21 @@ def test_two_processes_train_into_one_folder(small_data, tmp_path):
     assert (tmp_path / "1" / "metrics.json").is_file()
 
 
+def test_devices_start_the_processes_and_end_with_their_status(small_data, tmp_path):
+    flags = [*flags_of(small_data, tmp_path), "--devices", 2]
+    outcome = run_apart("main.py", *flags, "--epochs", 1)
+    assert outcome.status == 0, outcome.err
+    assert read_checkpoint(tmp_path / "1" / "last.pth")["step"] == 2
+    assert outcome.run == tmp_path / "1"
+
+
+@pytest.mark.slow
+def test_devices_end_with_the_one_line_of_what_is_wrong(small_data, tmp_path):
+    outcome = run_apart("main.py", *flags_of(small_data, tmp_path), "--devices", 2, "--resume", "none.pth")
+    assert outcome.status == 2 and len(outcome.err) == 1, outcome.err
+    assert "none.pth" in outcome.err[0]
+
+
 @pytest.mark.parametrize("dies", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_where_one_process_is_killed_the_other_ends_with_one_line(start, dies):
     processes = start("main.py")

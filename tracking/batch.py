@@ -4,6 +4,7 @@ import hashlib
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -163,17 +164,27 @@ def end_batch(failed: dict[str, str], videos: list[Video], output: Path) -> None
         sys.exit(1)
 
 
-def track_all(tracker: Tracker, videos: list[Video], args: Namespace, categories: list[str]) -> None:
-    """Track every video by the flags of the command; on a mistake nothing is left half-written."""
+def track_all(
+    tracker: Tracker,
+    videos: list[Video],
+    args: Namespace,
+    categories: list[str],
+    shown: AbstractContextManager[None],
+) -> None:
+    """Track every video by the flags of the command; on a mistake nothing is left half-written.
+
+    shown: is entered when all is checked and nothing is tracked, left when all results are written
+    """
     config, needed = config_from_args(RunConfig, args), tracker.needs_prompt
     settings = settings_of(args, tracker)
     prompts = prompts_of_run(args.prompt_root, config, videos, needed=needed)
     with sole_writer(args.output / LOCK):
         Work(args.output).check(videos, settings, overwrite=config.overwrite)
         failed = survive(videos, lambda video: check_video(video, prompts, needed=needed))
-        failed = process_videos(
-            tracker, videos, prompts, args.output, config, settings=settings, failed=failed
-        )
-        if categories:
-            write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
+        with shown:
+            failed = process_videos(
+                tracker, videos, prompts, args.output, config, settings=settings, failed=failed
+            )
+            if categories:
+                write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
     end_batch(failed, videos, args.output)

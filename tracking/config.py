@@ -1,5 +1,6 @@
 """The options of a run of inference.py, whichever tracker it is of."""
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,3 +59,11 @@ def add_paths(parser: Parser, systems: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--prompt_root", type=Path, help="label maps <video>/<frame>.png that name objects")
     parser.add_argument("--system", choices=systems, help="refuse a checkpoint of another system")
+
+
+def checkpoint_of(argv: Sequence[str], systems: Sequence[str]) -> argparse.Namespace:
+    """The flags `checkpoint` and `system` alone, by which the others are known; None where not given."""
+    first = Parser(add_help=False)
+    first.add_argument("--checkpoint", type=Path)
+    first.add_argument("--system", choices=systems)
+    return first.parse_known_args(argv)[0]

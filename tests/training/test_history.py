@@ -3,7 +3,7 @@ import csv
 import pytest
 import torch
 
-from training.history import Means, read_rows, write_rows
+from training.history import History, Means, num_without_improvement, read_rows, write_rows
 
 
 def read(path) -> list[dict[str, str]]:
@@ -80,3 +80,24 @@ def test_means_keep_no_graph_and_do_not_lose_small_numbers():
     means.add({"loss": torch.tensor(1.0, requires_grad=True)})
     assert not means.sums["loss"].requires_grad
     assert means.result()["loss"] == (1e8 + 1) / 2
+
+
+def test_an_interval_holds_the_steps_since_the_last_and_the_epoch_all_of_them():
+    history, intervals = History(), []
+    for loss in (1.0, 3.0, 8.0):
+        history.add({"loss/total": torch.tensor(loss), "gradient_norm": torch.tensor(2.0)})
+        if loss > 1:
+            intervals.append(history.end_interval())
+    assert intervals == [{"loss/total": value, "optimiser/gradient_norm": 2.0} for value in (2.0, 8.0)]
+    assert history.means.result()["loss/total"] == 4.0
+
+
+def test_evaluations_after_the_best_are_counted_and_epochs_without_any_are_not():
+    rows = [
+        {"epoch": 1, "val/J&F": 1.0},
+        {"epoch": 2, "val/J&F": 5.0},
+        {"epoch": 3},
+        {"epoch": 4, "val/J&F": 4.0},
+    ]
+    assert num_without_improvement(rows, {"J&F": 5.0, "epoch": 2}) == 1
+    assert num_without_improvement(rows, None) == 0

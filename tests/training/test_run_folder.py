@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from common.checkpoint import read_checkpoint, save_checkpoint
 from common.files import LOCK, write_json
 from tests.support.commands import assert_refused, files_in, held_elsewhere
-from training.run_folder import find_checkpoint, new_run_folder
+from training.run_folder import find_checkpoint, new_run_folder, task_of
 
 
 def test_run_folders_count_up_from_the_largest_number(tmp_path):
@@ -49,6 +50,16 @@ def test_without_a_checkpoint_auto_begins_anew_and_a_file_is_taken_at_its_word(t
     assert find_checkpoint("auto", tmp_path / "absent") is None
     assert find_checkpoint(None, tmp_path) is None
     assert find_checkpoint("x/last.pth", tmp_path) == Path("x/last.pth")
+
+
+def test_the_task_of_a_run_is_in_its_arguments_and_in_its_checkpoints(trained, tmp_path):
+    last, alone = trained.run / "last.pth", tmp_path / "moved.pth"
+    assert task_of(None) is None and task_of(last) is None
+    content = read_checkpoint(last)
+    save_checkpoint(alone, content | {"args": content["args"] | {"clearml_task": "abc"}})
+    assert task_of(alone) == "abc"
+    write_json(tmp_path / "args.json", {"clearml_task": "def"})
+    assert task_of(alone) == "def"
 
 
 def test_json_is_written_whole_with_its_nulls(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from training.curves import plot_curves
@@ -166,6 +167,16 @@ def test_curves_are_drawn_from_a_csv_with_gaps(tmp_path: Path):
         assert image.format == "PNG" and image.size == (1800, 420)  # 3 groups in a row
         assert len(np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)) > 10
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["results.png"]
+
+
+def test_no_two_of_many_curves_look_alike_and_epochs_are_whole(tmp_path: Path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: (drawn.append(figure), open(file, "w")))
+    rows = [["epoch", *(f"val/{name}" for name in range(12))], [1, *range(12)], [2, *range(12)]]
+    plot_curves(save_csv(tmp_path / "results.csv", rows), tmp_path / "results.png")
+    (axes,) = [axes for axes in drawn[0].axes if axes.lines]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 12
+    assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
 def test_a_csv_without_rows_or_without_curves_still_gives_a_picture(tmp_path: Path):
