@@ -43,7 +43,7 @@ def show_tracks(listeners: Listeners, output: Path, seconds: float) -> None:
 
 @contextmanager
 def showing_tracks(args: Namespace, parser: Parser) -> Iterator[None]:
-    """Inside, inference.py tracks by these flags; at the end its results are shown to the listeners asked for."""
+    """Inside, inference.py tracks by these flags; at the end its listeners are shown the results."""
     begun = time.monotonic()
     with open_listeners(args, parser) as listeners:
         yield
