@@ -34,12 +34,12 @@ from tracking.batch import track_all
 from tracking.config import RunConfig, add_paths, checkpoint_of
 from tracking.detections import FrameDetections
 from tracking.discovery import DiscoveringTracker, is_propagator
-from tracking.overlaps import Overlaps, suppress
 from training.listeners.agent import arguments
 from training.listeners.opening import add_clearml_flags
 from training.system import System
 from utils import TCOVISCriterion
 from video.masks import above, full_size_probs, labels_from_masks, pad_to_stride
+from video.overlaps import Overlaps, suppress
 from video.reader import find_videos
 from video.transforms import LONGEST, fit_short_side, normalise, resize_frames
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from common.device import in_float32, on_device
 from common.errors import UserError
 from common.types import Prompt
-from tracking.overlaps import Overlaps
 from video.images import MAX_LABEL
 from video.label_maps import IGNORE
 from video.masks import masks_from_labels
+from video.overlaps import Overlaps
 
 
 class Detections(NamedTuple):

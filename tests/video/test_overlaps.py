@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tracking.overlaps import Overlaps, suppress
+from video.overlaps import Overlaps, suppress
 
 
 def masks_of(*rows: str) -> Tensor:
