@@ -8,7 +8,7 @@ import main
 from inference import SYSTEMS
 from tests.support.annotating import make_video, square
 from tests.support.commands import SMALL
-from tools.annotate import states
+from tracking import states
 from tools.annotate.session import Session
 from tracking.config import RunConfig
 from tracking.loop import track_video
