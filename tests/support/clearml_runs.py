@@ -87,7 +87,7 @@ def train(run, args):
 
 run_command(main)
 """
-SECONDS = 150  # in which a process must end, on a machine that does much else
+SECONDS = 240  # in which a process must end, on a machine that does much else
 
 
 def finish(process: subprocess.Popen, text: str = "") -> tuple[str, str]:

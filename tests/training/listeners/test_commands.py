@@ -18,7 +18,7 @@ Start = Callable[..., tuple]
 
 
 def flags_of(data: Path) -> list[object]:
-    return [*TINY, "--enable_clearml", "--dataset_root", data, "--log_steps", 1, "--epochs", 2]
+    return [*TINY, "--enable_clearml", "--dataset_root", data, "--log_steps", 1, "--epochs", 1]
 
 
 def points(stub: ClearMLStub, title: str, series: str) -> list[tuple[int, float]]:
@@ -46,12 +46,12 @@ def test_a_training_run_is_shown_once_and_whole(run, stub, small_data):
     assert json.loads((folder / "args.json").read_text())["clearml_task"] == task["id"]
     assert read_checkpoint(folder / "last.pth")["args"]["clearml_task"] == task["id"]
     losses = points(stub, "loss", "total")
-    assert [step for step, _ in losses] == [1, 2, 3, 4]
+    assert [step for step, _ in losses] == [1, 2]
     rows = (folder / "results.csv").read_text().splitlines()
     mean = float(rows[1].split(",")[rows[0].split(",").index("loss/total")])
     assert (losses[0][1] + losses[1][1]) / 2 == pytest.approx(mean, rel=1e-4)  # of the epoch; these of steps
-    assert [step for step, _ in points(stub, "val", "J&F")] == [2, 4]
-    assert [step for step, _ in points(stub, "val_loss", "total")] == [2, 4]
+    assert [step for step, _ in points(stub, "val", "J&F")] == [2]
+    assert [step for step, _ in points(stub, "val_loss", "total")] == [2]
     assert {"parameters", "peak memory, MiB", "clips per second", "best epoch", "J&F"} <= single_values(
         stub
     ).keys()
@@ -90,6 +90,7 @@ def test_an_interrupted_run_is_stopped_and_goes_on_in_the_same_task(run, stub, s
     assert steps == list(range(1, 2 * epochs + 1))
 
 
+@pytest.mark.slow
 def test_a_run_may_go_on_in_a_new_task(run, stub, small_data):
     flags = [*flags_of(small_data), "--eval_every", 0, "--resume", "auto", "--clearml_continue", "new"]
     for epochs in (1, 2):
