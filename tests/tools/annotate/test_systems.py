@@ -8,8 +8,8 @@ import main
 from inference import SYSTEMS
 from tests.support.annotating import make_video, square
 from tests.support.commands import SMALL
-from tracking import states
 from tools.annotate.session import Session
+from tracking import states
 from tracking.config import RunConfig
 from tracking.loop import track_video
 from tracking.prompts import PromptFolder
