@@ -1,13 +1,15 @@
 """Objects cut out of their videos by label maps, and a table of where they are in each frame.
 
-python -m tools.cutout RESULTS --output O [--only 3,5] [--video_root V --cutout rgba|green [--crops]]
+python -m tools.cutout RESULTS --output O [--only 3,5] [--video_root V --cutout rgba|green|alpha [--crops]]
 
 RESULTS is an output of inference.py, or a folder <video>/<frame>.png.
 """
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TextIO
 
@@ -15,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from common.config import Parser
-from common.errors import UserError, run_command
+from common.errors import UserError, require, run_command
 from common.files import atomic_folder, below
 from common.progress import progress, say
 from scoring.label_folders import mask_root
@@ -66,6 +68,34 @@ def save(picture: np.ndarray, path: Path) -> None:
     Image.fromarray(picture).save(path, compress_level=1)
 
 
+@contextmanager
+def alpha_video(path: Path, fps: float, size: tuple[int, int]) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield a function that adds a picture (H, W, 4) to a video with alpha, ProRes 4444 in a .mov file."""
+    av = require("av", "--cutout alpha")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = container.add_stream("prores_ks", rate=rate, options={"profile": "4444"})
+        stream.pix_fmt, (stream.height, stream.width) = "yuva444p10le", size
+
+        def add(picture: np.ndarray) -> None:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgba")
+            container.mux(stream.encode(frame.reformat(format="yuva444p10le")))
+
+        yield add
+        container.mux(stream.encode(None))
+
+
+@contextmanager
+def frame_writer(output: Path, video: Video, form: str) -> Iterator[Callable[[np.ndarray, str], None]]:
+    """Yield a function of a cut-out and its file name that writes those of a video, in order."""
+    if form == "alpha":
+        with alpha_video(below(output / "cutouts", video.name, ".mov"), video.fps, video.size) as add:
+            yield lambda picture, _: add(picture)
+    else:
+        yield lambda picture, name: save(picture, below(output / "cutouts", video.name) / name)
+
+
 def measure_video(folder: Path, only: set[int] | None, file: TextIO) -> None:
     """Add the rows of a video's label maps to a table."""
     writer = csv.writer(file, lineterminator="\n")
@@ -74,29 +104,38 @@ def measure_video(folder: Path, only: set[int] | None, file: TextIO) -> None:
             writer.writerow([folder.name, path.stem, track, *numbers])
 
 
+def write_crops(pixels: np.ndarray, labels: np.ndarray, ids: list[int], path: Path, form: str) -> None:
+    """Write each object of a frame alone, cut to its box, into a folder <id> beside `path`."""
+    for track in ids:
+        mask = labels == track
+        window = window_of(mask)
+        save(cut_out(pixels[window], mask[window], form), path.parent / str(track) / path.name)
+
+
 def cut_video(video: Video, folder: Path, output: Path, args: argparse.Namespace) -> int:
     """Write the cut-outs of a video, and the crops of its objects; returns the number of frames."""
+    paths = {path.stem: path for path in list_files(folder, {".png"})}
     count = 0
-    for name, frame in video.frames():
-        path = below(folder, name, ".png")
-        if not path.is_file():
-            continue
-        labels, pixels = read_label_map(path), frame.permute(1, 2, 0).numpy()
-        if labels.shape != pixels.shape[:2]:
-            (h, w), (H, W) = labels.shape, pixels.shape[:2]
-            raise UserError(f"{path} is {w}x{h} but its frame is {W}x{H}: give the video that was tracked")
-        ids = [i for i in objects_in(labels) if args.only is None or i in args.only]
-        save(cut_out(pixels, np.isin(labels, ids), args.cutout), output / "cutouts" / video.name / path.name)
-        for track in ids if args.crops else ():
-            mask = labels == track
-            window = window_of(mask)
-            crop = cut_out(pixels[window], mask[window], args.cutout)
-            save(crop, output / "crops" / video.name / str(track) / path.name)
-        count += 1
-    if not count:
-        raise UserError(
-            f"{folder} has no label map of a frame of {video.path}: give the video that was tracked"
-        )
+    with frame_writer(output, video, args.cutout) as write:
+        for name, frame in video.frames():
+            if name not in paths:
+                continue
+            labels, pixels = read_label_map(paths[name]), frame.permute(1, 2, 0).numpy()
+            if labels.shape != pixels.shape[:2]:
+                (h, w), (H, W) = labels.shape, pixels.shape[:2]
+                remedy = "give the video that was tracked"
+                raise UserError(f"{paths[name]} is {w}x{h} but its frame is {W}x{H}: {remedy}")
+            ids = [i for i in objects_in(labels) if args.only is None or i in args.only]
+            write(cut_out(pixels, np.isin(labels, ids), args.cutout), f"{name}.png")
+            if args.crops:
+                write_crops(
+                    pixels, labels, ids, below(output / "crops", video.name) / f"{name}.png", args.cutout
+                )
+            count += 1
+        if not count:
+            raise UserError(
+                f"{folder} has no map of a frame of {video.path}: give the video that was tracked"
+            )
     return count
 
 
@@ -130,7 +169,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     parser.add_argument("--only", type=ids_of, metavar="IDS", help="of these objects alone, as 3,5")
     parser.add_argument("--video_root", type=Path, help="the videos that were tracked")
-    parser.add_argument("--cutout", choices=("rgba", "green"), help="frames with alpha, or on a green screen")
+    parser.add_argument(
+        "--cutout",
+        choices=("rgba", "green", "alpha"),
+        help="PNG with alpha or on green, or a video with alpha",
+    )
     parser.add_argument(
         "--crops", action="store_true", help="each object's box as a sequence of its own, too"
     )

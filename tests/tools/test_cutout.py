@@ -61,6 +61,16 @@ def test_objects_are_cut_out_with_alpha_and_each_to_its_box(folder):
     )
 
 
+def test_a_video_with_alpha_shows_the_objects_alone(folder):
+    av = pytest.importorskip("av")
+    assert cut(folder, "--video_root", folder / "videos", "--cutout", "alpha").status == 0
+    with av.open(str(folder / "out" / "cutouts" / "clip.mov")) as container:
+        frames = [frame.reformat(format="rgba").to_ndarray() for frame in container.decode(video=0)]
+    assert len(frames) == 2 and frames[0].shape == (20, 30, 4)
+    np.testing.assert_array_equal(frames[0][..., 3] > 127, LABELS > 0)
+    assert not (frames[1][..., 3] > 127).any()
+
+
 def test_chosen_objects_stand_on_a_green_screen(folder):
     assert cut(folder, "--video_root", folder / "videos", "--cutout", "green", "--only", "7").status == 0
     expected = np.where((LABELS == 7)[..., None], FRAME, np.array(cutout.GREEN, dtype=np.uint8))
