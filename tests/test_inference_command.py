@@ -136,7 +136,7 @@ def test_the_same_command_gives_the_same_files(videos, infer, tmp_path):
 
 def test_the_trackers_options_are_those_of_training_unless_they_are_given(trained):
     flags = ["--checkpoint", str(trained.run / "best.pth"), "--video_root", "x", "--output", "y"]
-    tracker, args, _ = inference.tracker_of_run(flags)
+    tracker, args, *_ = inference.tracker_of_run(flags)
     assert tracker.config.image_size == 32 and args.beta == 0.2  # 32 is what it was trained with
     tracker, *_ = inference.tracker_of_run([*flags, "--image_size", "64", "--beta", "0.4"])
     assert (tracker.config.image_size, tracker.config.beta) == (64, 0.4)

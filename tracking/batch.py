@@ -28,6 +28,7 @@ from video.reader import Video
 
 # Flags that do not change what is written, or say where to.
 FREE_FLAGS = {"output", "overwrite", "save_state_every", "annotate", "checkpoint", "system", "discover"}
+FREE_FLAGS |= {"enable_clearml", "clearml_offline", "clearml_tags", "project_name", "task_name"}
 
 
 def _networks(tracker: Any) -> Iterator[nn.Module]:

@@ -166,12 +166,25 @@ def test_a_corrupt_prompt_is_refused(infer, video, tmp_path):
     refused_without_a_trace(infer(), tmp_path / "output", video / "00000.png")
 
 
-def test_no_video_is_tracked_before_all_have_their_prompts(infer, video, tmp_path):
+def told_and_left_out(outcome: Outcome, output: Path, video: str, *parts: str) -> None:
+    """Assert that a video was told in one line and left out, while the others were tracked."""
+    (line,) = [line for line in outcome.err if line.startswith(f"{video}: ")]
+    assert outcome.status == 1 and all(part in line for part in parts)
+    assert list(json.loads((output / "failed.json").read_text())) == [video]
+    assert [path.name for path in (output / "Annotations").iterdir()] == ["walk"]
+
+
+def test_a_video_without_a_prompt_is_left_out_and_told(infer, video, tmp_path):
     write_prompt(video / "00000.png", {7: slice(3, 20)})
     write_frames(tmp_path / "videos" / "zebra", 2)
-    refused_without_a_trace(infer(), tmp_path / "output", "zebra", "no prompt")
+    told_and_left_out(infer(), tmp_path / "output", "zebra", "no prompt")
+
+
+def test_a_video_whose_prompt_is_named_as_no_frame_is_left_out_and_told(infer, video, tmp_path):
+    write_prompt(video / "00000.png", {7: slice(3, 20)})
+    write_frames(tmp_path / "videos" / "zebra", 2)
     write_prompt(tmp_path / "prompts" / "zebra" / "no_frame.png", {7: slice(3, 20)})
-    refused_without_a_trace(infer(), tmp_path / "output", "zebra", "no prompt")
+    told_and_left_out(infer(), tmp_path / "output", "zebra", "no prompt")
 
 
 def test_a_prompt_without_any_id_is_refused(infer, video, tmp_path):
@@ -180,7 +193,7 @@ def test_a_prompt_without_any_id_is_refused(infer, video, tmp_path):
     write_prompt(video / "00000.png", {7: slice(3, 20)})
     write_frames(tmp_path / "videos" / "zebra", 2)
     write_prompt(tmp_path / "prompts" / "zebra" / "00000.png", {})
-    refused_without_a_trace(infer(), tmp_path / "output", "zebra", "no prompt")
+    told_and_left_out(infer(), tmp_path / "output", "zebra", "no prompt")
 
 
 @pytest.mark.parametrize("flag", ["--top_k 0", "--mem_every 0", "--max_memory_frames -1", "--short_side 0"])

@@ -28,4 +28,4 @@ def test_a_cell_shows_its_window_of_label_map_and_frame(tmp_path):
     picture = cell(ground(tmp_path / "frame.png", window, labels.shape), labels, window)
     assert picture.shape == (200, 320, 3)
     assert picture[10, 10].tolist() == [0, 0, 0] and picture[10, 300].tolist() == [200, 200, 200]
-    assert picture[100, 240].tolist() == [164, 100, 100]
+    assert picture[130, 300].tolist() == [164, 100, 100]  # beside the name, which stands in the middle
