@@ -175,7 +175,7 @@ def test_a_long_video_goes_on_from_its_last_state(tmp_path, trained, infer, numb
     states = tmp_path / "output" / WORK / "videos" / "a" / "states"
     command = [sys.executable, "inference.py", *map(str, flags)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        while not any(states.glob("[0-9]*.pt")):
+        while not any(int(path.stem) >= 14 for path in states.glob("[0-9]*.pt")):  # the rows lag behind
             assert process.poll() is None
             time.sleep(0.002)
         process.send_signal(number)
