@@ -69,19 +69,17 @@ def init_task(
     except AttributeError:  # not a documented interface
         say("ClearML: report_use_subprocess could not be set; the exit may be slow", error=True)
     clearml.Task.force_requirements_env_freeze(False, str(REQUIREMENTS))
-    task = clearml.Task.init(
+    return clearml.Task.init(
         project_name=project_name,
         task_name=task_name,
         tags=list(tags),
-        reuse_last_task_id=False,  # or a second run within a day overwrites the first
-        continue_last_task=continued or False,
+        reuse_last_task_id=continued or False,  # by default a second run within a day overwrites the first
+        continue_last_task=0 if continued else False,  # steps are absolute: nothing is added to them
         output_uri=True,
         auto_connect_arg_parser=False,
         # No upload of every checkpoint, and nothing twice that goes to TensorBoard, too.
         auto_connect_frameworks={"pytorch": False, "matplotlib": False, "tensorboard": False},
     )
-    task.set_initial_iteration(0)  # steps are absolute, in a continued task too
-    return task
 
 
 def _is_known(clearml: ModuleType, task: str) -> bool:
