@@ -1,13 +1,12 @@
 """SAMTrack: SAM whose mask decoder is told by a template frame and its mask what to cut out.
 
 Kirillov et al., "Segment Anything", ICCV 2023, arXiv 2304.02643, extended by seed 004. The state dict has the
-names of the published weights, of whose prompt encoder only the matrix of the positions is there.
+names of the published weights.
 """
 
-import math
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from systems.sam_track.embedding_cache import EmbeddingCache
 from systems.sam_track.image_encoder import ImageEncoder
 from systems.sam_track.images import Size, batch_on_grid, pad_to, padding_on_grid, prepare_frames, restore
 from systems.sam_track.mask_decoder import MaskDecoder
+from systems.sam_track.prompt_encoder import PositionsOnly, PromptEncoder
 
 NOWHERE = -30.0  # the logit of an object that is told to be nowhere
 
@@ -34,31 +34,6 @@ class Templates(NamedTuple):
     masks: Tensor
     sizes: list[Size]
     files: list[list[str]] | None
-
-
-class RandomPositions(nn.Module):
-    """Positions as sines and cosines of random frequencies (Tancik et al. 2020)."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, dim // 2))
-
-    def forward(self, height: int, width: int) -> Tensor:
-        """(1, dim, height, width)."""
-        matrix = self.positional_encoding_gaussian_matrix
-        y = (torch.arange(height, device=matrix.device) + 0.5) / height
-        x = (torch.arange(width, device=matrix.device) + 0.5) / width
-        rows, columns = torch.meshgrid(y, x, indexing="ij")
-        angles = 2 * math.pi * ((2 * torch.stack([columns, rows], -1) - 1) @ matrix)
-        return torch.cat([angles.sin(), angles.cos()], -1).permute(2, 0, 1)[None]
-
-
-class PromptEncoder(nn.Module):
-    """What is left of SAM's: the positions that its decoder was trained with."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.pe_layer = RandomPositions(dim)
 
 
 def parse_blocks(text: str, depth: int) -> list[int]:
@@ -112,6 +87,8 @@ class SAMTrack(nn.Module):
 
     @dataclass
     class Config:
+        ADDED: ClassVar = {"prompt_encoder": False}  # which older checkpoints of ours lack
+
         load_network: str = option(
             "none", "start from a checkpoint of this system, ours or a published one of SAM or its name"
         )
@@ -137,6 +114,9 @@ class SAMTrack(nn.Module):
         )
         iou_hidden: int = option(256, "width of SAM's estimate of the IoU", least=1, most=MAX_WIDTH)
         iou_depth: int = option(3, "layers of SAM's estimate of the IoU", least=1, most=200)
+        prompt_encoder: bool = option(
+            False, "SAM's prompt encoder is kept, as it is, for clicks and boxes; its positions always are"
+        )
         attn_pe: bool = option(False, "positions are added to queries and keys of the template attention")
         attn_norm: bool = option(False, "a layer norm follows the template attention")
         attn_padding: bool = option(True, "the cells of a template's padding are read too, as background")
@@ -166,9 +146,10 @@ class SAMTrack(nn.Module):
             config.out_dim,
             round(config.mlp_ratio * config.embed_dim),
         )
-        self.prompt_encoder = PromptEncoder(config.out_dim)
+        self.prompt_encoder = (PromptEncoder if config.prompt_encoder else PositionsOnly)(config.out_dim)
         self.mask_decoder = make_decoder(config)
         self.image_encoder.requires_grad_(config.train_encoder)
+        self.prompt_encoder.requires_grad_(False)
         # Only the single mask is asked for: what makes the others, and the estimates, has no gradient.
         self.mask_decoder.iou_prediction_head.requires_grad_(False)
         self.mask_decoder.output_hypernetworks_mlps[1:].requires_grad_(False)
@@ -208,6 +189,35 @@ class SAMTrack(nn.Module):
             attn_positions=self.config.attn_pe,
             padding=padding,
         )
+
+    def segment(
+        self,
+        image: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        boxes: Tensor | None,
+        masks: Tensor | None,
+        image_size: int,
+    ) -> Tensor:
+        """Mask logits (N, 1, 4g, 4g) of N objects that points, boxes and masks tell, as SAM was published.
+
+        image: the embedding (1, C, g, g); points, labels, boxes: as of `PromptEncoder.sparse`
+        masks: logits (N, 1, 4g, 4g) that are to be corrected; None: there are none
+        A single click may mean an object or a part of it: of SAM's masks for that case the one of the best
+        estimated IoU is taken. All else has the one mask that is made for it.
+        """
+        grid, encoder = image.shape[-1], self.prompt_encoder
+        sparse = encoder.sparse(points, labels, boxes, image_size)
+        dense = encoder.dense(masks, len(points), grid)
+        is_ambiguous = points.shape[1] == 1 and boxes is None and masks is None
+        logits, ious = self.mask_decoder(
+            image,
+            encoder.pe_layer(grid, grid),
+            sparse,
+            dense,
+            multimask=is_ambiguous and self.config.num_multimask > 0,
+        )
+        return logits[torch.arange(len(ious)), ious.argmax(1)][:, None]
 
     def padding(self, sizes: list[Size], image_size: int, grid: int, objects: int) -> Tensor | None:
         """(B * objects, 1, grid, grid) bool: the cells of templates that are not read; None: all are.

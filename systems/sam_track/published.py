@@ -24,11 +24,8 @@ DOWNLOADS = {  # the names hold the beginning of the MD5; sizes and the rest of 
 OWN_PARTS = ("image_encoder.patch_embed.", "image_encoder.blocks.")
 PREFIX = "mask_decoder."
 ADDED = ("template_attn.", "template_mask_conv.", "track_token.")  # by tracking, in the mask decoder
-# What the prompt encoder has beside its positions, for which there is no use.
-LEFT_OUT = re.compile(
-    r"prompt_encoder\.(point_embeddings\.[0-3]\.weight|not_a_point_embed\.weight|no_mask_embed\.weight"
-    r"|mask_downscaling\.[01346]\.(weight|bias))"
-)
+# What a prompt encoder has beside its positions.
+OF_PROMPTS = tuple(f"prompt_encoder.{part}" for part in ("point_", "not_a_point", "no_mask", "mask_down"))
 NAMES = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 WINDOW = 14  # of all published ones, and by depth their global blocks
 GLOBAL_BLOCKS = {12: "2,5,8,11", 24: "5,11,17,23", 32: "7,15,23,31"}
@@ -38,6 +35,11 @@ def _count(weights: dict[str, Tensor], pattern: str) -> int:
     """How many numbers in a row, from 0, names have at the place of the only group."""
     numbers = {int(match[1]) for name in weights if (match := re.match(pattern, name))}
     return next(i for i in range(len(numbers) + 1) if i not in numbers)
+
+
+def has_prompt_encoder(weights: dict[str, Tensor]) -> bool:
+    """Whether there is more of a prompt encoder than its positions."""
+    return any(name.startswith(OF_PROMPTS) for name in weights)
 
 
 def sizes_of(weights: dict[str, Tensor]) -> dict[str, Any]:
@@ -72,6 +74,7 @@ def sizes_of(weights: dict[str, Tensor]) -> dict[str, Any]:
         "num_multimask": len(weights["mask_decoder.mask_tokens.weight"]) - 1,
         "iou_hidden": len(weights[f"{head}.0.weight"]),
         "iou_depth": _count(weights, r"mask_decoder\.iou_prediction_head\.layers\.(\d+)\."),
+        "prompt_encoder": has_prompt_encoder(weights),
         "attn_norm": "mask_decoder.template_norm.weight" in weights,
     }
 
@@ -85,8 +88,7 @@ def drawn_extension(config: SAMTrack.Config) -> dict[str, Tensor]:
 def recognise(content: Any) -> Published | None:
     """What a file holds where it is a published SAM: a state dict, of any size.
 
-    Its prompt encoder is left out but for the positions, and what tracking adds is drawn at random where the
-    file has none of it; the description says both.
+    What tracking adds is drawn at random where the file has none of it, which the description says.
     """
     content = state_dict_of(content)
     if not any(str(key).startswith(OWN_PARTS) for key in content):
@@ -96,15 +98,13 @@ def recognise(content: Any) -> Published | None:
         check_sizes(config)
         name = NAMES.get(config.embed_dim, f"{config.embed_dim} channels")
     except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError):
-        config = SAMTrack.Config()  # in whose terms the caller says what is missing or misshapen
+        # In these terms the caller says what is missing or misshapen.
+        config = SAMTrack.Config(prompt_encoder=has_prompt_encoder(content))
         name = "in part, compared with vit_b"
-    weights = {name: x for name, x in content.items() if not LEFT_OUT.fullmatch(name)}
-    dropped = len(content) - len(weights)
+    weights = content
     description = f"the published SAM {name}, {config.image_size} pixels, {len(content)} entries"
-    if dropped:
-        description += f"; {dropped} of the prompt encoder are left out, its positions are used"
     if not any(key.startswith(tuple(PREFIX + part for part in ADDED)) for key in weights):
-        weights |= drawn_extension(config)
+        weights = weights | drawn_extension(config)
         description += "; what tracking adds is not in it and is drawn at random: train it with main.py"
     options = {"network": asdict(config), "tracker": asdict(SAMTracker.Config())}
     return Published(options, weights, description)

@@ -39,14 +39,19 @@ def load_checkpoint(network: SAMTrack, path: str) -> None:
     differing = [name for name in SIZES if getattr(given, name) != getattr(config, name)]
     if given.attn_norm and not config.attn_norm:  # one that the file lacks begins anew
         differing.append("attn_norm")
+    if config.prompt_encoder and not given.prompt_encoder:
+        differing.append("prompt_encoder")
     if differing:
         flags = " ".join(f"--{name} {getattr(given, name)}" for name in differing)
         raise UserError(f"--load_network {path} has other sizes: add {flags}")
     if given.image_size != config.image_size:
         change = f"positions of {given.image_size} pixels are interpolated for {config.image_size}"
         say(f"--load_network {path}: {change}")
+    if given.prompt_encoder and not config.prompt_encoder:
+        say(f"--load_network {path}: its prompt encoder is left out; --prompt_encoder keeps it")
     state = network.state_dict()
-    network.load_state_dict(state | fit_positions(source.state_dict(), state))
+    weights = {name: x for name, x in source.state_dict().items() if name in state}
+    network.load_state_dict(state | fit_positions(weights, state))
 
 
 def start(network: SAMTrack, config: SAMTrack.Config) -> None:

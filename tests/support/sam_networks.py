@@ -38,12 +38,20 @@ def small_network(seed: int = 0, **options: Any) -> SAMTrack:
     return network
 
 
+EXTENSION = ("mask_decoder.template_", "mask_decoder.track_token.")
+
+
+def published(network: SAMTrack) -> dict[str, Tensor]:
+    """The weights as they would be published, of a network with a prompt encoder: without the extension."""
+    return {name: x for name, x in network.state_dict().items() if not name.startswith(EXTENSION)}
+
+
 class ColourNetwork(nn.Module):
     """An object is where the picture has the mean colour of its templates; it counts what is encoded."""
 
     def __init__(self):
         super().__init__()
-        self.config = SimpleNamespace(image_size=32, patch_size=4)
+        self.config = SimpleNamespace(image_size=32, patch_size=4, prompt_encoder=False)
         self.weight = nn.Parameter(torch.zeros(1))
         self.encoded = 0
 

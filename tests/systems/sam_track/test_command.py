@@ -18,7 +18,7 @@ from systems.sam_track.criterion import SAMTrackCriterion
 from systems.sam_track.dataset import SAMTrackDataset
 from systems.sam_track.modules import SAMTrack
 from tests.support.commands import assert_refused, files_in, run_here
-from tests.support.sam_networks import FLAGS, SIZES, small_network
+from tests.support.sam_networks import FLAGS, SIZES, published, small_network
 from video.images import read_label_map, write_label_map
 from video.transforms import upload
 
@@ -28,9 +28,7 @@ OVERFIT = {"image_size": 64, "patch_size": 4, "embed_dim": 32, "window_size": 4,
 @pytest.fixture
 def sam(tmp_path) -> Path:
     """A small published SAM."""
-    weights = small_network(decoder_heads=8).state_dict()
-    added = ("mask_decoder.template_", "mask_decoder.track_token")
-    torch.save({name: x for name, x in weights.items() if not name.startswith(added)}, tmp_path / "sam.pth")
+    torch.save(published(small_network(decoder_heads=8, prompt_encoder=True)), tmp_path / "sam.pth")
     return tmp_path / "sam.pth"
 
 
@@ -100,7 +98,7 @@ def test_without_a_preset_it_is_trained_as_its_author_did(flags):
 
 
 def test_the_frozen_encoder_stays_what_it_was_and_the_rest_is_trained(flags, sam):
-    outcome = run_here(main.main, *flags)
+    outcome = run_here(main.main, *flags, "--prompt_encoder")
     assert outcome.status == 0, outcome.err
     weights, before = read_checkpoint(outcome.run / "last.pth")["model"], torch.load(sam)
     frozen = [name for name in before if name.startswith(("image_encoder.", "prompt_encoder."))]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from common.checkpoint import save_checkpoint
 from common.errors import UserError
@@ -14,21 +13,9 @@ from systems.sam_track.modules import SAMTrack
 from systems.sam_track.published import recognise
 from systems.sam_track.start import load_checkpoint, start
 from systems.sam_track.tracker import SAMTracker
-from tests.support.sam_networks import SIZES, small_network
+from tests.support.sam_networks import EXTENSION, SIZES, published, small_network
 
-EXTENSION = ("mask_decoder.template_", "mask_decoder.track_token.")
-
-
-def published(network: SAMTrack) -> dict[str, Tensor]:
-    """The weights as they would be published: with the whole prompt encoder, without the extension."""
-    dim = network.config.out_dim
-    shapes = {f"point_embeddings.{i}.weight": (1, dim) for i in range(4)}
-    shapes |= {"not_a_point_embed.weight": (1, dim), "no_mask_embed.weight": (1, dim)}
-    sides = {0: (4, 1, 2, 2), 1: (4,), 3: (16, 4, 2, 2), 4: (16,), 6: (dim, 16, 1, 1)}
-    shapes |= {f"mask_downscaling.{i}.weight": shape for i, shape in sides.items()}
-    shapes |= {f"mask_downscaling.{i}.bias": shape[:1] for i, shape in sides.items()}
-    state = {name: x for name, x in network.state_dict().items() if not name.startswith(EXTENSION)}
-    return state | {f"prompt_encoder.{name}": torch.randn(shape) for name, shape in shapes.items()}
+WHOLE = {"prompt_encoder": True, "decoder_heads": 8}  # as the published ones
 
 
 def load(path: Path, content: object) -> tuple[SAMTrack, dict]:
@@ -37,17 +24,16 @@ def load(path: Path, content: object) -> tuple[SAMTrack, dict]:
 
 
 def test_a_published_file_is_the_network_and_its_line_says_what_is_used(tmp_path, capsys):
-    weights = published(small_network())
+    weights = published(small_network(prompt_encoder=True))
     network, config = load(tmp_path, weights)
     state = network.state_dict()
-    assert all(state[name].equal(x) for name, x in weights.items() if name in state)
+    assert all(state[name].equal(x) for name, x in weights.items())
     lacking = {name for name in state if name not in weights}
     assert len(lacking) == 7 and all(name.startswith(EXTENSION) for name in lacking)
     assert config["system"] == "sam_track" and config["tracker"] == vars(SAMTracker.Config())
     out = capsys.readouterr().out
     message = f"the published SAM 16 channels, 32 pixels, {len(weights)} entries"
     assert out.startswith(f"{tmp_path / 'sam.pth'}: {message}")
-    assert "16 of the prompt encoder are left out, its positions are used" in out
     assert "what tracking adds is not in it and is drawn at random" in out
 
 
@@ -65,7 +51,7 @@ def test_a_published_file_is_the_network_and_its_line_says_what_is_used(tmp_path
 )
 def test_every_size_is_read_from_the_weights(tmp_path, options):
     torch.manual_seed(1)
-    written = small_network(**{"decoder_heads": 8} | options)
+    written = small_network(**WHOLE | options)
     network, _ = load(tmp_path, published(written))
     image = torch.randn(1, 3, written.config.image_size, written.config.image_size)
     with torch.no_grad():
@@ -83,7 +69,7 @@ def test_every_size_is_read_from_the_weights(tmp_path, options):
 def test_a_grid_of_the_windows_size_has_the_published_global_blocks(tmp_path, depth, places):
     """At 224 pixels a window is the whole grid: what is global shows at other sizes only."""
     options = {"image_size": 56, "patch_size": 4, "window_size": 14, "depth": depth, "global_blocks": places}
-    written = small_network(**options, decoder_heads=8)
+    written = small_network(**options, **WHOLE)
     network, _ = load(tmp_path, published(written))
     image = torch.randn(1, 3, 80, 80)
     with torch.no_grad():
@@ -107,6 +93,7 @@ def test_a_state_dict_with_the_extension_is_taken_as_it_is(tmp_path, capsys):
         ({"image_encoder.neck.0.weight": torch.tensor(1.0)}, "of another shape"),
         ({"image_encoder.neck.0.weight": torch.zeros(17, 16, 1, 1)}, "of another shape"),
         ({"more": torch.zeros(1)}, r"1 unexpected \(more\)"),
+        ({"prompt_encoder.no_mask_embed.weight": None}, r"1 missing \(prompt_encoder.no_mask_embed.weight\)"),
         ({"prompt_encoder.more.weight": torch.zeros(1)}, r"1 unexpected \(prompt_encoder.more.weight\)"),
         ({"mask_decoder.iou_token.weight": torch.zeros(1, 3)}, r"of another shape \(mask_decoder.iou_token"),
         (
@@ -116,7 +103,7 @@ def test_a_state_dict_with_the_extension_is_taken_as_it_is(tmp_path, capsys):
     ],
 )
 def test_what_does_not_fit_exactly_is_refused(tmp_path, change, message):
-    weights = published(small_network(decoder_heads=8)) | change
+    weights = published(small_network(**WHOLE)) | change
     with pytest.raises(UserError, match=message):
         load(tmp_path, {name: x for name, x in weights.items() if x is not None})
 
@@ -131,7 +118,7 @@ def test_other_files_are_not_taken_for_sam():
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    torch.save(published(small_network(decoder_heads=8)), tmp_path / "sam.pth")
+    torch.save(published(small_network(**WHOLE)), tmp_path / "sam.pth")
     return tmp_path / "sam.pth"
 
 
@@ -146,10 +133,22 @@ def started(options: SAMTrack.Config) -> SAMTrack:
     return network
 
 
-def test_training_starts_from_a_published_file(path):
+def test_training_starts_from_a_published_file(path, capsys):
     network = started(config(load_network=str(path)))
     weights = torch.load(path)
     assert network.state_dict()["image_encoder.pos_embed"].equal(weights["image_encoder.pos_embed"])
+    assert "its prompt encoder is left out; --prompt_encoder keeps it" in capsys.readouterr().out
+
+
+def test_training_keeps_the_prompt_encoder_as_it_is_where_it_is_asked_to(path, tmp_path, capsys):
+    network = started(config(load_network=str(path), prompt_encoder=True))
+    weights, state = torch.load(path), network.state_dict()
+    assert all(state[name].equal(x) for name, x in weights.items())
+    assert not any(x.requires_grad for x in network.prompt_encoder.parameters())
+    assert "left out" not in capsys.readouterr().out
+    torch.save(started(config(load_network=str(path))).state_dict(), tmp_path / "without.pth")
+    with pytest.raises(UserError, match="add --prompt_encoder False"):
+        started(config(load_network=str(tmp_path / "without.pth"), prompt_encoder=True))
 
 
 def test_positions_are_interpolated_for_another_image_size_and_that_is_told(path, capsys):
@@ -182,9 +181,12 @@ def test_a_norm_that_the_file_lacks_begins_anew_and_one_that_it_has_is_kept(path
         started(config(load_network=str(tmp_path / "normed.pth")))
 
 
-def test_training_goes_on_from_a_checkpoint_of_ours_with_all_its_weights(tmp_path):
+@pytest.mark.parametrize("of_old", [False, True])
+def test_training_goes_on_from_a_checkpoint_of_ours_with_all_its_weights(of_old, tmp_path):
     written = small_network(seed=3)
-    plain = {"network": vars(written.config), "tracker": vars(SAMTracker.Config())}
+    plain = {"network": dict(vars(written.config)), "tracker": vars(SAMTracker.Config())}
+    if of_old:
+        del plain["network"]["prompt_encoder"]
     state = {"format": 1, "system": "sam_track", "config": plain, "model": written.state_dict(), "ema": None}
     save_checkpoint(tmp_path / "last.pth", state)
     network = started(SAMTrack.Config(**vars(written.config) | {"load_network": str(tmp_path / "last.pth")}))
