@@ -31,9 +31,10 @@ from tools.shown import showing_tracks
 from tracking.arrays import ArrayTracker, tracker_options
 from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax, give_id
 from tracking.batch import track_all
-from tracking.config import RunConfig, add_paths, checkpoint_of
+from tracking.config import RunConfig, read_first
 from tracking.detections import FrameDetections
 from tracking.discovery import DiscoveringTracker, is_propagator
+from tracking.sparse_prompts.cutting import Cutter, DiscoveryCutter
 from training.listeners.agent import arguments
 from training.listeners.opening import add_clearml_flags
 from training.system import System
@@ -141,7 +142,9 @@ class GlobalTracker:
             return
         cosine = detections.embeddings[free] @ torch.stack([memory[track] for track in tracks]).T
         # Who stayed in place may look somewhat different.
-        bonus = self.config.iou_weight * self._recent_ious(detections.overlaps, free, tracks, recent)
+        places = [recent.index(track) if track in recent else None for track in tracks]
+        ious = detections.overlaps.ious_with(free, places) if detections.overlaps else 0
+        bonus = self.config.iou_weight * ious
         least = {True: self.config.match_threshold, False: self.config.revive_threshold}
         thresholds = torch.tensor([least[track in self.bank] for track in tracks])
         similarity = (1 + cosine) / 2
@@ -150,18 +153,6 @@ class GlobalTracker:
         for row, column in assign(similarity + bonus, cosine + bonus >= thresholds):
             ids[free[row]] = tracks[column]
 
-    def _recent_ious(
-        self, overlaps: Overlaps | None, rows: Tensor, tracks: list[int], recent: list[int]
-    ) -> Tensor:
-        """(F, R) IoU of F detections with the last masks of R tracks; 0 for those not seen of late."""
-        ious = torch.zeros(len(rows), len(tracks))
-        if overlaps is not None:
-            others = overlaps.ious()[rows, len(overlaps.common) :]
-            for column, track in enumerate(tracks):
-                if track in recent:
-                    ious[:, column] = others[:, recent.index(track)]
-        return ious
-
     def _retire(self) -> None:
         """Move tracks that are unseen for too long to the store of dormant ones, and bound it."""
         for track in [t for t, r in self.records.items() if self.frame - r.last_seen > self.config.max_age]:
@@ -169,14 +160,6 @@ class GlobalTracker:
             del self.records[track]
         for track in list(self.dormant)[: max(0, len(self.dormant) - self.config.max_dormant)]:
             del self.dormant[track]
-
-    def _is_clear(self, detections: Detections) -> Tensor:
-        """(K,) bool: which detections update the memory bank: no weak one, and none behind another."""
-        clear = detections.scores >= self.config.update_score
-        if detections.overlaps is not None and len(clear):
-            share = detections.overlaps.shares().fill_diagonal_(0).amax(1)
-            clear &= share <= self.config.max_overlap
-        return clear
 
     def _remember(self, ids: Tensor, detections: Detections) -> None:
         """Update bank and records; a detection that is not clear leaves the embedding alone."""
@@ -188,7 +171,7 @@ class GlobalTracker:
             old[index] = former[index]
         kept = torch.zeros(len(ids), dtype=torch.bool)
         kept[continued] = prompted_ids[continued] == 0  # a prompt replaces what was remembered
-        clear = self._is_clear(detections)
+        clear = detections.are_clear(self.config.update_score, self.config.max_overlap)
         mixed = F.normalize((1 - self.config.beta) * old + self.config.beta * embeddings, dim=-1)
         mixed = torch.where(kept[:, None], torch.where(clear[:, None], mixed, old), embeddings)
         values = zip(ids.tolist(), mixed, scores.tolist(), class_probs, strict=True)
@@ -339,11 +322,8 @@ def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, li
 
     The tracker's flags default to what it was trained with. Foreign and abbreviated flags are refused.
     """
-    parser = Parser(prog="inference.py", description=__doc__.splitlines()[0])
-    add_paths(parser, sorted(SYSTEMS))
-    add_config_flags(parser, RunConfig, "run")
+    parser, known = read_first(argv, __doc__.splitlines()[0], sorted(SYSTEMS))
     add_clearml_flags(parser, "inference")
-    known = checkpoint_of(argv, sorted(SYSTEMS))
     if known.checkpoint is None:
         shown = known.system or "vita_tcovis"
         add_config_flags(parser, SYSTEMS[shown].tracker.Config, shown)
@@ -353,25 +333,43 @@ def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, li
     add_config_flags(parser, tracker.Config, config["system"])
     parser.set_defaults(**asdict(config_from_dict(tracker.Config, config["tracker"], str(known.checkpoint))))
     args = parser.parse_args(argv)
-    config_from_args(RunConfig, args)  # the ranges of its numbers
+    run = config_from_args(RunConfig, args)  # with the ranges of its numbers
     network = for_inference(network).to(pick_device(args.device))
     built = tracker(network, config_from_args(tracker.Config, args))
-    return discovering(built, args) if args.discover else built, args, config.get("categories", []), parser
+    built = discovering(built, args) if args.discover and not run.marks else built
+    return built, args, config.get("categories", []), parser
 
 
-def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracker:
-    """The tracker with the VITA-TCOVIS of --discover, which finds its objects."""
-    if not is_propagator(tracker):
-        able = " and ".join(name for name, system in SYSTEMS.items() if is_propagator(system.tracker))
-        raise UserError(f"--discover finds objects for {able}: --checkpoint is of another system")
-    if args.prompt_root or args.box or args.boxes:
-        raise UserError("--discover takes the place of --prompt_root and of boxes: give one of them")
+def finder_of(args: argparse.Namespace) -> VITATracker:
+    """The VITA-TCOVIS of --discover, which finds objects."""
     network, config = load_network(args.discover)
     if (system := config["system"]) != "vita_tcovis":
         raise UserError(f"--discover {args.discover} is of the system {system}: give one of vita_tcovis")
     options = config_from_dict(VITATracker.Config, config["tracker"], args.discover)
-    finder = VITATracker(network.to(pick_device(args.device)), options)
-    return DiscoveringTracker(tracker, finder, args.discover_every, args.max_discovered)
+    return VITATracker(network.to(pick_device(args.device)), options)
+
+
+def discovering(tracker: Tracker, args: argparse.Namespace) -> DiscoveringTracker:
+    """The tracker with one that finds all its objects."""
+    if not is_propagator(tracker):
+        able = " and ".join(name for name, system in SYSTEMS.items() if is_propagator(system.tracker))
+        raise UserError(f"--discover finds objects for {able}: --checkpoint is of another system")
+    if args.prompt_root:
+        raise UserError("--discover takes the place of --prompt_root: give one of them")
+    return DiscoveringTracker(tracker, finder_of(args), args.discover_every, args.max_discovered)
+
+
+def cutter_of_run(args: argparse.Namespace, config: RunConfig) -> Cutter | None:
+    """What cuts objects out of boxes and at clicks: SAM of --cut, or, of boxes, VITA-TCOVIS of --discover."""
+    if args.cut and args.discover:
+        raise UserError("--cut and --discover: give one of the two")
+    if args.cut:
+        network, options = load_network(args.cut)
+        cutter = SYSTEMS[options["system"]].cutter(for_inference(network).to(pick_device(args.device)))
+        if cutter is None:
+            raise UserError(f"--cut {args.cut} is no SAM with its prompt encoder: give one, as sam_vit_b")
+        return cutter
+    return DiscoveryCutter(finder_of(args)) if args.discover and config.marks else None
 
 
 def main() -> None:
@@ -379,10 +377,10 @@ def main() -> None:
     warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
     tracker, args, categories, parser = tracker_of_run(arguments())
     config = config_from_args(RunConfig, args)
-    videos = find_videos(args.video_root, config.fps)
+    videos, cutter = find_videos(args.video_root, config.fps), cutter_of_run(args, config)
     if config.annotate:
         return annotate(tracker, videos, args.output, config, args.prompt_root)
-    track_all(tracker, videos, args, categories, showing_tracks(args, parser))
+    track_all(tracker, videos, args, categories, cutter, showing_tracks(args, parser))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 BoxXYWH = tuple[float, float, float, float]  # left, top, width, height in pixels of the frame
+Click = tuple[float, float, int]  # x, y in pixels of the frame; 1 on the object, 0 on what is not of it
 
 
 @dataclass
@@ -79,15 +80,17 @@ class Prompt:
 
     labels: (H, W) int64 label map, or None; every value above 0 is an id, 255 too
     boxes: {id: box}
+    clicks: {id: clicks}, for trackers that take them, and for what makes a label map of them
     """
 
     labels: Tensor | None = None
     boxes: dict[int, BoxXYWH] = field(default_factory=dict)
+    clicks: dict[int, list[Click]] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[int]:
         """The ids that the prompt names, ascending."""
-        named = set(self.boxes)
+        named = {*self.boxes, *self.clicks}
         if self.labels is not None:
             named |= set(self.labels.unique().tolist()) - {0}
         return sorted(named)

@@ -36,6 +36,14 @@ class Detections(NamedTuple):
     class_probs: Tensor
     prompted_ids: Tensor
 
+    def are_clear(self, least_score: float, max_overlap: float) -> Tensor:
+        """(K,) bool: which update the memory bank: none that is weak, and none mostly behind another."""
+        clear = self.scores >= least_score
+        if self.overlaps is not None and len(clear):
+            share = self.overlaps.shares().fill_diagonal_(0).amax(1)
+            clear &= share <= max_overlap
+        return clear
+
 
 @dataclass
 class TrackRecord:
@@ -95,11 +103,11 @@ def assign_prompt(prompt: Prompt | None, masks: Tensor) -> Tensor:
     """(N,) int64 the prompt's id of each of (N, h, w) bool masks, 0 for none: Hungarian on their IoU.
 
     They are on the CPU, wherever the masks are. Warns of objects on which no mask lies; raises UserError
-    where the prompt has boxes.
+    where the prompt has boxes or clicks.
     """
     prompted_ids = torch.zeros(len(masks), dtype=torch.int64)
-    if prompt is not None and prompt.boxes:
-        raise UserError("VITA-TCOVIS takes label maps as prompts, no boxes")
+    if prompt is not None and (prompt.boxes or prompt.clicks):
+        raise UserError("VITA-TCOVIS takes label maps as prompts, no boxes and no clicks")
     if prompt is None or prompt.labels is None:
         return prompted_ids
     ids = torch.tensor(prompt.ids)

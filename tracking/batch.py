@@ -22,6 +22,7 @@ from tracking.config import RunConfig
 from tracking.detections import check_saved
 from tracking.process import process_video
 from tracking.prompts import Prompts, check_video, prompts_of_run
+from tracking.sparse_prompts.cutting import Cutter
 from tracking.spool import ResultsSpool
 from tracking.work import Work
 from video.reader import Video
@@ -49,11 +50,14 @@ def digest(network: nn.Module) -> str:
     return value.hexdigest()
 
 
-def settings_of(args: Namespace, tracker: Tracker) -> dict[str, Any]:
-    """What the results of a command depend on beside its videos: plain values by name."""
+def settings_of(args: Namespace, *parts: Any) -> dict[str, Any]:
+    """What the results of a command depend on beside its videos: plain values by name.
+
+    parts: those that have the networks, the tracker first; None where there is none
+    """
     flags = {name: value for name, value in vars(args).items() if name not in FREE_FLAGS}
     flags = {name: str(x.resolve()) if isinstance(x, Path) else x for name, x in flags.items()}
-    return {**flags, "checkpoint": [digest(network) for network in _networks(tracker)]}
+    return {**flags, "checkpoint": [digest(x) for part in parts if part for x in _networks(part)]}
 
 
 def reason_of(error: Exception) -> str | None:
@@ -170,15 +174,17 @@ def track_all(
     videos: list[Video],
     args: Namespace,
     categories: list[str],
+    cutter: Cutter | None,
     shown: AbstractContextManager[None],
 ) -> None:
     """Track every video by the flags of the command; on a mistake nothing is left half-written.
 
+    cutter: makes label maps of boxes and clicks first
     shown: is entered when all is checked and nothing is tracked, left when all results are written
     """
     config, needed = config_from_args(RunConfig, args), tracker.needs_prompt
-    settings = settings_of(args, tracker)
-    prompts = prompts_of_run(args.prompt_root, config, videos, needed=needed)
+    settings = settings_of(args, tracker, cutter)
+    prompts = prompts_of_run(args.prompt_root, config, videos, tracker, cutter)
     with sole_writer(args.output / LOCK):
         Work(args.output).check(videos, settings, overwrite=config.overwrite)
         failed = survive(videos, lambda video: check_video(video, prompts, needed=needed))

@@ -1,11 +1,11 @@
 """The options of a run of inference.py, whichever tracker it is of."""
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import Parser, option
+from common.config import Parser, add_config_flags, option
 from common.device import AMP_CHOICES
 from video.reader import DEFAULT_FPS
 
@@ -25,6 +25,16 @@ class RunConfig:
         None, "x,y,width,height of an object on the first frame, in place of a label map"
     )
     boxes: str | None = option(None, "JSON file with such boxes, {video: {id: [x, y, width, height]}}")
+    click: str | None = option(
+        None, "x,y[,x,y...] on an object on the first frame, for SAM or --cut; with --box, on the one in it"
+    )
+    negative_click: str | None = option(None, "x,y[,x,y...] on what does not belong to that object")
+    clicks: str | None = option(
+        None, "JSON file with clicks, {video: {id: [[x, y, 1], ...]}}, 0 for 1 where one is negative"
+    )
+    cut: str | None = option(
+        None, "a checkpoint of SAM, which first cuts out what boxes and clicks mark; sam_vit_b is fetched"
+    )
     max_discovered: int = option(
         20, "most objects followed with --discover; of more, the one lost for longest is let go", least=1
     )
@@ -41,10 +51,18 @@ class RunConfig:
         least=0,
     )
     reverse: bool = option(False, "follow objects backwards too, from the prompts that start them")
-    discover: str | None = option(None, "a checkpoint of VITA-TCOVIS that finds objects, in place of prompts")
+    discover: str | None = option(
+        None, "a checkpoint of VITA-TCOVIS that finds objects: those in boxes, or, without any prompt, all"
+    )
     discover_every: int = option(10, "frames from one look for newcomers to the next; 0: first only", least=0)
     annotate: bool = option(False, "paint prompts and run in a browser, in place of tracking at once")
     overwrite: bool = option(False, "replace the results, finished or not, that --output holds already")
+
+    @property
+    def marks(self) -> list[str]:
+        """The flags that mark objects by boxes and clicks, those that are given."""
+        names = ("box", "boxes", "click", "negative_click", "clicks")
+        return [name for name in names if getattr(self, name)]
 
 
 def add_paths(parser: Parser, systems: Sequence[str]) -> None:
@@ -61,9 +79,15 @@ def add_paths(parser: Parser, systems: Sequence[str]) -> None:
     parser.add_argument("--system", choices=systems, help="refuse a checkpoint of another system")
 
 
-def checkpoint_of(argv: Sequence[str], systems: Sequence[str]) -> argparse.Namespace:
-    """The flags `checkpoint` and `system` alone, by which the others are known; None where not given."""
+def read_first(argv: Sequence[str], description: str, systems: Sequence[str]) -> tuple[Parser, Namespace]:
+    """The parser of inference.py without a tracker's flags, and --checkpoint and --system, which say whose.
+
+    systems: those that there are
+    """
+    parser = Parser(prog="inference.py", description=description)
+    add_paths(parser, systems)
+    add_config_flags(parser, RunConfig, "run")
     first = Parser(add_help=False)
     first.add_argument("--checkpoint", type=Path)
     first.add_argument("--system", choices=systems)
-    return first.parse_known_args(argv)[0]
+    return parser, first.parse_known_args(argv)[0]

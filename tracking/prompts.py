@@ -1,4 +1,4 @@
-"""The prompts of a run of inference.py: label maps or boxes, checked before anything is tracked."""
+"""The prompts of a run of inference.py: label maps, boxes or clicks, checked before anything is tracked."""
 
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
@@ -11,9 +11,11 @@ from annotated.mots import mots_files
 from common.errors import UserError
 from common.files import below, is_visible
 from common.progress import say
-from common.types import Prompt
-from tracking.boxes import BoxPrompts, boxes_for, named
+from common.types import Prompt, Tracker
 from tracking.config import RunConfig
+from tracking.sparse_prompts.cutting import Cutter
+from tracking.sparse_prompts.files import named
+from tracking.sparse_prompts.prompts import SparsePrompts, sparse_prompts_of
 from video.images import (
     DEEP_MODES,
     MAX_LABEL,
@@ -217,31 +219,34 @@ class PromptFolder:
         return prompt if prompt.ids else None
 
 
-Prompts = PromptFolder | BoxPrompts
+Prompts = PromptFolder | SparsePrompts
 
 
 def prompts_of_run(
-    root: Path | None, config: RunConfig, videos: list[Video], *, needed: bool
+    root: Path | None,
+    config: RunConfig,
+    videos: list[Video],
+    tracker: Tracker,
+    cutter: Cutter | None = None,
 ) -> Prompts | None:
-    """What --prompt_root, --box or --boxes say of the videos; None where none of them is given.
+    """What --prompt_root, or the flags of boxes and clicks, say of the videos; None where none is given.
 
-    root: --prompt_root
-    needed: whether the system follows nothing but what a prompt names
+    root: --prompt_root; cutter: makes label maps of boxes and clicks first
     Raises UserError where flags contradict each other, where a needed prompt is absent, and where there are
     label maps for no video.
     """
     maps = PromptFolder(root, config.prompt_frames) if root else None
-    boxes = boxes_for(videos, config.box, config.boxes)
-    if maps and boxes:
-        raise UserError("--prompt_root and boxes: give one of the two")
-    if needed and not (maps or boxes):
-        remedy = "give label maps with --prompt_root, or boxes with --box or --boxes"
+    marks, needed = sparse_prompts_of(videos, config, tracker, cutter), tracker.needs_prompt
+    if maps and marks:
+        raise UserError("--prompt_root and boxes or clicks: give one of the two")
+    if needed and not (maps or marks):
+        remedy = "give label maps with --prompt_root, boxes with --box or --boxes, or clicks"
         raise UserError(f"this system follows what a prompt names: {remedy}")
     if config.reverse and not (needed and maps):
         raise UserError("--reverse follows prompts backwards: give label maps with --prompt_root")
     if maps:
         check_folders(maps.root, videos)
-    return maps or boxes
+    return maps or marks
 
 
 def check_video(video: Video, prompts: Prompts | None, *, needed: bool) -> None:

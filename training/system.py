@@ -50,6 +50,7 @@ class System(NamedTuple):
     recognise: tells the published checkpoints of the system by their keys; None where there are none
     downloads: the published checkpoints that are fetched by name
     defaults: of the training loop's flags, where the system has its own
+    cutter: what cuts objects out by boxes and clicks, made of the system's network, or None where that cannot
     """
 
     network: type[Network]
@@ -60,6 +61,7 @@ class System(NamedTuple):
     recognise: Recognise | None = None
     downloads: Mapping[str, Download] = MappingProxyType({})
     defaults: Mapping[str, Any] = MappingProxyType({})
+    cutter: Callable[[nn.Module], Any] = lambda network: None
 
     @property
     def parts(self) -> dict[str, type]:

@@ -24,10 +24,15 @@ def box_window(box: BoxXYWH) -> tuple[slice, slice]:
 
 
 def masks_of_prompt(prompt: Prompt | None, size: tuple[int, int]) -> tuple[list[int], Tensor]:
-    """The ids that a prompt names and their (K, H, W) bool masks; a box counts as the mask that fills it."""
+    """The ids that a prompt names and their (K, H, W) bool masks; a box counts as the mask that fills it.
+
+    Raises UserError where a box holds no pixel, and where there are clicks.
+    """
     H, W = size
     if prompt is None or not prompt.ids:
         return [], torch.zeros(0, H, W, dtype=torch.bool)
+    if prompt.clicks:
+        raise UserError("this system takes no clicks: cut the objects out first, with SAM")
     ids = prompt.ids
     labels = torch.zeros(size, dtype=torch.int64) if prompt.labels is None else prompt.labels.cpu()
     masks = masks_from_labels(labels, torch.tensor(ids))

@@ -31,6 +31,14 @@ class Overlaps(NamedTuple):
         areas = self.areas[: len(self.common), None]
         return self.common / (areas + self.areas - self.common).clamp(min=1)
 
+    def ious_with(self, rows: Tensor, others: list[int | None]) -> Tensor:
+        """(F, N) IoU of some of the K masks, (F,) indices, with N of the R others; 0 for None."""
+        ious = torch.zeros(len(rows), len(others))
+        known = [column for column, other in enumerate(others) if other is not None]
+        places = [len(self.common) + others[column] for column in known]
+        ious[:, known] = self.ious()[rows][:, places]
+        return ious
+
     def shares(self) -> Tensor:
         """(K, K) the share of each mask (row) that lies under each (column), 0 of an empty one."""
         K = len(self.common)

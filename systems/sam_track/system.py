@@ -1,6 +1,7 @@
 """The row of SAM for tracking, trained in a way of its own: Adam at a constant 1e-4, and nothing else."""
 
 from systems.sam_track.criterion import SAMTrackCriterion
+from systems.sam_track.cutter import cutter_of
 from systems.sam_track.dataset import SAMTrackDataset
 from systems.sam_track.modules import SAMTrack
 from systems.sam_track.published import DOWNLOADS, recognise
@@ -18,5 +19,13 @@ DEFAULTS = {
     "ema": 0.0,
 }
 SYSTEM = System(
-    SAMTrack, SAMTrackCriterion, SAMTracker, SAMTrackDataset, start, recognise, DOWNLOADS, DEFAULTS
+    SAMTrack,
+    SAMTrackCriterion,
+    SAMTracker,
+    SAMTrackDataset,
+    start,
+    recognise,
+    DOWNLOADS,
+    DEFAULTS,
+    cutter=cutter_of,
 )

@@ -11,8 +11,10 @@ from common.device import on_device
 from common.errors import UserError
 from common.progress import every
 from common.types import Prompt, Tracks
+from systems.sam_track.cutter import cutter_of
 from systems.sam_track.images import masks_on_grid, prepare_frame
 from systems.sam_track.modules import SAMTrack
+from tracking.sparse_prompts.cutting import marked_ids
 from video.masks import above, labels_from_masks, masks_from_labels, masks_of_prompt, mean_inside
 
 OBJECTS_AT_ONCE = 8  # whose masks are decoded together, which bounds memory
@@ -34,6 +36,8 @@ class SAMTracker:
     is looked for by what it was. A prompt on any frame starts its new ids and corrects its known ones. All
     objects share the embedding of a frame; of former ones those are kept that are some object's template, at
     most two for each.
+    Where the network has SAM's prompt encoder, boxes and clicks are cut out by it; those of a known id
+    correct the mask that it would have.
     """
 
     needs_prompt = True
@@ -63,7 +67,13 @@ class SAMTracker:
         if self.image_size % patch:
             raise UserError(f"--track_size {config.track_size} must be a multiple of the patch, {patch}")
         self.network, self.config = network, config
+        self.cutter = cutter_of(network, self.image_size)
         self.reset()
+
+    @property
+    def sparse_prompts(self) -> tuple[str, ...]:
+        """What is taken for what it is; without a prompt encoder, boxes are filled."""
+        return ("boxes", "clicks") if self.cutter else ()
 
     def reset(self) -> None:
         """Forget the video."""
@@ -79,15 +89,16 @@ class SAMTracker:
         The score of a track is its mean probability where the label map shows it: 0 where it is lost.
         """
         size, device = tuple(frame.shape[-2:]), next(self.network.parameters()).device
-        prompted_ids, prompted_masks = masks_of_prompt(prompt, size)
-        if not self.first and not prompted_ids:
+        if not self.first and not (prompt and prompt.ids):
             return Tracks.empty(*size, device=device)
+        embedding = self.network.encode(prepare_frame(frame, self.image_size, device))
+        prompted_ids, prompted_masks = masks_of_prompt(self._cut(embedding, size, prompt), size)
         ids = [*self.first, *(track for track in prompted_ids if track not in self.first)]
         needs_propagation = [track not in prompted_ids for track in ids]
-        embedding = self.network.encode(prepare_frame(frame, self.image_size, device))
         masks = torch.zeros(len(ids), *size, device=device)
         for rows in every([row for row, needed in enumerate(needs_propagation) if needed], OBJECTS_AT_ONCE):
-            masks[on_device(rows, device)] = self._propagate(embedding, [ids[row] for row in rows], size)
+            logits = self._propagate(embedding, [ids[row] for row in rows], size)
+            masks[on_device(rows, device)] = self.network.to_frame(logits, size, self.image_size)[:, 0]
         if prompted_ids:  # inside of its masks a prompt alone counts
             prompted_masks = prompted_masks.to(device)
             masks.masked_fill_(prompted_masks.any(0), 0.0)
@@ -110,14 +121,21 @@ class SAMTracker:
         return [templates for name, templates in both.items() if self.config.template in (name, "both")]
 
     def _propagate(self, embedding: Tensor, ids: list[int], size: tuple[int, int]) -> Tensor:
-        """(N, H, W) probabilities of known objects in the frame of an embedding (1, C, g, g)."""
+        """(N, 1, 4g, 4g) mask logits of known objects in the frame of an embedding (1, C, g, g)."""
         templates = [[by_id[track] for by_id in self._templates] for track in ids]
         embeddings = torch.stack([torch.cat([self.embeddings[x.frame] for x in row]) for row in templates])
         shares = torch.stack([torch.stack([x.mask for x in row]) for row in templates])
         padding = self.network.padding([size], self.image_size, embedding.shape[-1], len(ids))
         padding = None if padding is None else padding.expand_as(shares)
-        logits, _ = self.network.track(embedding, embeddings, shares, padding)
-        return self.network.to_frame(logits, size, self.image_size)[:, 0]
+        return self.network.track(embedding, embeddings, shares, padding)[0]
+
+    def _cut(self, embedding: Tensor, size: tuple[int, int], prompt: Prompt | None) -> Prompt | None:
+        """The prompt with masks of what its boxes and clicks mark, where the network can cut them out."""
+        if prompt is None or self.cutter is None:
+            return prompt
+        known = [track for track in marked_ids(prompt) if track in self.first]
+        logits = {track: self._propagate(embedding, [track], size) for track in known}
+        return self.cutter.cut_encoded(embedding, size, prompt, logits)
 
     def _remember(self, embedding: Tensor, tracks: Tracks, ids: list[int], prompted_ids: list[int]) -> None:
         """Make the frame the template of those objects that are sure in it, and forget frames without use.

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from common.errors import UserError
 from common.types import BoxXYWH, Prompt
 from systems.siammask.crops import fill_box
-from tracking.boxes import check_box
+from tracking.sparse_prompts.boxes import check_box
 from video.masks import masks_from_labels, windows
 
 
@@ -29,9 +30,14 @@ def object_in_box(track: int, box: BoxXYWH, frame_size: tuple[int, int]) -> Prom
 
 
 def read_prompt(prompt: Prompt | None, frame_size: tuple[int, int]) -> list[PromptedObject]:
-    """The objects that a prompt names, by id; of one with a box and a mask the box is the template's."""
+    """The objects that a prompt names, by id; of one with a box and a mask the box is the template's.
+
+    Raises UserError where a box is wrong, and where there are clicks.
+    """
     if prompt is None or not prompt.ids:
         return []
+    if prompt.clicks:
+        raise UserError("SiamMask takes boxes and label maps as prompts, no clicks")
     labels = torch.zeros(frame_size, dtype=torch.int64) if prompt.labels is None else prompt.labels.cpu()
     masks = masks_from_labels(labels, torch.tensor(prompt.ids))
     objects = []

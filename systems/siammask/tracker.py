@@ -113,6 +113,7 @@ class SiamMaskTracker:
     """
 
     needs_prompt = True
+    sparse_prompts = ("boxes",)
 
     @dataclass(kw_only=True)
     class Config:

@@ -33,7 +33,8 @@ from tests.support.fuzz import VALUES, mutate_bytes, mutate_json, mutate_tree, s
 from tests.support.vis_files import LEFT, RIGHT, TOP, result_of, truth_of, video_of, write_json, write_maps
 from tools.convert.json_to_masks import json_to_masks
 from tools.convert.masks_to_json import masks_to_json
-from tracking.boxes import read_boxes
+from tracking.sparse_prompts.boxes import read_boxes
+from tracking.sparse_prompts.clicks import read_clicks
 from training.history import read_rows
 from video.images import check_end, read_frame, read_header, read_label_map
 from video.label_maps import objects_in
@@ -241,6 +242,7 @@ READERS = {
     ),
     "video": ([], ".mp4", read_video),
     "boxes": ([as_bytes({"a": {"1": [1, 2, 3, 4], "2": [0, 0, 4, 0, 4, 4, 0, 4]}})], ".json", read_boxes),
+    "clicks": ([as_bytes({"a": {"1": [[1, 2, 1], [3, 4, 0]]}})], ".json", read_clicks),
     "categories": ([as_bytes({"1": "cat", "2": "dog"})], ".json", read_category_names),
     "meta": ([as_bytes(META)], ".json", read_meta),
     "tracks": ([as_bytes(TRACKS)], ".json", read_tracks),

@@ -1,6 +1,7 @@
 """Label maps as prompts: which ids each frame prompts, and what is refused."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,9 +110,9 @@ def test_folders_of_prompts_that_no_video_has_are_named(tmp_path, video, capsys)
     for name in ("dog", "Cat"):
         write(tmp_path / "prompts" / name, [boxes(o1=2)])
     with pytest.raises(UserError, match="has no folder of a video, such as cat/, but Cat, dog"):
-        prompts_of_run(tmp_path / "prompts", RunConfig(), [video], needed=True)
+        prompts_of_run(tmp_path / "prompts", RunConfig(), [video], SimpleNamespace(needs_prompt=True))
     write(tmp_path / "prompts/cat", [boxes(o1=2)])
-    prompts_of_run(tmp_path / "prompts", RunConfig(), [video], needed=True)
+    prompts_of_run(tmp_path / "prompts", RunConfig(), [video], SimpleNamespace(needs_prompt=True))
     assert "no video has the name of Cat, dog" in capsys.readouterr().err
 
 

@@ -271,11 +271,11 @@ def annotate(
 ) -> None:
     """Serve the page until the command is ended by Ctrl-C; then nothing but prompts and results is left.
 
-    prompt_root: --prompt_root, which is refused, as are boxes: prompts are painted into the output
+    prompt_root: --prompt_root, which is refused, as are boxes and clicks: prompts are painted into the output
     """
-    if prompt_root or config.box or config.boxes or config.reverse:
+    if prompt_root or config.marks or config.reverse:
         remedy = (
-            f"leave out --prompt_root, --box, --boxes and --reverse; maps in {output / PROMPTS} are taken up"
+            f"leave out --prompt_root, boxes, clicks and --reverse; maps in {output / PROMPTS} are taken up"
         )
         raise UserError(f"--annotate paints the prompts of a run forwards: {remedy}")
     with sole_writer(output / LOCK):

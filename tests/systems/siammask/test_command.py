@@ -128,7 +128,7 @@ def test_boxes_and_masks_are_followed_and_told_in_full(infer, tmp_path):
         (("--boxes", "nowhere.json"), "nowhere.json"),
         (("--box", "5,5,10,10", "--reverse"), "--reverse"),
         (("--box", "5,5,10,10", "--prompt_root", "."), "one of the two"),
-        (("--box", "5,5,10,10", "--discover", "x.pth"), "--discover"),
+        (("--box", "5,5,10,10", "--discover", "x.pth"), "x.pth does not exist"),
         (("--box", "5,5,10,10", "--window_influence", "1.5"), "--window_influence"),
         (("--box", "5,5,10,10", "--update_every", "0"), "--update_every"),
         (("--box", "5,5,10,10", "--update_template", "sometimes"), "--update_template"),

@@ -27,7 +27,7 @@ from systems.siammask.criterion import (
 from tests.support.jf import region_similarity
 from tests.support.siammask_golden import assert_official, bits, needs_exact_warp, numbers
 from tests.support.siammask_sam_golden import golden, needs_golden
-from tracking.boxes import region_box
+from tracking.sparse_prompts.boxes import region_box
 from training.optim import learning_rate
 from video.masks import labels_from_masks
 
