@@ -105,6 +105,7 @@ def recognise(content: Any) -> Published | None:
     description = f"the published SAM {name}, {config.image_size} pixels, {len(content)} entries"
     if not any(key.startswith(tuple(PREFIX + part for part in ADDED)) for key in weights):
         weights = weights | drawn_extension(config)
-        description += "; what tracking adds is not in it and is drawn at random: train it with main.py"
+        description += "; what tracking adds is not in it and is drawn at random: to track with it, "
+        description += "train it with main.py"
     options = {"network": asdict(config), "tracker": asdict(SAMTracker.Config())}
     return Published(options, weights, description)
