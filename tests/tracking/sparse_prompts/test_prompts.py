@@ -11,11 +11,11 @@ from PIL import Image
 from common.errors import UserError
 from common.types import Prompt
 from tracking.config import RunConfig
-from tracking.output import OverlayWriter
 from tracking.prompts import prompts_of_run
 from tracking.sparse_prompts.boxes import read_boxes
 from tracking.sparse_prompts.prompts import SparsePrompts, read_sparse_prompts, sparse_prompts_of
 from video.reader import find_videos
+from video.writer import OverlayWriter
 
 PROPAGATOR = SimpleNamespace(needs_prompt=True)  # which fills boxes
 
