@@ -377,9 +377,10 @@ def main() -> None:
     warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
     tracker, args, categories, parser = tracker_of_run(arguments())
     config = config_from_args(RunConfig, args)
-    videos, cutter = find_videos(args.video_root, config.fps), cutter_of_run(args, config)
+    videos = find_videos(args.video_root, config.fps)
     if config.annotate:
         return annotate(tracker, videos, args.output, config, args.prompt_root)
+    cutter = cutter_of_run(args, config)
     track_all(tracker, videos, args, categories, cutter, showing_tracks(args, parser))
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,10 @@ from common.errors import UserError
 from tests.support.commands import ROOT, Outcome, assert_refused, files_in, run_here
 from tests.support.kills import run_for
 from tests.support.vos_folders import write_frames, write_prompt
-from tracking.batch import reason_of
+from tracking.batch import FREE_FLAGS, reason_of
 from tracking.process import process_video
 from tracking.work import WORK
+from training.listeners.opening import add_clearml_flags
 
 FRAMES = 12
 
@@ -43,6 +45,12 @@ def videos(tmp_path) -> Path:
     for name in ("a", "b", "c"):
         write_frames(tmp_path / "videos" / name, 2)
     return tmp_path / "videos"
+
+
+def test_how_a_run_is_shown_is_not_of_its_results():
+    parser = ArgumentParser()
+    add_clearml_flags(parser, "inference")
+    assert vars(parser.parse_args([])).keys() <= FREE_FLAGS
 
 
 def damage(path: Path) -> bytes:

@@ -271,12 +271,12 @@ def annotate(
 ) -> None:
     """Serve the page until the command is ended by Ctrl-C; then nothing but prompts and results is left.
 
-    prompt_root: --prompt_root, which is refused, as are boxes and clicks: prompts are painted into the output
+    prompt_root: --prompt_root, which is refused, as are boxes, clicks and what cuts them out: prompts are
+        painted into the output
     """
-    if prompt_root or config.marks or config.reverse:
-        remedy = (
-            f"leave out --prompt_root, boxes, clicks and --reverse; maps in {output / PROMPTS} are taken up"
-        )
+    if prompt_root or config.marks or config.cut or config.reverse:
+        others = "--prompt_root, boxes, clicks, --cut and --reverse"
+        remedy = f"leave out {others}; maps in {output / PROMPTS} are taken up"
         raise UserError(f"--annotate paints the prompts of a run forwards: {remedy}")
     with sole_writer(output / LOCK):
         remove_left(output)

@@ -1,5 +1,6 @@
 """What a run reports and who listens: the interface, and many listeners as one."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,12 @@ def table_of(rows: list[dict[str, Any]]) -> list[list[Any]]:
     return [names, *([round(c, 3) if isinstance(c, float) else c for c in row] for row in cells)]
 
 
-class Forwarding(Listener):
+class Forwarding(Listener, ABC):
     """A listener of which every report goes through the one method `forward`."""
 
+    @abstractmethod
     def forward(self, name: str, *report: Any) -> None:
         """Take the report of a method of `Listener`."""
-        raise NotImplementedError
 
     def begin(self, *report: Any) -> None:
         self.forward("begin", *report)
