@@ -6,7 +6,6 @@ What the datasets of all systems share is here too: the base class, object choic
 import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,21 +13,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from annotated.paste import CutOut, Pasting, draw_cut_outs, identities, paste, require_others
+from annotated.paste import CutOut, draw_cut_outs, identities, paste, require_others
 from annotated.videos import AnnotatedVideo, VideoSet
 from common import distributed
-from common.config import option
 from common.device import zeros
 from common.errors import UserError
 from common.progress import every
 from common.seeding import seeded
 from common.types import Clip
+from configs.vita_tcovis import DataConfig
 from training.loader import EpochSampler, Key, make_loader
 from training.system import Plan
 from video.label_maps import IGNORE, void_in
 from video.transforms import (
     LONGEST,
-    Augmentation,
     Geometry,
     augment,
     draw,
@@ -194,15 +192,7 @@ class YouTubeVOSDataset(VOSDataset):
     Raises UserError where `num_classes` is not the number of categories in meta.json.
     """
 
-    @dataclass(kw_only=True)
-    class Config(Augmentation, Pasting):
-        num_tokens: int
-        num_classes: int
-        image_size: int
-        clip_length: int = option(5, "frames of a training clip", least=1, most=1024)
-        clip_stride: int = option(1, "largest step between frames of a clip; drawn from 1 to this", least=1)
-        clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1, most=100_000)
-        min_area: int = option(16, "pixels that an object must cover in a frame to count as there", least=1)
+    Config = DataConfig
 
     def __init__(
         self, folder: VideoSet, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False

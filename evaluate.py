@@ -12,10 +12,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.config import MAX_WORKERS, Parser, boolean, within
+from common.config import MAX_WORKERS, Parser, add_config_flags, boolean, within
 from common.errors import UserError, run_command
 from common.files import atomic_write, lock_of, sole_writer, write_json
 from common.progress import check_shown, say
+from configs.listeners import ClearMLConfig
 from scoring.protocols.table import PROTOCOLS
 from scoring.report import Report
 from tools.compare import align, compare, comparison_lines, numbers_of, plain
@@ -25,7 +26,7 @@ from tools.shown import show_scores
 from tools.submission import write_submission
 from training.listeners.agent import arguments
 from training.listeners.listener import Listener
-from training.listeners.opening import add_clearml_flags, open_listeners
+from training.listeners.opening import open_listeners
 
 REPORT_HEADS = (b'{\n  "protocol": ', b"video,object,", b"<!doctype html>")  # of what a report's file holds
 
@@ -74,7 +75,8 @@ def make_parser(protocol: str) -> Parser:
         default=min(os.cpu_count() or 1, MAX_WORKERS),
         help="processes",
     )
-    add_clearml_flags(parser, "evaluate")
+    add_config_flags(parser, ClearMLConfig, "ClearML")
+    parser.set_defaults(task_name="evaluate")
     add_protocol_flags(parser, protocol)
     return parser
 

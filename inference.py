@@ -6,9 +6,16 @@ python inference.py --checkpoint C --video_root V [--prompt_root P] --output O
 import argparse
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from common.errors import run_command
+from tracking.config import check_flags, make_parser, parse_first
+from training.listeners.agent import arguments
+
+if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+    run_command(lambda: check_flags(arguments()))
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +23,12 @@ from torch import Tensor, nn
 
 from common import checkpoint
 from common.backbone import for_inference
-from common.config import MAX_SIDE, Parser, add_config_flags, config_from_args, config_from_dict, option
+from common.config import Parser, config_from_args, config_from_dict
 from common.device import on_device, pick_device
-from common.errors import UserError, run_command
+from common.errors import UserError
 from common.types import Prompt, Tracker, Tracks
+from configs.systems import DEFAULT
+from configs.vita_tcovis import GlobalTrackerConfig, TrackerConfig
 from dataset import YouTubeVOSDataset
 from modules import VITA_TCOVIS, start
 from systems.sam_track import system as sam_track
@@ -31,12 +40,10 @@ from tools.shown import showing_tracks
 from tracking.arrays import ArrayTracker, tracker_options
 from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax, give_id
 from tracking.batch import track_all
-from tracking.config import RunConfig, read_first
+from tracking.config import RunConfig
 from tracking.detections import FrameDetections
 from tracking.discovery import DiscoveringTracker, is_propagator
 from tracking.sparse_prompts.cutting import Cutter, DiscoveryCutter
-from training.listeners.agent import arguments
-from training.listeners.opening import add_clearml_flags
 from training.system import System
 from utils import TCOVISCriterion
 from video.masks import above, full_size_probs, labels_from_masks, pad_to_stride
@@ -53,22 +60,7 @@ class GlobalTracker:
     brings it back. Ids are never reused. Everything is causal: an assignment is final.
     """
 
-    @dataclass(kw_only=True)
-    class Config:
-        beta: float = option(0.2, "momentum of the memory bank: mu = (1 - beta) mu + beta e", least=0, most=1)
-        match_threshold: float = option(0.5, "least cosine, plus weighted mask IoU, that continues a track")
-        revive_threshold: float = option(0.6, "least cosine that brings a dormant track back")
-        birth_score: float = option(0.5, "least score that starts a track; above 1 only prompts start any")
-        update_score: float = option(0.5, "least detection score that updates the memory bank")
-        max_overlap: float = option(
-            0.5, "share of a detection under another above which the bank is not updated"
-        )
-        iou_weight: float = option(0.5, "weight of the mask IoU with the track's last mask")
-        iou_age: int = option(3, "frames since a track was seen up to which its last mask counts", least=0)
-        max_age: int = option(30, "frames unseen after which a track is dormant", least=0)
-        max_dormant: int = option(256, "dormant tracks that are kept; the oldest leave first", least=0)
-        similarity: str = option("bi_softmax", "what pairs are chosen by", ("bi_softmax", "cosine"))
-        similarity_temperature: float = option(0.1, "temperature of the bi-softmax of cosines", least=0.001)
+    Config = GlobalTrackerConfig
 
     def __init__(self, config: Config | None = None):
         self.config = config or self.Config()
@@ -212,15 +204,7 @@ class VITATracker:
 
     needs_prompt = False
 
-    @dataclass(kw_only=True)
-    class Config(GlobalTracker.Config):
-        image_size: int = option(
-            384, "short side of the frames in evaluation and inference, pixels", least=16, most=MAX_SIDE
-        )
-        score_threshold: float = option(0.3, "least score of a detection")
-        nms_iou: float = option(0.6, "mask IoU with a better detection above which one is dropped")
-        nms_inside: float = option(0.8, "share inside a better detection above which one is dropped")
-        mask_threshold: float = option(0.5, "probability above which a pixel belongs to an object")
+    Config = TrackerConfig
 
     def __init__(self, network: nn.Module, config: Config):
         self.network, self.config = network, config
@@ -322,15 +306,11 @@ def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, li
 
     The tracker's flags default to what it was trained with. Foreign and abbreviated flags are refused.
     """
-    parser, known = read_first(argv, __doc__.splitlines()[0], sorted(SYSTEMS))
-    add_clearml_flags(parser, "inference")
+    known = parse_first(argv)
     if known.checkpoint is None:
-        shown = known.system or "vita_tcovis"
-        add_config_flags(parser, SYSTEMS[shown].tracker.Config, shown)
-        parser.parse_args(argv)  # shows the help, or says what is missing
+        make_parser(known.system or DEFAULT).parse_args(argv)  # shows the help, or says what is missing
     network, config = load_network(known.checkpoint, known.system)
-    tracker = SYSTEMS[config["system"]].tracker
-    add_config_flags(parser, tracker.Config, config["system"])
+    parser, tracker = make_parser(config["system"]), SYSTEMS[config["system"]].tracker
     parser.set_defaults(**asdict(config_from_dict(tracker.Config, config["tracker"], str(known.checkpoint))))
     args = parser.parse_args(argv)
     run = config_from_args(RunConfig, args)  # with the ranges of its numbers

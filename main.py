@@ -7,11 +7,18 @@ import argparse
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from common.errors import run_command
+from training.config import check_flags, parse_args
+from training.listeners.agent import arguments
+
+if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+    run_command(lambda: check_flags(arguments()))
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +27,8 @@ from torch.nn.parallel import DistributedDataParallel
 from annotated.videos import VideoSet
 from common import distributed
 from common.checkpoint import read_checkpoint, save_checkpoint
-from common.config import Parser
 from common.device import autocast, pick_device, resolve_amp
-from common.errors import UserError, run_command
+from common.errors import UserError
 from common.files import LOCK, sole_writer, write_json
 from common.progress import every, plain_lines, progress, say
 from common.seeding import mix
@@ -35,7 +41,7 @@ from training.dry_run import dry_run
 from training.heartbeat import joined
 from training.history import Means, columns_of, read_rows, with_margin
 from training.interrupt import Interrupted, interruptible
-from training.listeners.agent import arguments, left_to_queue, take_dataset
+from training.listeners.agent import left_to_queue, take_dataset
 from training.listeners.listener import Listeners
 from training.listeners.opening import open_listeners, task_names
 from training.loader import loader_errors
@@ -46,23 +52,6 @@ from training.state import check_finite, check_same_videos, is_finished, is_stal
 from training.system import Plan
 from training.videos import load_videos
 from video.transforms import upload
-
-
-def make_parser(name: str) -> Parser:
-    """The flags of the training loop, of the experiment, and of one system's parts."""
-    parser = Parser(prog="main.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--system", default=name, choices=sorted(SYSTEMS), help="what is trained")
-    SYSTEMS[name].add_flags(parser, name)
-    return parser
-
-
-def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Parser]:
-    """Read `--system`, then all flags with that system's; foreign and abbreviated ones are refused."""
-    first = Parser(add_help=False)
-    first.add_argument("--system", default="vita_tcovis", choices=sorted(SYSTEMS))
-    parser = make_parser(first.parse_known_args(argv)[0].system)
-    return parser.parse_args(argv), parser
-
 
 # ------------------------------------------------------------------------------------------------ training
 

@@ -6,9 +6,8 @@ association head follows TCOVIS (Li et al., ICCV 2023).
 """
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +22,10 @@ from common.checkpoint import (
     read_file,
     state_dict_of,
 )
-from common.config import MAX_WIDTH, option
 from common.device import without_gradient
 from common.errors import UserError
 from common.progress import say
+from configs.vita_tcovis import NetworkConfig
 
 EMBEDDING_DIM = 128
 STRIDES = (32, 16, 8, 4)
@@ -178,34 +177,7 @@ class VITA_TCOVIS(nn.Module):
     backbone_parts = ("backbone",)
     recomputed_parts = (*(f"backbone.{stage}" for stage in STAGES), "layers")
 
-    @dataclass
-    class Config:
-        ADDED: ClassVar = {"load_network": "none"}
-        backbone: str = option("resnet50", "feature extractor", ("resnet50", "mobilenet_v2", "narrow"))
-        backbone_weights: str = option(
-            "imagenet",
-            "imagenet, coco (of a Mask R-CNN of ResNet-50), none, or a file of torchvision weights",
-        )
-        load_network: str = option(
-            "none", "start from the weights of a checkpoint of this system instead; its classes may be others"
-        )
-        hidden_dim: int = option(256, "width of tokens and features", least=8, most=MAX_WIDTH)
-        num_tokens: int = option(
-            20, "object tokens; also the most objects that the loader selects", least=1, most=65_535
-        )
-        num_classes: int = option(
-            1, "classes of objects in meta.json; 1 tells objects from background only", least=1
-        )
-        decoder_layers: int = option(6, "layers of the transformer decoder", least=1, most=200)
-        num_heads: int = option(8, "attention heads", least=1)
-        feedforward_dim: int = option(
-            1024, "width of the decoder's feed-forward layers", least=1, most=MAX_WIDTH
-        )
-        mask_stride: int = option(4, "stride of the mask features; 32 is without laterals", (4, 8, 16, 32))
-        attention_stride: int = option(
-            8, "finest stride that tokens attend to, of three; 4 is for small pictures", (4, 8, 16, 32)
-        )
-        masked_attention: bool = option(True, "let tokens attend only inside their previous mask")
+    Config = NetworkConfig
 
     def __init__(self, config: Config):
         super().__init__()

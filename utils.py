@@ -2,7 +2,6 @@
 
 import math
 import zlib
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common import distributed
-from common.config import option
 from common.device import on_device
 from common.types import Clip
+from configs.vita_tcovis import CriterionConfig
 from video.label_maps import IGNORE
 from video.points import pixel_centres, sample_labels, sample_logits, uncertain_points
 
@@ -241,29 +240,7 @@ class TCOVISCriterion(nn.Module):
     `cosine_statistics` and the number of costs that were not finite.
     """
 
-    @dataclass
-    class Config:
-        w_class: float = option(2.0, "weight of the class loss", least=0)
-        w_mask: float = option(5.0, "weight of the mask binary cross-entropy", least=0)
-        w_dice: float = option(5.0, "weight of the dice loss", least=0)
-        w_match: float = option(2.0, "weight of the supervised matching loss", least=0)
-        w_ctr: float = option(1.0, "weight of the contrastive loss", least=0)
-        w_foreground: float = option(5.0, "weight of the mask features' foreground loss", least=0)
-        no_object: float = option(0.1, "weight of the no-object class in the class loss", least=0)
-        cost_class: float = option(2.0, "class cost of the matcher", least=0)
-        cost_mask: float = option(5.0, "mask cost of the matcher", least=0)
-        cost_dice: float = option(5.0, "dice cost of the matcher", least=0)
-        assign: str = option(
-            "clip", "one assignment of tokens for the clip, or one for each frame", ("clip", "frame")
-        )
-        num_points: int = option(
-            12544, "points on which masks are compared; all pixels where there are fewer", least=4
-        )
-        deep_supervision: bool = option(True, "supervise every decoder layer and the tokens before the first")
-        temperature: float = option(
-            0.1, "temperature of the contrastive loss at the start; it is learned", least=0.01, most=1
-        )
-        match_temperature: float = option(0.3, "temperature of the matching loss", least=0.01)
+    Config = CriterionConfig
 
     def __init__(self, config: Config):
         super().__init__()

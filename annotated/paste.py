@@ -5,7 +5,6 @@ All draws come from torch's generator.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from annotated.videos import AnnotatedVideo
-from common.config import option
 from common.errors import UserError
 from video.label_maps import IGNORE, objects_in, span
 from video.transforms import draw, glide, resize_frames, resize_labels
@@ -27,15 +25,6 @@ MOST_ENLARGED = 2.0  # beyond, a cut-out is blurred as nothing else in the frame
 GROWTH = 0.15  # how far the size strays in a clip, as a logarithm
 SPEED = 0.15  # a cut-out's way between two frames, on average of a clip at most; relative to the short side
 MARGIN = 0.05  # how far outside the middle of a cut-out's way may lie, relative to each side of the frame
-
-
-@dataclass(kw_only=True)
-class Pasting:
-    """The flag of the data sets whose training clips take objects of other videos."""
-
-    paste_probability: float = option(
-        0.0, "probability that objects of 1 to 3 other videos are pasted into a clip", least=0, most=1
-    )
 
 
 class CutOut(NamedTuple):

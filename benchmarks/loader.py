@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +26,11 @@ from benchmarks.measuring import Aim, Phases, counted, judge, print_parts, set_u
 from benchmarks.metrics import blob, draw
 from common.config import Parser, add_config_flags, config_from_args
 from common.errors import UserError, run_command
+from configs.systems import CONFIGS
 from dataset import VOSDataset, YouTubeVOSDataset
 from inference import SYSTEMS
 from modules import VITA_TCOVIS
+from training.config import make_parser
 from training.loader import make_loader, use_one_thread
 from video import transforms
 from video.images import write_label_map
@@ -121,14 +122,8 @@ def report(phases: Phases, frames: int) -> Aim:
 
 def make_clips(name: str, folder: VOSFolder) -> VOSDataset:
     """The training clips of a system, by its default flags."""
-    configs = SYSTEMS[name].configs(_default_flags(name))
+    configs = CONFIGS[name].read(make_parser(name).parse_args([]))
     return SYSTEMS[name].dataset(folder, configs["data"], training=True)
-
-
-def _default_flags(name: str) -> Any:
-    parser = Parser(prog="benchmarks.loader")
-    SYSTEMS[name].add_flags(parser, name)
-    return parser.parse_args([])
 
 
 def compare(root: Path, clips: int, device: torch.device) -> list[Aim]:

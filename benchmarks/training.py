@@ -29,7 +29,8 @@ from benchmarks.measuring import Aim, Phases, counted, judge, print_parts, set_u
 from common.device import autocast, peak_memory
 from common.errors import UserError, run_command
 from common.types import Clip
-from main import SYSTEMS, Trainer, make_parser
+from main import SYSTEMS, Trainer
+from training.config import make_parser
 from training.listeners.listener import Listeners
 from training.report import Report
 from video import synthetic

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from common import distributed
 from common.config import config_from_dict
 from common.errors import UserError
-from common.files import Download, check_file, fetch
+from common.files import Download, check_checkpoint, fetch
 from common.progress import say
 from common.types import Network
 
@@ -216,10 +216,7 @@ def _unpickle(path: Path, map_location: torch.device | str) -> Any:
 
 def read_file(path: Path, map_location: torch.device | str = "cpu") -> Any:
     """What a file of torch's holds, ours or not; UserError as for `read_checkpoint`."""
-    check_file(path)
-    if not path.is_file():
-        problem = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise UserError(f"checkpoint {path} {problem}; pass a .pth file that main.py wrote")
+    check_checkpoint(path)
     check_digest(path)
     return _unpickle(path, map_location)
 

@@ -27,6 +27,7 @@ MAX_WIDTH = 1 << 16  # channels
 MAX_WORKERS = 256  # processes of a command
 MAX_PRESETS = 100  # that a command line may name, directly or in presets
 MAX_PRESET_BYTES = 1 << 16
+AMP_CHOICES = ("auto", "off", "bf16", "fp16")  # what --amp may say
 MAX_ARGS = 2000  # of a command, with those of its presets; argparse takes their number squared
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from common.errors import UserError
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-AMP_CHOICES = ("auto", *AMP)  # what --amp may say
 NATIVE_BF16 = (8, 0)  # the compute capability of Ampere, the first with bf16 units
 
 

@@ -201,6 +201,14 @@ def check_file(path: Path) -> None:
         raise UserError(f"{path} is a pipe, a device or a socket: give a file")
 
 
+def check_checkpoint(path: Path) -> None:
+    """Raise UserError where a path is no file that could be a checkpoint."""
+    check_file(path)
+    if not path.is_file():
+        problem = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise UserError(f"checkpoint {path} {problem}; pass a .pth file that main.py wrote")
+
+
 def open_text(path: Path) -> TextIO:
     """Open a text file of any editor: in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 

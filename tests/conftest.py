@@ -10,8 +10,9 @@ import torch
 import inference
 import main
 from common.errors import ENDING_SIGNALS
+from configs.systems import CONFIGS
 from tests.support.commands import TINY, Outcome, run_here
-from tests.support.fake_system import SYSTEM
+from tests.support.fake_system import FAKE_CONFIGS, SYSTEM
 from video import synthetic
 
 
@@ -65,6 +66,7 @@ def train(small_data: Path, tmp_path: Path) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def fake_system(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of the fake prompted system, which is added as a user would: one row in the table."""
+    """The name of the fake prompted system, which is added as a user would: a row in each table."""
     monkeypatch.setitem(inference.SYSTEMS, "fake", SYSTEM)
+    monkeypatch.setitem(CONFIGS, "fake", FAKE_CONFIGS)
     return "fake"

@@ -7,9 +7,14 @@ from dataclasses import fields
 import pytest
 
 import main
-from common.config import has_default
+from common.config import AMP_CHOICES, has_default
+from common.device import AMP
+from configs.listeners import TrainingListenersConfig
+from configs.systems import CONFIGS
+from systems.siammask.backbones import CORRELATED
 from tests.support.commands import ROOT, assert_refused, run_here
 from training.config import TrainConfig
+from training.optim import OPTIMIZERS
 
 # The two command lines of the project's first description, word for word.
 RECOMMENDED = """--enable_clearml --project_name VITA_TCOVIS_Project --dataset_root ./dataset --epochs 20
@@ -83,8 +88,7 @@ def test_a_foreign_or_abbreviated_flag_or_value_is_refused_in_one_line(flag, tmp
 
 
 def test_a_system_may_have_defaults_of_its_own_for_the_flags_of_training(monkeypatch, tmp_path):
-    row = main.SYSTEMS["stcn"]._replace(defaults={"ema": 0.5, "epochs": 3})
-    monkeypatch.setitem(main.SYSTEMS, "stcn", row)
+    monkeypatch.setitem(CONFIGS, "stcn", CONFIGS["stcn"]._replace(training={"ema": 0.5, "epochs": 3}))
     (tmp_path / "preset.txt").write_text("--system stcn\n--epochs 4\n")
     args, parser = main.parse_args([f"@{tmp_path / 'preset.txt'}"])
     assert (args.ema, args.epochs) == (0.5, 4)
@@ -93,7 +97,24 @@ def test_a_system_may_have_defaults_of_its_own_for_the_flags_of_training(monkeyp
 
 
 def test_no_two_parts_own_the_same_flag():
-    for name, parts in main.SYSTEMS.items():
-        configs = [TrainConfig, *(part.Config for part in parts.parts.values())]
-        flags = [item.name for config in configs for item in fields(config) if has_default(item)]
+    for name, configs in CONFIGS.items():
+        parts = [TrainConfig, TrainingListenersConfig, *configs.parts.values()]
+        flags = [item.name for part in parts for item in fields(part) if has_default(item)]
         assert len(flags) == len(set(flags)), name
+
+
+def test_every_system_is_made_of_the_options_that_its_flags_give():
+    assert CONFIGS.keys() == main.SYSTEMS.keys()
+    for name, configs in CONFIGS.items():
+        system = main.SYSTEMS[name]
+        parts = system.network, system.criterion, system.tracker, system.dataset
+        assert [part.Config for part in parts] == list(configs.parts.values())
+        assert configs.training.keys() <= {item.name for item in fields(TrainConfig)}
+
+
+def test_every_choice_of_a_flag_is_there():
+    items = {item.name: item for item in fields(TrainConfig)}
+    assert items["optimizer"].metadata["choices"] == tuple(OPTIMIZERS)
+    assert AMP_CHOICES == ("auto", *AMP)
+    backbones = {item.name: item for item in fields(CONFIGS["siammask"].network)}["backbone"]
+    assert backbones.metadata["choices"] == tuple(CORRELATED)

@@ -15,11 +15,16 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.errors import run_command
+from configs.export import parse_args
+
+if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+    run_command(parse_args)
+
 import torch
 from torch import Tensor, nn
 
-from common.config import MAX_SIDE, Parser, within
-from common.errors import UserError, is_out_of_memory, require, run_command
+from common.errors import UserError, is_out_of_memory, require
 from common.files import atomic_write
 from common.progress import say
 from inference import load_network
@@ -301,10 +306,8 @@ def _is_written(part: Part, output: Path) -> bool:
 def export(checkpoint: Path, output: Path, sizes: Sizes) -> bool:
     """Export every part of a checkpoint's network, a line on each; returns whether all were.
 
-    Raises UserError for what `load_network` refuses, a suffix or a size that cannot be, absent packages.
+    Raises UserError for what `load_network` refuses, a size that cannot be, absent packages.
     """
-    if output.suffix not in FORMATS:
-        raise UserError(f"--output {output}: give a name that ends in {' or '.join(FORMATS)}")
     if output.suffix == ".onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             require(package, f"--output {output}")
@@ -321,19 +324,7 @@ def export(checkpoint: Path, output: Path, sizes: Sizes) -> bool:
 
 
 def main() -> None:
-    parser = Parser(prog="python -m tools.export", description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a .pth file, or a published name")
-    parser.add_argument("--output", type=Path, required=True, help="a file .pt2, or .onnx")
-    parser.add_argument(
-        "--size",
-        type=within(1, MAX_SIDE),
-        nargs=2,
-        default=(384, 640),
-        metavar=("H", "W"),
-        help="of a frame in the network, resized and padded; crops and SAM's squares have their own",
-    )
-    parser.add_argument("--objects", type=within(1, 255), default=1, help="that a part takes at once")
-    args = parser.parse_args()
+    args = parse_args()
     if not export(args.checkpoint, args.output, Sizes(*args.size, args.objects)):
         sys.exit(1)
 

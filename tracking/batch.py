@@ -5,7 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from common.errors import UserError, available, is_out_of_memory
 from common.files import FULL, LOCK, sole_writer, write_json
 from common.progress import say
 from common.types import Tracker
+from configs.listeners import ClearMLConfig
 from tracking.config import RunConfig
 from tracking.detections import check_saved
 from tracking.process import process_video
@@ -29,7 +30,7 @@ from video.reader import Video
 
 # Flags that do not change what is written, or say where to.
 FREE_FLAGS = {"output", "overwrite", "save_state_every", "annotate", "checkpoint", "system", "discover"}
-FREE_FLAGS |= {"enable_clearml", "clearml_offline", "clearml_tags", "project_name", "task_name"}
+FREE_FLAGS |= {item.name for item in fields(ClearMLConfig)}
 
 
 def _networks(tracker: Any) -> Iterator[nn.Module]:

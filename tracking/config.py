@@ -1,13 +1,18 @@
-"""The options of a run of inference.py, whichever tracker it is of."""
+"""The flags of inference.py: of a run, and of a checkpoint's tracker; nothing in here loads torch."""
 
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from common.config import Parser, add_config_flags, option
-from common.device import AMP_CHOICES
-from video.reader import DEFAULT_FPS
+from common.config import AMP_CHOICES, Parser, add_config_flags, config_from_args, option
+from common.files import check_checkpoint
+from configs.listeners import ClearMLConfig
+from configs.systems import CONFIGS, DEFAULT
+from video.reader import DEFAULT_FPS, find_videos
+
+DESCRIPTION = "Tracks objects through videos."
 
 
 @dataclass
@@ -65,8 +70,17 @@ class RunConfig:
         return [name for name in names if getattr(self, name)]
 
 
-def add_paths(parser: Parser, systems: Sequence[str]) -> None:
-    """Add the flags that say what is tracked by which checkpoint, of one of these systems, and where to."""
+def parse_first(argv: Sequence[str]) -> Namespace:
+    """--checkpoint and --system, which say of which tracker the flags are."""
+    parser = Parser(add_help=False)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--system", choices=sorted(CONFIGS))
+    return parser.parse_known_args(argv)[0]
+
+
+def _common_parser(**options: Any) -> Parser:
+    """The parser of inference.py without a tracker's flags."""
+    parser = Parser(prog="inference.py", description=DESCRIPTION, **options)
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -76,18 +90,38 @@ def add_paths(parser: Parser, systems: Sequence[str]) -> None:
     parser.add_argument("--video_root", type=Path, required=True, help="folder of videos, or one video")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--prompt_root", type=Path, help="label maps <video>/<frame>.png that name objects")
-    parser.add_argument("--system", choices=systems, help="refuse a checkpoint of another system")
-
-
-def read_first(argv: Sequence[str], description: str, systems: Sequence[str]) -> tuple[Parser, Namespace]:
-    """The parser of inference.py without a tracker's flags, and --checkpoint and --system, which say whose.
-
-    systems: those that there are
-    """
-    parser = Parser(prog="inference.py", description=description)
-    add_paths(parser, systems)
+    parser.add_argument("--system", choices=sorted(CONFIGS), help="refuse a checkpoint of another system")
     add_config_flags(parser, RunConfig, "run")
-    first = Parser(add_help=False)
-    first.add_argument("--checkpoint", type=Path)
-    first.add_argument("--system", choices=systems)
-    return parser, first.parse_known_args(argv)[0]
+    add_config_flags(parser, ClearMLConfig, "ClearML")
+    parser.set_defaults(task_name="inference")
+    return parser
+
+
+def make_parser(system: str) -> Parser:
+    """The parser of inference.py with a checkpoint of a system."""
+    parser = _common_parser()
+    add_config_flags(parser, CONFIGS[system].tracker, system)
+    return parser
+
+
+def check_flags(argv: Sequence[str]) -> None:
+    """Show the help, or refuse flags and paths that no run can have, as far as that takes no checkpoint.
+
+    Raises UserError.
+    """
+    known = parse_first(argv)
+    if known.checkpoint is None:
+        make_parser(known.system or DEFAULT).parse_args(argv)
+    parser = _common_parser(add_help=False)  # the help shows what the checkpoint was trained with
+    args, others = parser.parse_known_args(argv)
+    if {"-h", "--help"} & set(others):
+        return
+    systems = [known.system] if known.system else CONFIGS
+    flags = {f"--{item.name}" for name in systems for item in fields(CONFIGS[name].tracker)}
+    for word in others:
+        if word.startswith("--") and word.partition("=")[0] not in flags:
+            parser.error(f"unrecognized arguments: {word}")
+    run = config_from_args(RunConfig, args)
+    if args.checkpoint.suffix:  # a published one has a name without
+        check_checkpoint(args.checkpoint)
+    find_videos(args.video_root, run.fps)

@@ -1,10 +1,18 @@
-"""The flags of the training loop."""
+"""The flags of main.py: the training loop's, and those of a system's parts; nothing in here loads torch."""
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from common.config import MAX_WORKERS, option
-from common.device import AMP_CHOICES
-from training.optim import OPTIMIZERS
+from common.config import AMP_CHOICES, MAX_WORKERS, Parser, add_config_flags, config_from_args, option
+from common.errors import UserError
+from common.files import check_checkpoint
+from configs.listeners import TrainingListenersConfig
+from configs.systems import CONFIGS, DEFAULT
+
+DESCRIPTION = "Trains a system, then evaluates it: flags, training loop, checkpoints, logging."
 
 
 @dataclass
@@ -38,7 +46,7 @@ class TrainConfig:
     optimizer: str = option(
         "adamw",
         "AdamW; Adam with its weight decay in the gradient; SGD with a momentum of 0.9",
-        tuple(OPTIMIZERS),
+        ("adamw", "adam", "sgd"),
     )
     weight_decay: float = option(0.05, "norms, biases and embeddings have none", least=0)
     schedule: str = option(
@@ -83,3 +91,50 @@ class TrainConfig:
         None, "GiB of GPU memory that --dry_run fits the run into; the GPU's, or 16 without one"
     )
     log_steps: int = option(50, "steps between reports within an epoch", least=1)
+
+
+def make_parser(system: str) -> Parser:
+    """The parser of the flags of the training loop, of its listeners, and of the parts of a system."""
+    parser = Parser(prog="main.py", description=DESCRIPTION)
+    parser.add_argument("--system", default=system, choices=sorted(CONFIGS), help="what is trained")
+    add_config_flags(parser, TrainConfig, "training")
+    add_config_flags(parser, TrainingListenersConfig, "listeners")
+    for role, config in CONFIGS[system].parts.items():
+        add_config_flags(parser, config, f"{system}: {role}")
+    parser.set_defaults(**CONFIGS[system].training)
+    return parser
+
+
+def parse_args(argv: Sequence[str]) -> tuple[argparse.Namespace, Parser]:
+    """Read `--system`, then all flags with that system's; foreign and abbreviated ones are refused."""
+    first = Parser(add_help=False)
+    first.add_argument("--system", default=DEFAULT, choices=sorted(CONFIGS))
+    parser = make_parser(first.parse_known_args(argv)[0].system)
+    return parser.parse_args(argv), parser
+
+
+def read_options(args: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
+    """The options of the loop, and of each part by its role.
+
+    Raises UserError where a number is out of range, or flags disagree.
+    """
+    options = config_from_args(TrainConfig, args)
+    if options.patience and not options.eval_every:
+        raise UserError("--patience counts evaluations, of which --eval_every 0 has one: give another")
+    return options, CONFIGS[args.system].read(args)
+
+
+def check_flags(argv: Sequence[str]) -> None:
+    """Show the help, or refuse flags and paths that no run can have, as far as that takes no torch.
+
+    Raises UserError.
+    """
+    args, _ = parse_args(argv)
+    options, _ = read_options(args)
+    if options.resume not in (None, "auto"):
+        check_checkpoint(Path(options.resume))
+    if options.synthetic or args.clearml_dataset or args.queue:
+        return
+    for root in options.dataset_root:
+        if not Path(root).is_dir():
+            raise UserError(f"--dataset_root {root} is no folder: give one with train/, or --synthetic easy")

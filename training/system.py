@@ -1,20 +1,16 @@
-"""The row of a system: its parts, whose options are flags, what a run begins with, and its own defaults."""
+"""The row of a system, its parts and what a run begins with; and the plan of a run."""
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from common.checkpoint import Recognise
-from common.config import Parser, add_config_flags, config_from_args
-from common.errors import UserError
 from common.files import Download
 from common.types import ClipDataset, Criterion, Network, Tracker
-from training.config import TrainConfig
-from training.listeners.opening import add_listener_flags
+from training.config import TrainConfig, read_options
 from training.recompute import checkpoint_activations
 
 
@@ -44,12 +40,11 @@ class Plan(NamedTuple):
 
 
 class System(NamedTuple):
-    """All that the commands know of a system; each part has a dataclass `Config`, whose fields are flags.
+    """All that the commands know of a system; each part is made of its options, as of `CONFIGS`.
 
     start: brings the weights that a run begins with into a new network, by the network's options
     recognise: tells the published checkpoints of the system by their keys; None where there are none
     downloads: the published checkpoints that are fetched by name
-    defaults: of the training loop's flags, where the system has its own
     cutter: what cuts objects out by boxes and clicks, made of the system's network, or None where that cannot
     """
 
@@ -60,35 +55,9 @@ class System(NamedTuple):
     start: Callable[[nn.Module, Any], None]
     recognise: Recognise | None = None
     downloads: Mapping[str, Download] = MappingProxyType({})
-    defaults: Mapping[str, Any] = MappingProxyType({})
     cutter: Callable[[nn.Module], Any] = lambda network: None
 
-    @property
-    def parts(self) -> dict[str, type]:
-        """The parts by their roles, as a checkpoint's config names them."""
-        return {
-            "network": self.network,
-            "criterion": self.criterion,
-            "tracker": self.tracker,
-            "data": self.dataset,
-        }
-
-    def add_flags(self, parser: Parser, name: str) -> None:
-        """Add the flags of the training loop, of the experiment, and of the system's parts."""
-        assert self.defaults.keys() <= {item.name for item in fields(TrainConfig)}
-        add_config_flags(parser, TrainConfig, "training")
-        add_listener_flags(parser)
-        for part in self.parts.values():
-            add_config_flags(parser, part.Config, f"{name}: {part.__name__}")
-        parser.set_defaults(**self.defaults)
-
     def plan(self, args: argparse.Namespace) -> Plan:
-        """The plan of a run by its flags; UserError where a number is out of range, or flags disagree."""
-        options = config_from_args(TrainConfig, args)
-        if options.patience and not options.eval_every:
-            raise UserError("--patience counts evaluations, of which --eval_every 0 has one: give another")
-        return Plan(args.system, self, options, self.configs(args), vars(args) | {"resume": None})
-
-    def configs(self, args: argparse.Namespace) -> dict[str, Any]:
-        """The options of each part by its role; UserError where a number is out of range."""
-        return {role: config_from_args(part.Config, args) for role, part in self.parts.items()}
+        """The plan of a run by its flags; UserError as of `read_options`."""
+        options, configs = read_options(args)
+        return Plan(args.system, self, options, configs, vars(args) | {"resume": None})

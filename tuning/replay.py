@@ -3,33 +3,28 @@
 python -m tuning.replay OUTPUT/detections --output O [--beta 0.3 ...]
 """
 
-import argparse
-import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-from common.config import Parser, add_config_flags, config_from_args, config_from_dict, option
-from common.device import AMP_CHOICES, pick_device
-from common.errors import UserError, run_command
+from common.errors import run_command
+from configs.tuning import FLAGS, parse_replay
+
+if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+    run_command(parse_replay)
+
+from common.config import checked, config_from_dict
+from common.device import pick_device
+from common.errors import UserError
 from common.files import LOCK, sole_writer
 from common.types import Prompt, Tracks
-from inference import GlobalTracker, VITATracker
+from inference import VITATracker
 from tracking.batch import end_batch, process_videos
 from tracking.config import RunConfig
 from tracking.detections import FrameDetections, SavedVideo, saved_videos
 from tracking.work import Work
-
-
-@dataclass
-class ReplayConfig:
-    """The flags of a replay that are not GlobalTracker's."""
-
-    device: str = option("auto", "where masks are enlarged: that of the full run gives its very label maps")
-    amp: str = option("auto", "mixed precision, as of inference.py", AMP_CHOICES)
-    overwrite: bool = option(False, "replace the results that --output holds already")
 
 
 class ReplayTracker:
@@ -58,29 +53,18 @@ def saved_options(videos: Sequence[SavedVideo]) -> dict[str, Any]:
     return asdict(config_from_dict(VITATracker.Config, videos[0].tracker, str(videos[0].path)))
 
 
-def read_flags(argv: Sequence[str]) -> tuple[list[SavedVideo], argparse.Namespace, VITATracker.Config]:
-    """Saved videos, flags, and the options of the tracker: those of the full run where none is given."""
-    parser = Parser(prog="tuning.replay", description=__doc__.splitlines()[0])
-    parser.add_argument("detections", type=Path, help="folder or file of inference.py --save_detections true")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    add_config_flags(parser, ReplayConfig, "run")
-    add_config_flags(parser, GlobalTracker.Config, "tracker")
-    parser.set_defaults(**{name: None for name in asdict(GlobalTracker.Config())})
-    args = parser.parse_args(argv)
-    videos = saved_videos(args.detections)
-    given = {name: value for name, value in vars(args).items() if value is not None}
-    options = argparse.Namespace(**(saved_options(videos) | given))
-    return videos, args, config_from_args(VITATracker.Config, options)
+def chosen_options(videos: Sequence[SavedVideo], args: Namespace) -> VITATracker.Config:
+    """The options of the tracker: those of the full run where none is given."""
+    given = {name: getattr(args, name) for name in FLAGS if getattr(args, name) is not None}
+    return checked(VITATracker.Config(**saved_options(videos) | given))
 
 
 def main() -> None:
     """Track every saved video anew and write what inference.py writes, but for the overlays."""
     warnings.simplefilter("always", UserWarning)
-    videos, args, options = read_flags(sys.argv[1:])
-    if args.output.is_file():
-        raise UserError(f"--output {args.output} is a file: give a folder")
-    if args.detections.resolve().is_relative_to(args.output.resolve()):
-        raise UserError(f"--output {args.output} holds the detections: give another folder")
+    args = parse_replay()
+    videos = saved_videos(args.detections)
+    options = chosen_options(videos, args)
     run = RunConfig(device=args.device, amp=args.amp, overlays=False, overwrite=args.overwrite)
     with sole_writer(args.output / LOCK):
         Work(args.output).check(videos, overwrite=args.overwrite)

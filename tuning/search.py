@@ -3,25 +3,28 @@
 python -m tuning.search OUTPUT/detections --annotations dataset/valid --output O [--beta 0.1 0.3 ...]
 """
 
-import argparse
 import csv
-import os
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from common.errors import run_command
+from configs.tuning import FILES, FLAGS, GRID, SHOWN, parse_search
+
+if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+    run_command(parse_search)
+
 from annotated.videos import AnnotatedVideo, VOSFolder
-from common.config import MAX_WORKERS, Parser, checked, within
-from common.errors import UserError, run_command
+from common.config import checked
+from common.errors import UserError
 from common.files import atomic_write, lock_of, sole_writer
 from common.parallel import process_map
 from common.progress import check_shown, say
 from common.types import BinaryTracks, Prompt
-from inference import GlobalTracker, VITATracker
+from inference import VITATracker
 from scoring.tracker_scores import VideoScore, VideoScorer, summarise
 from tools.compare import align, plain
 from tracking.detections import FrameDetections, SavedVideo, saved_videos
@@ -29,11 +32,7 @@ from tracking.loop import record_video
 from tracking.spool import ResultsSpool
 from tuning.replay import ReplayTracker, saved_options
 
-GRID = {"beta": [0.1, 0.2, 0.4], "match_threshold": [0.3, 0.5, 0.7], "iou_weight": [0.25, 0.5]}  # by default
-SHOWN = ("AP", "HOTA", "AssA", "IDF1", "J&F", "id_switches")
-FILES = ("trials.csv", "trials.png", "tuned.txt")
 NUM_LISTED = 10  # combinations that the table shows
-FLAGS = {item.name: item for item in fields(GlobalTracker.Config)}
 
 Numbers = dict[str, float | int | None]
 Pair = tuple[SavedVideo, AnnotatedVideo]
@@ -156,28 +155,9 @@ def preset_lines(best: Trial, by: str, saved: dict[str, Any]) -> Iterator[str]:
     yield from (f"--{flag} {value}" for flag, value in (saved | best.flags).items())
 
 
-def read_flags(argv: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="tuning.search", description=__doc__.splitlines()[0])
-    parser.add_argument("detections", type=Path, help="folder or file of inference.py --save_detections true")
-    help = "the same videos, JPEGImages and Annotations in one folder"
-    parser.add_argument("--annotations", type=Path, required=True, help=help)
-    parser.add_argument("--output", type=Path, required=True, help="a new folder for " + ", ".join(FILES))
-    parser.add_argument("--by", choices=SHOWN[:-1], default="HOTA", help="the number that is to be largest")
-    cores = min(os.cpu_count() or 1, MAX_WORKERS)
-    parser.add_argument("--num_workers", type=within(0, MAX_WORKERS), default=cores, help="processes")
-    usual = "; ".join(f"{name} {' '.join(map(str, values))}" for name, values in GRID.items())
-    group = parser.add_argument_group("grid", f"values to combine; without any flag of these: {usual}")
-    for name, item in FLAGS.items():
-        choices, about = item.metadata["choices"], item.metadata["help"]
-        group.add_argument(f"--{name}", type=item.type, nargs="+", choices=choices, help=about)
-    return parser.parse_args(argv)
-
-
 def main() -> None:
     """Search, print the best combinations, and write all of them, a plot, and the best one as a preset."""
-    args = read_flags(sys.argv[1:])
-    if args.output.exists():
-        raise UserError(f"--output {args.output} is there already: give a new folder")
+    args = parse_search()
     pairs = pairs_of(saved_videos(args.detections), args.annotations)
     grid = {name: values for name in FLAGS if (values := getattr(args, name))} or GRID
     trials = search(pairs, grid, args.num_workers)

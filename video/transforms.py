@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import EllipsisType
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.config import option
 from common.device import zeros
 from common.types import Clip
+from configs.augmentation import Augmentation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -153,28 +153,6 @@ def random_window(height: int, width: int, crop: tuple[float, float, float]) -> 
 def crop(frame: Tensor, window: Window) -> Tensor:
     """The window of a frame (3, H, W), its colours side by side in memory: so torch resizes it fastest."""
     return frame[window].permute(1, 2, 0).contiguous().permute(2, 0, 1)
-
-
-@dataclass
-class Augmentation:
-    """Random geometry for a batch, and place of the crop, flip and colours for each clip of it.
-
-    Half the time (`crop_probability`) a part of the frames is cut out first: frames are thought of at a short
-    side of 1.04 to 1.56 times `image_size`, and 1 to 1.56 times `image_size` of each side are kept. These are
-    the ratios of the usual video instance segmentation recipe (resize 400-600, crop 384-600, at 384).
-    """
-
-    min_scale: float = option(
-        0.75, "least short side of training frames, relative to --image_size", least=0.1
-    )
-    max_scale: float = option(
-        1.33, "largest short side of training frames, relative to --image_size", least=0.1
-    )
-    crop_probability: float = option(0.5, "probability of a random crop of a batch", least=0, most=1)
-    flip_probability: float = option(0.5, "probability of a horizontal flip of the clip", least=0, most=1)
-    color_jitter: float = option(
-        0.1, "strength of brightness, contrast and saturation jitter of the clip", least=0, most=1
-    )
 
 
 def draw_geometry(config: Augmentation, image_size: int, longest: float) -> Geometry:

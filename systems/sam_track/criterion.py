@@ -1,13 +1,11 @@
 """The loss of SAM for tracking: cross-entropy of masks, on the frame's pixels or on the decoder's cells."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.config import option
 from common.types import Clip
+from configs.sam_track import CriterionConfig
 from systems.sam_track.dataset import PairClip
 from systems.sam_track.images import batch_on_grid
 from utils import dice, weighted_mean
@@ -25,15 +23,7 @@ class SAMTrackCriterion(nn.Module):
     Ignored pixels and empty slots do not count. `stats` holds the IoU of masks and truth.
     """
 
-    @dataclass
-    class Config:
-        image_size: int
-        loss: str = option(
-            "probs",
-            "cross-entropy of probabilities on the frame's pixels, or of logits on the decoder's cells",
-            ("probs", "logits"),
-        )
-        w_dice: float = option(0.0, "weight of the dice loss beside the cross-entropy", least=0)
+    Config = CriterionConfig
 
     def __init__(self, config: Config):
         super().__init__()

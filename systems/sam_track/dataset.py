@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from common.config import option
 from common.types import Clip
+from configs.sam_track import DataConfig
 from dataset import VOSDataset, keep_objects, label_areas, label_slots, pad_and_stack, read_frames
 from systems.sam_track.embedding_cache import file_key
 from systems.sam_track.modules import Templates
@@ -73,13 +73,7 @@ class SAMTrackDataset(VOSDataset):
     draws, the pair has no slot.
     """
 
-    @dataclass(kw_only=True)
-    class Config:
-        instance: str = option("largest", "which object of a pair is tracked", ("largest", "random"))
-        max_gap: int = option(1, "most annotated frames from the template to the image", least=1)
-        clips_per_video: int = option(1, "pairs drawn from each video in an epoch", least=1, most=100_000)
-        min_area: int = option(1, "pixels of the template that an object must cover", least=1)
-        flip_probability: float = option(0.0, "probability of a horizontal flip of a pair", least=0, most=1)
+    Config = DataConfig
 
     collate = staticmethod(collate)
 

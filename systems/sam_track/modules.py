@@ -5,15 +5,14 @@ names of the published weights.
 """
 
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from common.config import MAX_SIDE, MAX_WIDTH, option
 from common.device import without_gradient
 from common.errors import UserError
+from configs.sam_track import NetworkConfig
 from systems.sam_track.embedding_cache import EmbeddingCache
 from systems.sam_track.image_encoder import ImageEncoder
 from systems.sam_track.images import Size, batch_on_grid, pad_to, padding_on_grid, prepare_frames, restore
@@ -85,51 +84,7 @@ class SAMTrack(nn.Module):
     backbone_parts = ()  # the encoder, where it is trained, learns as everything else
     recomputed_parts = ("image_encoder.blocks",)
 
-    @dataclass
-    class Config:
-        ADDED: ClassVar = {"prompt_encoder": False}  # which older checkpoints of ours lack
-
-        load_network: str = option(
-            "none", "start from a checkpoint of this system, ours or a published one of SAM or its name"
-        )
-        train_encoder: bool = option(False, "train the image encoder too, and keep no embeddings")
-        image_size: int = option(
-            1024, "side of the square that frames are fitted into, pixels", least=8, most=MAX_SIDE
-        )
-        patch_size: int = option(16, "side of a patch, pixels", least=1)
-        embed_dim: int = option(768, "channels of the encoder's tokens", least=1, most=MAX_WIDTH)
-        depth: int = option(12, "blocks of the encoder", least=1, most=200)
-        num_heads: int = option(12, "attention heads of the encoder", least=1)
-        mlp_ratio: float = option(4.0, "width of the encoder's MLPs, relative to --embed_dim", least=0.01)
-        window_size: int = option(
-            14, "cells a side of an attention window; 0: every block is global", least=0
-        )
-        global_blocks: str = option("2,5,8,11", "places of the blocks that attend to the whole grid")
-        out_dim: int = option(256, "channels of the embedding and of the decoder", least=8, most=MAX_WIDTH)
-        decoder_heads: int = option(8, "attention heads of decoder and template attention", least=1)
-        decoder_depth: int = option(2, "blocks of the decoder", least=1, most=200)
-        decoder_mlp_dim: int = option(2048, "width of the decoder's MLPs", least=1, most=MAX_WIDTH)
-        num_multimask: int = option(
-            3, "masks of SAM's decoder beside the one that is used", least=0, most=200
-        )
-        iou_hidden: int = option(256, "width of SAM's estimate of the IoU", least=1, most=MAX_WIDTH)
-        iou_depth: int = option(3, "layers of SAM's estimate of the IoU", least=1, most=200)
-        prompt_encoder: bool = option(
-            False, "SAM's prompt encoder is kept, as it is, for clicks and boxes; its positions always are"
-        )
-        attn_pe: bool = option(False, "positions are added to queries and keys of the template attention")
-        attn_norm: bool = option(False, "a layer norm follows the template attention")
-        attn_padding: bool = option(True, "the cells of a template's padding are read too, as background")
-        interpolate: str = option(
-            "probs",
-            "what is brought to the frame's size: probabilities, or SAM's logits",
-            ("probs", "logits"),
-        )
-        embedding_cache: str = option(
-            "embeddings", "folder for embeddings of the frozen encoder, which are made once; `none`: none"
-        )
-        cache_gb: float = option(50.0, "most gigabytes in --embedding_cache", least=0)
-        cache_type: str = option("float16", "how embeddings are stored", ("float16", "float32"))
+    Config = NetworkConfig
 
     def __init__(self, config: Config):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The row of SAM for tracking, trained in a way of its own: Adam at a constant 1e-4, and nothing else."""
+"""The row of SAM for tracking."""
 
 from systems.sam_track.criterion import SAMTrackCriterion
 from systems.sam_track.cutter import cutter_of
@@ -9,15 +9,6 @@ from systems.sam_track.start import start
 from systems.sam_track.tracker import SAMTracker
 from training.system import System
 
-DEFAULTS = {
-    "optimizer": "adam",
-    "lr_head": 1e-4,
-    "weight_decay": 0.0,
-    "schedule": "constant",
-    "warmup_steps": 0,
-    "clip_grad": 0.0,
-    "ema": 0.0,
-}
 SYSTEM = System(
     SAMTrack,
     SAMTrackCriterion,
@@ -26,6 +17,5 @@ SYSTEM = System(
     start,
     recognise,
     DOWNLOADS,
-    DEFAULTS,
     cutter=cutter_of,
 )

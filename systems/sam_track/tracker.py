@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.config import MAX_SIDE, option
 from common.device import on_device
 from common.errors import UserError
 from common.progress import every
 from common.types import Prompt, Tracks
+from configs.sam_track import TrackerConfig
 from systems.sam_track.cutter import cutter_of
 from systems.sam_track.images import masks_on_grid, prepare_frame
 from systems.sam_track.modules import SAMTrack
@@ -43,23 +43,7 @@ class SAMTracker:
     needs_prompt = True
     mask_threshold = 0.5
 
-    @dataclass(kw_only=True)
-    class Config:
-        template: str = option(
-            "previous", "which frame tells what an object looks like", ("previous", "first", "both")
-        )
-        gate: float = option(
-            0.6, "least mean probability of a mask at which its frame becomes the template", least=0, most=1
-        )
-        feedback: str = option(
-            "soft", "a template's mask: probabilities, or the label map's", ("soft", "binary")
-        )
-        track_size: int = option(
-            0,
-            "side of the square that frames are fitted into here, pixels; 0: as in training",
-            least=0,
-            most=MAX_SIDE,
-        )
+    Config = TrackerConfig
 
     def __init__(self, network: SAMTrack, config: Config):
         patch = network.config.patch_size

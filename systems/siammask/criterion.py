@@ -1,13 +1,11 @@
 """The loss of SiamMask: class and box of anchors, and masks of the windows that hold an object."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common import distributed
-from common.config import option
+from configs.siammask import CriterionConfig
 from systems.siammask.anchors import MOST_POSITIVE, NUM_ANCHORS, STRIDE, anchor_targets
 from systems.siammask.dataset import Pairs
 from systems.siammask.modules import COARSE
@@ -80,11 +78,7 @@ class SiamMaskCriterion(nn.Module):
 
     most_chosen = MOST_POSITIVE  # windows of a pair whose masks are taught
 
-    @dataclass
-    class Config:
-        w_cls: float = option(1.0, "weight of the class loss", least=0)
-        w_loc: float = option(1.2, "weight of the box loss", least=0)
-        w_mask: float = option(36.0, "weight of the mask loss", least=0)
+    Config = CriterionConfig
 
     def __init__(self, config: Config):
         super().__init__()

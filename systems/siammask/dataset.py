@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from annotated.videos import AnnotatedVideo, VideoSet
-from common.config import option
 from common.types import Clip
+from configs.siammask import DataConfig
 from dataset import VOSDataset
 from systems.siammask.augmentation import (
     BoxXYXY,
@@ -70,17 +70,7 @@ class SiamMaskDataset(VOSDataset):
     `training`, a pair is the largest object of the first frames of a video, unchanged.
     """
 
-    @dataclass(kw_only=True)
-    class Config:
-        refine: bool
-        clips_per_video: int = option(1, "pairs drawn from each video in an epoch", least=1, most=100_000)
-        frame_range: int = option(20, "most annotated frames from template to search", least=1)
-        min_area: int = option(1000, "pixels above which an object is trained on", least=0)
-        negative: float | None = option(None, "share of pairs of different objects: 0.2, with --refine 0")
-        gray: float = option(0.25, "share of pairs without colour", least=0, most=1)
-        shift: float | None = option(None, "largest shift of the search, pixels: 64, with --refine 8")
-        scale: float = option(0.18, "largest change of the search's size, relative", least=0, most=0.9)
-        blur: float = option(0.18, "share of search crops that may be blurred", least=0, most=1)
+    Config = DataConfig
 
     def __init__(
         self, folder: VideoSet, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False

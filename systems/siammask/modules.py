@@ -4,14 +4,13 @@ Wang, Zhang, Bertinetto, Hu and Torr, "Fast Online Object Tracking and Segmentat
 CVPR 2019, arXiv 1812.05050. The state dict has the names of the published weights.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from common.config import option
 from common.device import in_float32
+from configs.siammask import NetworkConfig
 from systems.siammask.anchors import NUM_ANCHORS
 from systems.siammask.backbones import (
     CORRELATED,
@@ -112,22 +111,7 @@ class SiamMask(nn.Module):
     backbone_parts = ("features.features",)
     recomputed_parts = ()  # batch norms would count every batch twice
 
-    @dataclass
-    class Config:
-        backbone: str = option("resnet50", "feature extractor, with dilation", tuple(CORRELATED))
-        backbone_weights: str = option(
-            "imagenet", "imagenet, none, or a file: torchvision's, or the published one of ResNet-50"
-        )
-        load_network: str = option(
-            "none",
-            "start from a SiamMask checkpoint instead, ours or a published one or its name",
-        )
-        refine: bool = option(False, "with the refinement module, which alone is trained then (step two)")
-        thaw_at: float = option(
-            0.5,
-            "share of the epochs after which ImageNet's weights at stride 8 train; above 1: never",
-            least=0,
-        )
+    Config = NetworkConfig
 
     def __init__(self, config: Config):
         super().__init__()

@@ -1,17 +1,17 @@
 """SiamMaskTracker: follows boxes or masks through a video, every object by a template of its own."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common.config import option
 from common.device import empty, in_float32, on_device
 from common.errors import require
 from common.progress import every
 from common.types import Prompt, Tracks
+from configs.siammask import TrackerConfig
 from systems.siammask import crops
 from systems.siammask.anchors import STRIDE
 from systems.siammask.crops import SEARCH, TEMPLATE, Window
@@ -115,33 +115,7 @@ class SiamMaskTracker:
     needs_prompt = True
     sparse_prompts = ("boxes",)
 
-    @dataclass(kw_only=True)
-    class Config:
-        RETIRED: ClassVar = ("fold_batchnorm", "channels_last")
-        penalty_k: float = option(0.09, "strength of the penalty for a change of size or ratio", least=0)
-        window_influence: float = option(
-            0.39, "weight of the window that favours the last place", least=0, most=1
-        )
-        size_lr: float = option(0.38, "share of a new size that is taken over where all is certain", least=0)
-        seg_thr: float = option(0.3, "probability above which a pixel belongs to an object", least=0, most=1)
-        mask_form: str = option(
-            "best",
-            "masks of 127x127 where the network refines, else of 63x63; of 63x63; or filled boxes",
-            ("best", "coarse", "box"),
-        )
-        update_template: bool = option(
-            False, "renew the templates of objects that are sure and still look like the first one"
-        )
-        update_every: int = option(5, "frames from one look for a new template to the next", least=1)
-        update_score: float = option(
-            0.9, "least score of an object that gives a new template", least=0, most=1
-        )
-        update_similarity: float = option(
-            0.8,
-            "least cosine of a new template and the first one, which keeps it from drifting",
-            least=-1,
-            most=1,
-        )
+    Config = TrackerConfig
 
     def __init__(self, network: SiamMask, config: Config):
         require("cv2", "SiamMask")  # before anything is written

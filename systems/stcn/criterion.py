@@ -1,13 +1,11 @@
 """The loss of STCN: cross-entropy of the hardest pixels, after a warm-up on all."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.config import option
 from common.types import Clip
+from configs.stcn import CriterionConfig
 from video.label_maps import IGNORE
 
 
@@ -41,11 +39,7 @@ class STCNCriterion(nn.Module):
     `stats` holds the share of pixels that counted in the last training step. Evaluation counts all pixels.
     """
 
-    @dataclass
-    class Config:
-        start_warm: int = option(20_000, "training batches for which all pixels count", least=0)
-        end_warm: int = option(70_000, "training batch from which only --top_p counts", least=0)
-        top_p: float = option(0.15, "share of the hardest pixels that counts in the end", least=0.001, most=1)
+    Config = CriterionConfig
 
     def __init__(self, config: Config):
         super().__init__()

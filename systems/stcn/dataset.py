@@ -1,7 +1,6 @@
 """STCNDataset: three frames of a video, or of a still image, with a target object and a second one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -10,13 +9,13 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from annotated.paste import Pasting, draw_cut_outs, identities, paste, require_others
+from annotated.paste import draw_cut_outs, identities, paste, require_others
 from annotated.videos import AnnotatedVideo, VideoSet, VOSFolder, check, check_objects
-from common.config import MAX_SIDE, option
 from common.errors import UserError
 from common.files import read_text
 from common.progress import say
 from common.types import Clip
+from configs.stcn import DataConfig
 from dataset import VOSDataset, collate, keep_objects, label_areas, label_slots, read_frames
 from systems.stcn.augmentation import vary_video
 from systems.stcn.static import SoftClip, StillClips, collate_soft
@@ -103,26 +102,7 @@ class STCNDataset(VOSDataset):
     soft_stills = True  # whether the first masks of clips of still images are soft
     crop_mode = "bicubic"  # by which a part of a frame is resized
 
-    @dataclass(kw_only=True)
-    class Config(Pasting):
-        epochs: int
-        crop_size: int = option(384, "side of the square training frames, pixels", least=16, most=MAX_SIDE)
-        max_jump: tuple[int, int, int, int, int, int] = option(
-            (5, 10, 15, 20, 25, 5),
-            "largest distance between frames of a clip, in frames, as training goes on",
-        )
-        jump_at: tuple[float, float, float, float, float] = option(
-            (0.1, 0.2, 0.3, 0.4, 0.9), "shares of all epochs after which the next --max_jump holds"
-        )
-        clips_per_video: int = option(1, "clips drawn from each video in an epoch", least=1, most=100_000)
-        instance: str = option("random", "which objects are target and second", ("random", "largest"))
-        min_area: int = option(1, "pixels of the first frame that an object must cover", least=1)
-        min_crop: float = option(0.36, "least share of a video's frame that a crop keeps", least=0.01, most=1)
-        degrees: float = option(15.0, "random turn of each frame by itself", least=0)
-        shear: float = option(10.0, "random shear of each frame by itself, degrees", least=0)
-        davis_root: str = option("none", "a DAVIS folder whose videos join those of --dataset_root")
-        davis_repeats: int = option(5, "times that each video of --davis_root counts", least=1)
-        static_root: str = option("none", "train on still images of this folder, and on no video")
+    Config = DataConfig
 
     def __init__(
         self, folder: VideoSet, config: Config, *, training: bool, seed: int = 0, skip_bad: bool = False

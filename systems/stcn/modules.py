@@ -4,15 +4,14 @@ Cheng, Tai and Tang, "Rethinking Space-Time Networks with Improved Memory Covera
 Segmentation", NeurIPS 2021, arXiv 2106.05210. The state dict has the names of the published weights.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.config import MAX_WIDTH, option
 from common.errors import UserError
+from configs.stcn import NetworkConfig
 from systems.stcn.affinity import memory_terms, query_terms, read_all
 from systems.stcn.backbones import Stages, stages_of
 from systems.stcn.blocks import (
@@ -170,28 +169,7 @@ class MemoryNetwork(nn.Module):
 class STCN(MemoryNetwork):
     """Masks of the first frame in, masks of all others out, each read from the memory of those before."""
 
-    @dataclass
-    class Config:
-        backbone: str = option(
-            "resnet50",
-            "ResNet-50 for keys with ResNet-18 for values, or one light or narrow network for each",
-            ("resnet50", "mobilenet_v2", "narrow"),
-        )
-        backbone_weights: str = option(
-            "imagenet", "of the key encoder: imagenet, none, or a file of torchvision weights"
-        )
-        value_weights: str = option(
-            "imagenet", "of the value encoder: imagenet, none, or a file of torchvision weights"
-        )
-        load_network: str = option(
-            "none",
-            "start from a checkpoint of this system instead, ours or a published one or its name",
-        )
-        key_dim: int = option(64, "channels of keys", least=1, most=MAX_WIDTH)
-        value_dim: int = option(
-            512, "channels of values and of the decoder, a multiple of 16", least=16, most=MAX_WIDTH
-        )
-        single_object: bool = option(False, "the value encoder does not see the other objects (stage 0)")
+    Config = NetworkConfig
 
     def __init__(self, config: Config):
         super().__init__()

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.config import MAX_SIDE, option
 from common.device import on_device
 from common.errors import UserError
 from common.types import Prompt, Tracks
+from configs.stcn import TrackerConfig
 from systems.stcn.affinity import memory_terms, query_terms
 from systems.stcn.memory import MemoryBank
 from systems.stcn.modules import STCN, KeyFeatures, others_of
@@ -69,18 +69,7 @@ class STCNTracker:
     mask_threshold = 0.5
     frame_mode = "bicubic"  # by which frames are resized
 
-    @dataclass(kw_only=True)
-    class Config:
-        top_k: int = option(20, "memory elements that each cell of a frame reads", least=1)
-        mem_every: int = option(5, "frames from one that is remembered to the next", least=1)
-        include_last: bool = option(False, "also remember the last frame, for the next one only")
-        max_memory_frames: int = option(
-            0, "most frames remembered of an object, the first and the latest; 0: all", least=0
-        )
-        short_side: int = option(
-            480, "short side of the frames in the network, pixels; -1: as they are", most=MAX_SIDE
-        )
-        flip: bool = option(False, "track the mirror image; the results are mirrored back")
+    Config = TrackerConfig
 
     def __init__(self, network: STCN, config: Config):
         if config.short_side < 1 and config.short_side != -1:

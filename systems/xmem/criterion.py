@@ -1,12 +1,12 @@
 """The loss of XMem: STCN's cross-entropy of the hardest pixels, and dice."""
 
 import math
-from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from common.types import Clip
+from configs.xmem import CriterionConfig
 from systems.stcn.criterion import STCNCriterion
 from utils import dice_loss
 from video.label_maps import IGNORE
@@ -21,9 +21,7 @@ class XMemCriterion(STCNCriterion):
     whether a batch has them or not.
     """
 
-    @dataclass(kw_only=True)
-    class Config(STCNCriterion.Config):
-        num_objects: int
+    Config = CriterionConfig
 
     def forward(self, outputs: dict[str, Tensor], clip: Clip) -> dict[str, Tensor]:
         """Returns the scalars "ce" and "dice".

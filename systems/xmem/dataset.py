@@ -1,8 +1,6 @@
 """XMemDataset: eight frames of a video that are near one another, or three of a still image."""
 
-from dataclasses import dataclass
-
-from common.config import option
+from configs.xmem import DataConfig
 from systems.stcn.dataset import STCNDataset
 from video.transforms import draw
 
@@ -32,17 +30,7 @@ class XMemDataset(STCNDataset):
     soft_stills = False
     crop_mode = "bilinear"
 
-    @dataclass(kw_only=True)
-    class Config(STCNDataset.Config):
-        clip_length: int = option(8, "frames of a clip", least=2, most=1024)
-        num_objects: int = option(3, "most objects of a clip", least=1)
-        max_jump: tuple[int, int, int, int] = option(
-            (5, 10, 15, 5),
-            "largest distance of a clip's frame from another, in frames, as training goes on",
-        )
-        jump_at: tuple[float, float, float] = option(
-            (0.1, 0.3, 0.9), "shares of all epochs after which the next --max_jump holds"
-        )
+    Config = DataConfig
 
     @property
     def num_frames(self) -> int:

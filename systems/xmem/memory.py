@@ -6,15 +6,14 @@ prototypes, whose values are gathered from all of them (potentiation), and go to
 that is full, what was read least is forgotten.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from common.config import option
 from common.device import in_float32, on_device
 from common.errors import UserError
+from configs.xmem import MemoryConfig
 from systems.stcn.affinity import (
     anisotropic_memory_terms,
     anisotropic_query_terms,
@@ -89,18 +88,7 @@ class MemoryBank:
     All are rows of one buffer, `start` to `middle` and `middle` to `stop`, so that one product reads them.
     """
 
-    @dataclass(kw_only=True)
-    class Config:
-        min_mid_term_frames: int = option(
-            5, "frames that consolidation leaves in the working memory", least=1
-        )
-        max_mid_term_frames: int = option(10, "whole frames at which it starts", least=2)
-        num_prototypes: int = option(128, "elements that a consolidation makes of the others", least=1)
-        max_long_term_elements: int = option(10_000, "most elements of the long-term memory", least=1)
-        enable_long_term_count_usage: bool = option(
-            True, "a full long-term memory forgets what was read least, as published; off: the oldest"
-        )
-        no_long_term: bool = option(False, "keep every remembered frame whole: the memory has no bound")
+    Config = MemoryConfig
 
     def __init__(self, config: Config):
         if config.min_mid_term_frames >= config.max_mid_term_frames:

@@ -5,7 +5,6 @@ Cheng and Schwing, "XMem: Long-Term Video Object Segmentation with an Atkinson-S
 STCN's.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common import distributed
-from common.config import MAX_WIDTH, option
 from common.errors import UserError
+from configs.xmem import NetworkConfig
 from systems.stcn import modules as stcn
 from systems.stcn.affinity import anisotropic_memory_terms, anisotropic_query_terms, read_all
 from systems.stcn.backbones import Stages, stages_of
@@ -102,19 +101,7 @@ class XMem(MemoryNetwork):
     The sensory memory is a hidden state (B, K, hidden_dim, h, w) in [-1, 1], zeros at an object's start.
     """
 
-    @dataclass
-    class Config(stcn.STCN.Config):
-        value_dim: int = option(512, "channels of values, a multiple of 16", least=16, most=MAX_WIDTH)
-        hidden_dim: int = option(64, "channels of the sensory memory; 0: none", least=0, most=MAX_WIDTH)
-        decoder_dim: int = option(
-            512, "channels of the decoder at stride 16, a multiple of 16", least=16, most=MAX_WIDTH
-        )
-        num_ref_frames: int = option(
-            3, "frames of a training clip that one reads: the first, and others", least=1
-        )
-        deep_update_prob: float = option(
-            0.2, "share of the frames after which training has a deep update", least=0, most=1
-        )
+    Config = NetworkConfig
 
     def __init__(self, config: Config):
         super().__init__()

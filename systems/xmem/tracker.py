@@ -1,23 +1,16 @@
 """XMemTracker: carries the masks of a prompt through a video of any length, in bounded memory."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from common.config import option
+from configs.xmem import TrackerConfig
 from systems.stcn.affinity import anisotropic_memory_terms, anisotropic_query_terms
 from systems.stcn.tracker import OBJECTS_AT_ONCE, STCNTracker
 from systems.xmem.memory import MemoryBank
 from systems.xmem.modules import KeyFeatures, XMem
 from video.masks import soft_aggregate
-
-
-def stcn_option(name: str, **changes: Any) -> Any:
-    """An option of STCN's tracker, with another default where one is given."""
-    option = STCNTracker.Config.__dataclass_fields__[name]
-    return field(**{"default": option.default, "metadata": option.metadata} | changes)
 
 
 class XMemTracker(STCNTracker):
@@ -29,17 +22,7 @@ class XMemTracker(STCNTracker):
 
     frame_mode = "bilinear"
 
-    @dataclass(kw_only=True)
-    class Config(MemoryBank.Config):
-        top_k: int = stcn_option("top_k", default=30)
-        mem_every: int = stcn_option("mem_every")
-        deep_update_every: int = option(
-            -1,
-            "least frames between deep updates of the sensory memory; -1: whenever a frame is remembered",
-            least=-1,
-        )
-        short_side: int = stcn_option("short_side")
-        flip: bool = stcn_option("flip")
+    Config = TrackerConfig
 
     def __init__(self, network: XMem, config: Config):
         super().__init__(network, config)

@@ -3,9 +3,10 @@
 import torch
 
 from benchmarks.batches import batch_areas, by_itself, frame_size, make_clips
+from configs.augmentation import Augmentation
 from dataset import YouTubeVOSDataset
 from training.loader import Key
-from video.transforms import Augmentation, augment, draw_geometry
+from video.transforms import augment, draw_geometry
 
 CONFIG = YouTubeVOSDataset.Config(num_tokens=5, num_classes=1, image_size=96)
 

@@ -12,6 +12,7 @@ from tests.support.commands import ROOT, Outcome, run_apart
 # Every room by its floor: one may import those on lower floors, and none beside it.
 FLOORS = [
     ["common"],
+    ["configs"],
     ["video"],
     ["annotated"],
     ["scoring", "tracking", "training"],

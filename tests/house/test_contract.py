@@ -20,6 +20,7 @@ from common.backbone import for_inference
 from common.checkpoint import save_checkpoint
 from common.errors import UserError
 from common.types import Clip, ClipDataset, Criterion, Network, Prompt, Tracker, Tracks
+from configs.systems import CONFIGS
 from inference import SYSTEMS, load_network
 from tests.support.commands import SMALL, files_in, run_here
 from tracking.loop import track_video
@@ -57,7 +58,7 @@ def system(request, fake_system, small_data) -> Built:
     name, *flags = request.param.split()
     parts = SYSTEMS[name]
     args, _ = main.parse_args(["--system", name, *SMALL.get(name, []), *flags])
-    configs = parts.configs(args)
+    configs = CONFIGS[name].read(args)
     torch.manual_seed(0)
     network, criterion = parts.network(configs["network"]), parts.criterion(configs["criterion"])
     tracker = parts.tracker(network.eval(), configs["tracker"])

@@ -13,6 +13,7 @@ import main
 from annotated.layouts import split_videos
 from common import distributed
 from common.types import Clip
+from configs.systems import CONFIGS
 from inference import SYSTEMS
 from tests.support import fake_system as fake
 from tests.support.commands import SMALL
@@ -70,7 +71,7 @@ def train(name: str, data: Path, run: Path) -> dict[str, Any]:
 
 
 def train_all(rank: int, data: Path, run: Path) -> dict[str, Any]:
-    SYSTEMS["fake"] = fake.SYSTEM
+    SYSTEMS["fake"], CONFIGS["fake"] = fake.SYSTEM, fake.FAKE_CONFIGS
     return {name: train(name, data, run) for name in SYSTEMS}
 
 

@@ -21,15 +21,16 @@ import json, signal, sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from common.config import Parser, boolean
+from common.config import Parser, add_config_flags, boolean
 from common.errors import UserError, run_command
+from configs.listeners import TrainingListenersConfig
 from training.listeners import clearml_listener
 from training.listeners.agent import arguments, left_to_queue
-from training.listeners.opening import add_listener_flags, open_listeners, task_names
+from training.listeners.opening import open_listeners, task_names
 
 def main():
     parser = Parser()
-    add_listener_flags(parser)
+    add_config_flags(parser, TrainingListenersConfig, "listeners")
     parser.add_argument("--lr", type=float, default=1, help="learning rate (default: %(default)s)")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--run_dir", type=Path, default=Path("runs"))

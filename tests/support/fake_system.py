@@ -16,6 +16,7 @@ from annotated.videos import VOSFolder
 from common.config import option
 from common.seeding import seeded
 from common.types import Clip, Prompt, Tracks
+from configs.systems import SystemConfigs
 from dataset import compact_labels
 from training.system import System
 from utils import weighted_mean
@@ -183,4 +184,5 @@ def start(network: FakeNetwork, config: FakeNetwork.Config) -> None:
     """It begins with what it was made of."""
 
 
+FAKE_CONFIGS = SystemConfigs(FakeNetwork.Config, FakeCriterion.Config, FakeTracker.Config, FakeDataset.Config)
 SYSTEM = System(FakeNetwork, FakeCriterion, FakeTracker, FakeDataset, start)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,9 +20,9 @@ from tests.support.commands import ROOT, Outcome, assert_refused, files_in, run_
 from tests.support.kills import run_for
 from tests.support.vos_folders import write_frames, write_prompt
 from tracking.batch import FREE_FLAGS, reason_of
+from tracking.config import make_parser
 from tracking.process import process_video
 from tracking.work import WORK
-from training.listeners.opening import add_clearml_flags
 
 FRAMES = 12
 
@@ -47,10 +46,9 @@ def videos(tmp_path) -> Path:
     return tmp_path / "videos"
 
 
-def test_how_a_run_is_shown_is_not_of_its_results():
-    parser = ArgumentParser()
-    add_clearml_flags(parser, "inference")
-    assert vars(parser.parse_args([])).keys() <= FREE_FLAGS
+def test_the_flags_that_results_do_not_depend_on_are_flags_of_the_command():
+    known = {action.dest for action in make_parser("vita_tcovis")._actions}
+    assert known >= FREE_FLAGS and "enable_clearml" in FREE_FLAGS and "image_size" in known - FREE_FLAGS
 
 
 def damage(path: Path) -> bytes:

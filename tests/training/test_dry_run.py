@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import main
 from common.types import Clip
+from configs.systems import CONFIGS
 from inference import SYSTEMS
 from tests.support.clips import make_clip
 from tests.support.commands import TINY, assert_refused, files_in, run_here
@@ -24,7 +25,7 @@ OPTIONS = TrainConfig(ema=0.0, optimizer="adamw")
 def make_objective(*flags: str) -> nn.Module:
     """Network and criterion of a small VITA-TCOVIS in training."""
     args, _ = main.parse_args([*TINY, *flags])
-    configs = SYSTEMS["vita_tcovis"].configs(args)
+    configs = CONFIGS["vita_tcovis"].read(args)
     torch.manual_seed(0)
     parts = SYSTEMS["vita_tcovis"]
     return main.Objective(parts.network(configs["network"]), parts.criterion(configs["criterion"])).train()

@@ -1,7 +1,7 @@
 """What a run reports and who listens: the interface, and many listeners as one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,38 +68,18 @@ class Forwarding(Listener, ABC):
     def forward(self, name: str, *report: Any) -> None:
         """Take the report of a method of `Listener`."""
 
-    def begin(self, *report: Any) -> None:
-        self.forward("begin", *report)
 
-    def scalars(self, *report: Any) -> None:
-        self.forward("scalars", *report)
+def _forwarded(name: str) -> Callable[..., None]:
+    """The method of `Forwarding` for a report."""
 
-    def image(self, *report: Any) -> None:
-        self.forward("image", *report)
+    def method(self: Forwarding, *report: Any) -> None:
+        self.forward(name, *report)
 
-    def video(self, *report: Any) -> None:
-        self.forward("video", *report)
+    return method
 
-    def table(self, *report: Any) -> None:
-        self.forward("table", *report)
 
-    def curves(self, *report: Any) -> None:
-        self.forward("curves", *report)
-
-    def figure(self, *report: Any) -> None:
-        self.forward("figure", *report)
-
-    def single_value(self, *report: Any) -> None:
-        self.forward("single_value", *report)
-
-    def artifact(self, *report: Any) -> None:
-        self.forward("artifact", *report)
-
-    def model(self, *report: Any) -> None:
-        self.forward("model", *report)
-
-    def close(self, error: BaseException | None = None) -> None:
-        self.forward("close", error)
+for name in [name for name in vars(Listener) if not name.startswith("_")]:
+    setattr(Forwarding, name, _forwarded(name))
 
 
 class Listeners(Forwarding):

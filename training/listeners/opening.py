@@ -5,7 +5,6 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
-from common.config import boolean
 from common.errors import UserError
 from common.progress import say
 from training.listeners.agent import agent_task
@@ -14,39 +13,6 @@ from training.listeners.clearml_reports import ClearMLReports, one_line
 from training.listeners.clearml_task import open_task, require_clearml, show_arguments
 from training.listeners.listener import Listener, Listeners
 from training.listeners.tensorboard import TensorBoard
-
-
-def add_clearml_flags(parser: argparse.ArgumentParser, task_name: str) -> None:
-    """Add the flags of every command that can report to ClearML; task_name: what it is called there."""
-    add = parser.add_argument_group("ClearML").add_argument
-    switch = {"type": boolean, "nargs": "?", "const": True, "default": False}
-    add("--enable_clearml", **switch, help="show this run in ClearML (docs/clearml.md)")
-    add("--clearml_offline", **switch, help="record on this disk, to be imported into a server later")
-    add("--project_name", default="VITA-TCOVIS", help="ClearML project (default: %(default)s)")
-    add("--task_name", default=task_name, help="ClearML task (default: %(default)s)")
-    add("--clearml_tags", nargs="+", default=(), help="tags of the task, beside the name of the system")
-
-
-def add_listener_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the listeners of a training run."""
-    add_clearml_flags(parser, "train")
-    add = parser.add_argument_group("listeners").add_argument
-    add("--queue", help="leave the run to the agents of this ClearML queue instead of running it here")
-    add(
-        "--clearml_continue",
-        choices=("same", "new"),
-        default="same",
-        help="the ClearML task of a run that --resume continues (default: %(default)s)",
-    )
-    add("--clearml_dataset", help="id of a ClearML data set, in place of --dataset_root")
-    add(
-        "--tensorboard",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="write the reports for TensorBoard into the run's folder, too",
-    )
 
 
 def task_names(args: argparse.Namespace, tags: Sequence[str] = ()) -> dict[str, Any]:

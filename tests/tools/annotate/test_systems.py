@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import main
+from configs.systems import CONFIGS
 from inference import SYSTEMS
 from tests.support.annotating import make_video, square
 from tests.support.commands import SMALL
@@ -25,7 +26,7 @@ def wait_for(session: Session) -> None:
 def test_a_mended_run_of_every_system_is_the_unbroken_one(name, tmp_path, monkeypatch):
     monkeypatch.setattr(states, "EVERY", 2)
     args, _ = main.parse_args(["--system", name, *SMALL[name]])
-    configs = SYSTEMS[name].configs(args)
+    configs = CONFIGS[name].read(args)
     network = SYSTEMS[name].network(configs["network"]).eval()
     video = make_video(tmp_path / "clip", 8)
     (tmp_path / "work").mkdir()

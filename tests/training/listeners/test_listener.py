@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from common.config import Parser
+from common.config import Parser, add_config_flags
+from configs.listeners import TrainingListenersConfig
 from training.listeners.clearml_reports import ClearMLReports
 from training.listeners.listener import Forwarding, Listener, Listeners, table_of
-from training.listeners.opening import add_listener_flags, open_listeners
+from training.listeners.opening import open_listeners
 
 REPORTS = [name for name in vars(Listener) if not name.startswith("_")]
 
@@ -38,7 +39,7 @@ def test_clearml_takes_every_report():
 
 def test_without_flags_nobody_listens():
     parser = Parser()
-    add_listener_flags(parser)
+    add_config_flags(parser, TrainingListenersConfig, "listeners")
     listeners = open_listeners(parser.parse_args([]), parser, continued="abc")
     assert listeners.listeners == [] and listeners.task == "abc"
 

@@ -1,0 +1,1 @@
+"""The flags of every system; nothing in here loads torch."""
