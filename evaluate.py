@@ -7,7 +7,8 @@ import argparse
 import csv
 import inspect
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,56 +29,76 @@ from training.listeners.agent import arguments
 from training.listeners.listener import Listener
 from training.listeners.opening import open_listeners
 
+DEFAULT = "tcovis"
+EXAMPLES = """examples:
+  python evaluate.py --results out --annotations dataset/valid
+  python evaluate.py --results out --annotations DAVIS --protocol davis --csv scores.csv
+  python evaluate.py --results out/results.json --annotations instances.json --protocol ytvis
+  python evaluate.py --results out --annotations dataset/valid --explain page.html
+  python evaluate.py --protocol mots --help                the flags of another protocol
+"""
 REPORT_HEADS = (b'{\n  "protocol": ', b"video,object,", b"<!doctype html>")  # of what a report's file holds
 
 
+def descriptions_in(docstring: str, names: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """A docstring without its lines on these parameters, and {parameter: what they say}."""
+    pattern = re.compile(rf"^({'|'.join(names)}): (.+(?:\n(?!\w+: ).+)*)\n*", re.MULTILINE)
+    return pattern.sub("", docstring).strip(), {
+        match[1]: " ".join(match[2].split()) for match in pattern.finditer(docstring)
+    }
+
+
 def add_protocol_flags(parser: Parser, protocol: str) -> None:
-    """The keyword options of a protocol as flags; its docstring, shown above them, says what they mean."""
+    """The keyword options of a protocol as flags, described as in its docstring."""
     score = PROTOCOLS[protocol].score
-    group = parser.add_argument_group(protocol, inspect.getdoc(score))
-    for item in inspect.signature(score).parameters.values():
-        if item.kind is item.KEYWORD_ONLY and item.name != "num_workers":
-            kind = boolean if isinstance(item.default, bool) else type(item.default or "")
-            group.add_argument(
-                f"--{item.name}",
-                type=kind,
-                default=item.default,
-                help=" " if item.default is None else "(default: %(default)s)",
-            )
+    options = inspect.signature(score).parameters.values()
+    options = {item.name: item.default for item in options if item.kind is item.KEYWORD_ONLY}
+    text, helps = descriptions_in(inspect.getdoc(score), list(options))
+    group = parser.add_argument_group(f"protocol {protocol}", text)
+    for name, default in options.items():
+        if name != "num_workers":
+            kind = boolean if isinstance(default, bool) else type(default or "")
+            group.add_argument(f"--{name}", type=kind, default=default, help=helps[name].replace("%", "%%"))
+
+
+def add_output_flags(parser: Parser) -> None:
+    """What is done with the scores beside printing them."""
+    add = parser.add_argument_group("output").add_argument
+    add("--json", type=Path, help="write the scores to this JSON file")
+    add("--csv", type=Path, help="write a row for each object and video, and for all, to this CSV file")
+    add("--explain", type=Path, help="write an HTML page of ID switches and of the worst objects")
+    add("--video_root", type=Path, help="frames for --explain (default: JPEGImages beside the annotations)")
+    add("--against", type=Path, help="other results to compare with --results")
+    add(
+        "--submission",
+        type=Path,
+        help="pack the results for the benchmark's server into this folder or .zip; they are scored only "
+        "with --json, --csv, --explain or --against",
+    )
 
 
 def make_parser(protocol: str) -> Parser:
-    parser = Parser(prog="evaluate.py", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--results", type=Path, required=True, help="folder of inference.py, or of label maps"
+    parser = Parser(
+        prog="evaluate.py",
+        usage="python evaluate.py --results R --annotations A [--protocol P] [flags]",
+        description="Scores results by the definitions of a benchmark.",
+        epilog=EXAMPLES,
     )
-    parser.add_argument("--annotations", type=Path, required=True, help="folder with the true label maps")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--results", type=Path, required=True, help="output of inference.py, or folder of label maps")
+    add("--annotations", type=Path, required=True, help="data set, or folder of annotated label maps")
+    add(
         "--protocol",
         default=protocol,
         choices=list(PROTOCOLS),
-        help="whose definitions hold; tcovis unless given",
+        help=f"benchmark whose definitions hold (default: {DEFAULT})",
     )
-    parser.add_argument("--json", type=Path, help="write the report here")
-    parser.add_argument("--csv", type=Path, help="write a row for each object, each video and all here")
-    parser.add_argument("--explain", type=Path, help="write an HTML page here: id switches, worst objects")
-    parser.add_argument("--against", type=Path, help="other results, to be compared with --results")
-    parser.add_argument(
-        "--submission",
-        type=Path,
-        help="pack the results for a server, as a folder or .zip; then they are scored only where "
-        "--json, --csv, --explain or --against asks for it",
-    )
-    parser.add_argument("--video_root", type=Path, help="frames for --explain; by default JPEGImages")
-    parser.add_argument(
-        "--num_workers",
-        type=within(0, MAX_WORKERS),
-        default=min(os.cpu_count() or 1, MAX_WORKERS),
-        help="processes",
-    )
+    cores = min(os.cpu_count() or 1, MAX_WORKERS)
+    add("--num_workers", type=within(0, MAX_WORKERS), default=cores, help="processes that score")
+    add_output_flags(parser)
+    add_protocol_flags(parser, protocol)
     add_config_flags(parser, ClearMLConfig, "ClearML")
     parser.set_defaults(task_name="evaluate")
-    add_protocol_flags(parser, protocol)
     return parser
 
 
@@ -180,7 +201,7 @@ def score(args: argparse.Namespace, options: dict[str, Any], listener: Listener)
 def main() -> None:
     """Score a folder of results, or pack it for a server."""
     first = Parser(add_help=False)
-    first.add_argument("--protocol", default="tcovis", choices=list(PROTOCOLS))
+    first.add_argument("--protocol", default=DEFAULT, choices=list(PROTOCOLS))
     argv = arguments()
     protocol = first.parse_known_args(argv)[0].protocol
     parser = make_parser(protocol)

@@ -133,6 +133,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any):
         kwargs.setdefault("formatter_class", _HelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
+        self._optionals.title = "general"
         self.register("type", float, finite_number)
         self.register("type", int, whole_number)
         self.register("type", str, given)
@@ -151,16 +152,33 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
+# What the help calls the values of a flag, by the names of their types; of other types by the flag's.
+METAVARS = {"int": "N", "number": "N", "float": "X", "boolean": "true|false", "Path": "PATH"}
+
+
+def _shown(value: Any) -> str:
+    """A default as it may be given on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("%", "%%")
+
+
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Shows the default of every flag that has one."""
+    """Shows the default of every flag that has one, fractions with four digits."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return METAVARS.get(getattr(action.type, "__name__", ""), action.dest.upper())
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
         hidden = action.default in (None, (), argparse.SUPPRESS) or action.nargs == 0
-        if hidden or "%(default)" in text:
+        if hidden or "(default: " in text:
             return text
-        values = action.default if isinstance(action.default, tuple) else ("%(default)s",)
-        return f"{text} (default: {' '.join(map(str, values))})".lstrip()
+        values = action.default if isinstance(action.default, tuple | list) else [action.default]
+        return f"{text} (default: {' '.join(map(_shown, values))})".lstrip()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ REMEDIES = {
     "clearml": "pip install clearml",
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "pip install onnx onnxscript onnxruntime"),
     "tensorboard": "pip install tensorboard",
+    **{name: f"pip install {name}" for name in ("matplotlib", "scipy", "torchvision")},
     "cv2": "apt-get install libgl1 libglib2.0-0, or "
     "pip uninstall opencv-python && pip install opencv-python-headless",
 }
@@ -116,6 +117,11 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except (UserError, OSError) as error:
         _end(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in REMEDIES:
+            raise
+        _end(f"{package} is not installed: {REMEDIES[package]}")
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

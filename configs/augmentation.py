@@ -15,15 +15,17 @@ class Augmentation:
     """
 
     min_scale: float = option(
-        0.75, "least short side of training frames, relative to --image_size", least=0.1
+        0.75, "minimum short side of training frames, relative to --image_size", least=0.1
     )
     max_scale: float = option(
-        1.33, "largest short side of training frames, relative to --image_size", least=0.1
+        1.33, "maximum short side of training frames, relative to --image_size", least=0.1
     )
-    crop_probability: float = option(0.5, "probability of a random crop of a batch", least=0, most=1)
+    crop_probability: float = option(
+        0.5, "probability of a random crop, the same for a batch", least=0, most=1
+    )
     flip_probability: float = option(0.5, "probability of a horizontal flip of the clip", least=0, most=1)
     color_jitter: float = option(
-        0.1, "strength of brightness, contrast and saturation jitter of the clip", least=0, most=1
+        0.1, "strength of the jitter of brightness, contrast and saturation", least=0, most=1
     )
 
 
@@ -32,5 +34,5 @@ class Pasting:
     """The flag of the data sets whose training clips take objects of other videos."""
 
     paste_probability: float = option(
-        0.0, "probability that objects of 1 to 3 other videos are pasted into a clip", least=0, most=1
+        0.0, "copy-paste: probability of pasting objects of 1 to 3 other videos into a clip", least=0, most=1
     )

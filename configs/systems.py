@@ -1,4 +1,4 @@
-"""The flags of each system's parts, and how they become a parser's and options again."""
+"""The flags of each system's parts."""
 
 import argparse
 from collections.abc import Mapping
@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from common.config import config_from_args
 from configs import sam_track, siammask, stcn, vita_tcovis, xmem
+
+TITLES = {"network": "network", "criterion": "losses", "data": "clips", "tracker": "tracker"}
 
 
 class SystemConfigs(NamedTuple):
@@ -30,6 +32,10 @@ class SystemConfigs(NamedTuple):
             "tracker": self.tracker,
             "data": self.data,
         }
+
+    def titled(self, system: str) -> dict[str, type]:
+        """The dataclasses by the titles of their groups in the help of main.py."""
+        return {f"{TITLES[role]} of {system}": config for role, config in self.parts.items()}
 
     def read(self, args: argparse.Namespace) -> dict[str, Any]:
         """The options of each part by its role; UserError where a number is out of range."""

@@ -20,13 +20,15 @@ FILES = ("trials.csv", "trials.png", "tuned.txt")
 class ReplayConfig:
     """The flags of a replay that are not GlobalTracker's."""
 
-    device: str = option("auto", "where masks are enlarged: that of the full run gives its very label maps")
-    amp: str = option("auto", "mixed precision, as of inference.py", AMP_CHOICES)
-    overwrite: bool = option(False, "replace the results that --output holds already")
+    device: str = option("auto", "device that resizes masks; that of the full run gives identical label maps")
+    amp: str = option("auto", "mixed precision, as in inference.py", AMP_CHOICES)
+    overwrite: bool = option(False, "replace the results in --output")
 
 
 def _add_detections(parser: Parser) -> None:
-    parser.add_argument("detections", type=Path, help="folder or file of inference.py --save_detections true")
+    parser.add_argument(
+        "detections", type=Path, help="folder or file written by inference.py --save_detections"
+    )
 
 
 def _check_detections(args: Namespace) -> None:
@@ -43,12 +45,14 @@ def parse_replay(argv: Sequence[str] | None = None) -> Namespace:
     """
     parser = Parser(
         prog="python -m tuning.replay",
+        epilog="example:\n  python -m tuning.replay out/detections --output out2 --beta 0.3 --max_age 60\n",
+        usage="%(prog)s DETECTIONS --output O [flags]",
         description="Tracks saved detections anew with other flags of the tracker, without the network.",
     )
     _add_detections(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     add_config_flags(parser, ReplayConfig, "run")
-    add_config_flags(parser, GlobalTrackerConfig, "tracker")
+    add_config_flags(parser, GlobalTrackerConfig, "tracker (defaults: as in the saved run)")
     parser.set_defaults(**dict.fromkeys(FLAGS))
     args = parser.parse_args(argv)
     _check_detections(args)
@@ -63,17 +67,22 @@ def parse_search(argv: Sequence[str] | None = None) -> Namespace:
     """The flags of tuning.search; UserError where there are no detections, or --output is there already."""
     parser = Parser(
         prog="python -m tuning.search",
+        epilog="example:\n  python -m tuning.search out/detections --annotations dataset/valid "
+        "--output tuned --beta 0.1 0.3\n",
+        usage="%(prog)s DETECTIONS --annotations A --output O [flags]",
         description="Finds the tracker's flags that score best on annotated videos, from saved detections.",
     )
     _add_detections(parser)
-    help = "the same videos, JPEGImages and Annotations in one folder"
+    help = "data set of the same videos, with JPEGImages and Annotations"
     parser.add_argument("--annotations", type=Path, required=True, help=help)
-    parser.add_argument("--output", type=Path, required=True, help="a new folder for " + ", ".join(FILES))
-    parser.add_argument("--by", choices=SHOWN[:-1], default="HOTA", help="the number that is to be largest")
+    parser.add_argument("--output", type=Path, required=True, help="new folder for " + ", ".join(FILES))
+    parser.add_argument("--by", choices=SHOWN[:-1], default="HOTA", help="score to maximize")
     cores = min(os.cpu_count() or 1, MAX_WORKERS)
-    parser.add_argument("--num_workers", type=within(0, MAX_WORKERS), default=cores, help="processes")
+    parser.add_argument(
+        "--num_workers", type=within(0, MAX_WORKERS), default=cores, help="processes that score"
+    )
     usual = "; ".join(f"{name} {' '.join(map(str, values))}" for name, values in GRID.items())
-    group = parser.add_argument_group("grid", f"values to combine; without any flag of these: {usual}")
+    group = parser.add_argument_group("grid", f"values to combine; by default {usual}")
     for name, item in FLAGS.items():
         choices, about = item.metadata["choices"], item.metadata["help"]
         group.add_argument(f"--{name}", type=item.type, nargs="+", choices=choices, help=about)

@@ -9,16 +9,14 @@ from configs import stcn
 
 @dataclass
 class NetworkConfig(stcn.NetworkConfig):
-    value_dim: int = option(512, "channels of values, a multiple of 16", least=16, most=MAX_WIDTH)
-    hidden_dim: int = option(64, "channels of the sensory memory; 0: none", least=0, most=MAX_WIDTH)
+    value_dim: int = option(512, "channels of values; a multiple of 16", least=16, most=MAX_WIDTH)
+    hidden_dim: int = option(64, "channels of the sensory memory; 0: without it", least=0, most=MAX_WIDTH)
     decoder_dim: int = option(
-        512, "channels of the decoder at stride 16, a multiple of 16", least=16, most=MAX_WIDTH
+        512, "channels of the decoder at stride 16; a multiple of 16", least=16, most=MAX_WIDTH
     )
-    num_ref_frames: int = option(
-        3, "frames of a training clip that one reads: the first, and others", least=1
-    )
+    num_ref_frames: int = option(3, "maximum number of memory frames that a frame of a clip reads", least=1)
     deep_update_prob: float = option(
-        0.2, "share of the frames after which training has a deep update", least=0, most=1
+        0.2, "probability of a deep update of the sensory memory after a frame", least=0, most=1
     )
 
 
@@ -29,14 +27,18 @@ class CriterionConfig(stcn.CriterionConfig):
 
 @dataclass(kw_only=True)
 class MemoryConfig:
-    min_mid_term_frames: int = option(5, "frames that consolidation leaves in the working memory", least=1)
-    max_mid_term_frames: int = option(10, "whole frames at which it starts", least=2)
-    num_prototypes: int = option(128, "elements that a consolidation makes of the others", least=1)
-    max_long_term_elements: int = option(10_000, "most elements of the long-term memory", least=1)
-    enable_long_term_count_usage: bool = option(
-        True, "a full long-term memory forgets what was read least, as published; off: the oldest"
+    min_mid_term_frames: int = option(
+        5, "minimum number of frames in working memory, left by a consolidation", least=1
     )
-    no_long_term: bool = option(False, "keep every remembered frame whole: the memory has no bound")
+    max_mid_term_frames: int = option(
+        10, "maximum number of frames in working memory, at which a consolidation starts", least=2
+    )
+    num_prototypes: int = option(128, "prototypes of a consolidation", least=1)
+    max_long_term_elements: int = option(10_000, "maximum number of elements in long-term memory", least=1)
+    enable_long_term_count_usage: bool = option(
+        True, "a full long-term memory forgets the least used elements; false: the oldest"
+    )
+    no_long_term: bool = option(False, "without long-term memory: working memory has no limit")
 
 
 def stcn_option(name: str, **changes: Any) -> Any:
@@ -51,7 +53,7 @@ class TrackerConfig(MemoryConfig):
     mem_every: int = stcn_option("mem_every")
     deep_update_every: int = option(
         -1,
-        "least frames between deep updates of the sensory memory; -1: whenever a frame is remembered",
+        "minimum number of frames between deep updates of the sensory memory; -1: with --mem_every",
         least=-1,
     )
     short_side: int = stcn_option("short_side")
@@ -61,11 +63,11 @@ class TrackerConfig(MemoryConfig):
 @dataclass(kw_only=True)
 class DataConfig(stcn.DataConfig):
     clip_length: int = option(8, "frames of a clip", least=2, most=1024)
-    num_objects: int = option(3, "most objects of a clip", least=1)
+    num_objects: int = option(3, "maximum number of objects in a clip", least=1)
     max_jump: tuple[int, int, int, int] = option(
         (5, 10, 15, 5),
-        "largest distance of a clip's frame from another, in frames, as training goes on",
+        "curriculum of the maximum distance of a frame of a clip from another",
     )
     jump_at: tuple[float, float, float] = option(
-        (0.1, 0.3, 0.9), "shares of all epochs after which the next --max_jump holds"
+        (0.1, 0.3, 0.9), "shares of all epochs after which the next value of --max_jump holds"
     )

@@ -28,6 +28,11 @@ from video.reader import Video, find_videos
 GREEN = (0, 177, 64)  # of a green screen
 COLUMNS = "video frame id area centre_x centre_y left top width height".split()
 
+EXAMPLES = """examples:
+  python -m tools.cutout out --output objects                    measurements.csv alone
+  python -m tools.cutout out --output objects --video_root videos --cutout rgba --only 3,5
+"""
+
 
 def ids_of(text: str) -> set[int]:
     """The ids of a flag such as 3,5."""
@@ -162,21 +167,28 @@ def make(args: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = Parser(prog="python -m tools.cutout", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "results", type=Path, help="an output of inference.py, or label maps <video>/<frame>.png"
+    parser = Parser(
+        prog="python -m tools.cutout",
+        usage="%(prog)s RESULTS --output O [flags]",
+        description="Measures the objects of label maps in each frame, and cuts them out of their videos.",
+        epilog=EXAMPLES,
     )
-    parser.add_argument("--output", type=Path, required=True, help="a new folder")
-    parser.add_argument("--only", type=ids_of, metavar="IDS", help="of these objects alone, as 3,5")
-    parser.add_argument("--video_root", type=Path, help="the videos that were tracked")
+    parser.add_argument(
+        "results", type=Path, help="output of inference.py, or folder of label maps <video>/<frame>.png"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="new folder to write")
+    parser.add_argument(
+        "--only", type=ids_of, metavar="IDS", help="ids of the objects to cut out, as 3,5 (default: all)"
+    )
+    parser.add_argument(
+        "--video_root", type=Path, help="the videos that were tracked, for --cutout and --crops"
+    )
     parser.add_argument(
         "--cutout",
         choices=("rgba", "green", "alpha"),
-        help="PNG with alpha or on green, or a video with alpha",
+        help="cut objects out into PNG with alpha, PNG on green, or a video of alpha",
     )
-    parser.add_argument(
-        "--crops", action="store_true", help="each object's box as a sequence of its own, too"
-    )
+    parser.add_argument("--crops", action="store_true", help="write a crop of each object to its box, too")
     say(make(parser.parse_args()))
 
 

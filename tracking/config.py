@@ -12,56 +12,77 @@ from configs.listeners import ClearMLConfig
 from configs.systems import CONFIGS, DEFAULT
 from video.reader import DEFAULT_FPS, find_videos
 
-DESCRIPTION = "Tracks objects through videos."
+EXAMPLES = """examples:
+  python inference.py --checkpoint runs/1/best.pth --video_root videos --output out
+  python inference.py --checkpoint xmem --video_root dog.mp4 --output out --box 80,60,200,150
+  python inference.py --checkpoint stcn --video_root DAVIS --prompt_root masks --output out
+  python inference.py --checkpoint xmem --video_root dog.mp4 --output out --annotate
+  python inference.py --system xmem --help                  the tracker flags of another system
+  python inference.py --checkpoint runs/1/best.pth --help   their defaults in a checkpoint
+"""
 
 
 @dataclass
-class RunConfig:
-    """The flags of inference.py that are not a tracker's."""
+class PromptFlags:
+    """Which objects are tracked."""
 
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
-    amp: str = option(
-        "auto", "mixed precision of the network; auto: bf16 or fp16 on a GPU, off on a CPU", AMP_CHOICES
-    )
     prompt_frames: str = option(
-        "first", "take each id's first map in --prompt_root, or all", ("first", "all")
+        "first", "use the first map of each id in --prompt_root, or all maps", ("first", "all")
     )
-    box: str | None = option(
-        None, "x,y,width,height of an object on the first frame, in place of a label map"
-    )
-    boxes: str | None = option(None, "JSON file with such boxes, {video: {id: [x, y, width, height]}}")
+    box: str | None = option(None, "x,y,width,height of an object on the first frame, in pixels")
+    boxes: str | None = option(None, "JSON file of such boxes, {video: {id: [x, y, width, height]}}")
     click: str | None = option(
         None, "x,y[,x,y...] on an object on the first frame, for SAM or --cut; with --box, on the one in it"
     )
     negative_click: str | None = option(None, "x,y[,x,y...] on what does not belong to that object")
     clicks: str | None = option(
-        None, "JSON file with clicks, {video: {id: [[x, y, 1], ...]}}, 0 for 1 where one is negative"
+        None, "JSON file of clicks, {video: {id: [[x, y, 1], ...]}}; 0 instead of 1: a negative click"
     )
     cut: str | None = option(
-        None, "a checkpoint of SAM, which first cuts out what boxes and clicks mark; sam_vit_b is fetched"
+        None, "checkpoint of SAM that makes masks of boxes and clicks; sam_vit_b is downloaded"
+    )
+    discover: str | None = option(
+        None, "checkpoint of VITA-TCOVIS that finds objects: those in boxes, or, without prompts, all"
+    )
+    discover_every: int = option(
+        10, "frames between searches for new objects with --discover; 0: first frame only", least=0
     )
     max_discovered: int = option(
-        20, "most objects followed with --discover; of more, the one lost for longest is let go", least=1
+        20, "maximum number of objects with --discover; beyond, the one lost for longest is dropped", least=1
     )
+    annotate: bool = option(False, "paint prompts and track in a browser")
+
+
+@dataclass
+class OutputFlags:
+    """What is written."""
+
     overlays: bool = option(True, "write overlays/<video>.mp4")
-    fps: float = option(
-        DEFAULT_FPS, "frames per second of the overlays of image folders", least=0.1, most=1000
-    )
+    fps: float = option(DEFAULT_FPS, "frames per second of overlays of image folders", least=0.1, most=1000)
     save_detections: bool = option(
-        False, "write detections/<video>.npz, from which tuning.replay makes tracks by other flags in seconds"
+        False, "write detections/<video>.npz, for python -m tuning.replay and tuning.search"
     )
+    overwrite: bool = option(False, "replace the results in --output, finished or not")
+
+
+@dataclass
+class RunFlags:
+    """How is tracked."""
+
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
+    amp: str = option("auto", "mixed precision; auto: bf16 or fp16 on a GPU, off on a CPU", AMP_CHOICES)
+    reverse: bool = option(False, "track backwards, too, from the prompts that start objects")
     save_state_every: int = option(
-        500,
-        "frames from one saved state to the next, from which a long video goes on after a kill; 0: none",
-        least=0,
+        500, "frames between saved states, from which an interrupted video continues; 0: none", least=0
     )
-    reverse: bool = option(False, "follow objects backwards too, from the prompts that start them")
-    discover: str | None = option(
-        None, "a checkpoint of VITA-TCOVIS that finds objects: those in boxes, or, without any prompt, all"
-    )
-    discover_every: int = option(10, "frames from one look for newcomers to the next; 0: first only", least=0)
-    annotate: bool = option(False, "paint prompts and run in a browser, in place of tracking at once")
-    overwrite: bool = option(False, "replace the results, finished or not, that --output holds already")
+
+
+GROUPS = {"prompts": PromptFlags, "output": OutputFlags, "run": RunFlags}
+
+
+@dataclass
+class RunConfig(PromptFlags, OutputFlags, RunFlags):
+    """The flags of inference.py that are not a tracker's."""
 
     @property
     def marks(self) -> list[str]:
@@ -74,34 +95,42 @@ def parse_first(argv: Sequence[str]) -> Namespace:
     """--checkpoint and --system, which say of which tracker the flags are."""
     parser = Parser(add_help=False)
     parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--system", choices=sorted(CONFIGS))
+    parser.add_argument("--system", choices=list(CONFIGS))
     return parser.parse_known_args(argv)[0]
 
 
-def _common_parser(**options: Any) -> Parser:
-    """The parser of inference.py without a tracker's flags."""
-    parser = Parser(prog="inference.py", description=DESCRIPTION, **options)
+def _make_parser(tracker: dict[str, type], **options: Any) -> Parser:
+    """The parser of inference.py with a tracker's flags, {title of their group: dataclass}, if any."""
+    parser = Parser(
+        prog="inference.py",
+        usage="python inference.py --checkpoint C --video_root V --output O [flags]",
+        description="Tracks objects through videos, and writes their masks.",
+        epilog=EXAMPLES,
+        **options,
+    )
     parser.add_argument(
         "--checkpoint",
         type=Path,
         required=True,
-        help="a .pth file that main.py wrote, or a published one or its name",
+        help="a .pth file of main.py, a published one, or the name of one that is downloaded",
     )
-    parser.add_argument("--video_root", type=Path, required=True, help="folder of videos, or one video")
+    parser.add_argument(
+        "--video_root", type=Path, required=True, help="video file, folder of frames, or folder of either"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--prompt_root", type=Path, help="label maps <video>/<frame>.png that name objects")
-    parser.add_argument("--system", choices=sorted(CONFIGS), help="refuse a checkpoint of another system")
-    add_config_flags(parser, RunConfig, "run")
-    add_config_flags(parser, ClearMLConfig, "ClearML")
+    parser.add_argument(
+        "--prompt_root", type=Path, help="label maps <video>/<frame>.png of the objects to track"
+    )
+    parser.add_argument("--system", choices=list(CONFIGS), help="require a checkpoint of this system")
+    for title, config in (GROUPS | tracker | {"ClearML": ClearMLConfig}).items():
+        add_config_flags(parser, config, title)
     parser.set_defaults(task_name="inference")
     return parser
 
 
 def make_parser(system: str) -> Parser:
     """The parser of inference.py with a checkpoint of a system."""
-    parser = _common_parser()
-    add_config_flags(parser, CONFIGS[system].tracker, system)
-    return parser
+    return _make_parser({f"tracker of {system} (defaults: as trained)": CONFIGS[system].tracker})
 
 
 def check_flags(argv: Sequence[str]) -> None:
@@ -112,7 +141,7 @@ def check_flags(argv: Sequence[str]) -> None:
     known = parse_first(argv)
     if known.checkpoint is None:
         make_parser(known.system or DEFAULT).parse_args(argv)
-    parser = _common_parser(add_help=False)  # the help shows what the checkpoint was trained with
+    parser = _make_parser({}, add_help=False)  # the help shows what the checkpoint was trained with
     args, others = parser.parse_known_args(argv)
     if {"-h", "--help"} & set(others):
         return

@@ -334,16 +334,22 @@ def generate(
 
 
 def main() -> None:
-    parser = Parser(prog="python -m video.synthetic", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write; it must not exist")
-    parser.add_argument("--profile", choices=sorted(PROFILES), default="easy")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train_videos", type=int, default=250)
-    parser.add_argument("--valid_videos", type=int, default=25)
+    parser = Parser(
+        prog="python -m video.synthetic",
+        description="Writes synthetic videos of moving shapes with their masks, in the YouTube-VOS layout.",
+        epilog="example:\n  python -m video.synthetic --out data --profile hard --train_videos 100\n",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="new folder to write")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="easy", help="difficulty")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness")
+    parser.add_argument("--train_videos", type=int, default=250, help="training videos")
+    parser.add_argument("--valid_videos", type=int, default=25, help="validation videos")
     parser.add_argument("--frames", type=int, default=20, help="frames of each video")
-    parser.add_argument("--size", type=int, default=64, help="height and width of the pictures, pixels")
+    parser.add_argument("--size", type=int, default=64, help="height and width of frames, in pixels")
     parser.add_argument(
-        "--occluders", type=int, help="still bars before the objects of each video (default: as the profile)"
+        "--occluders",
+        type=int,
+        help="static bars that occlude objects, in each video (default: of --profile)",
     )
     generate(**vars(parser.parse_args()))
 

@@ -221,7 +221,8 @@ def davis_unsupervised(
     definition: davis (davis2017-evaluation): the objects of the first frame, at most 20 proposals, matched by
     the sum of J and F; trackeval (TrackEval's J&F): the objects of all frames, any number of results, matched
     by J alone
-    image_set, official_decay: as for `davis`
+    image_set: score the videos of ImageSets/<year>/<image_set>.txt; all where there is no folder ImageSets
+    official_decay: the official decay, which is wrong in videos of more than 256 frames
     """
     definitions = {
         "davis": (match_proposals, GOOD, summarise_davis),

@@ -57,6 +57,7 @@ def ytvis(
     tracking: add HOTA, CLEAR and Identity of each class and of all (TrackEval) under "tracking"; TrackMAP
     there is TrackEval's AP, which is not the official one
     num_workers: processes that read the masks, where there are many
+
     Each video has the numbers of its objects and results, and the AP and AP50 of that video alone.
     """
     results, annotations = _find_json(results, "results.json"), _find_json(annotations, "instances.json")

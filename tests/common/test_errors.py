@@ -44,6 +44,23 @@ def test_a_module_of_an_absent_package_names_the_package(monkeypatch):
         require("pycocotools.mask", "AP")
 
 
+def test_an_absent_package_ends_a_command_with_one_line_and_a_module_of_ours_does_not(monkeypatch, capsys):
+    def main() -> None:
+        import scipy.optimize  # noqa: F401
+
+    def mistaken() -> None:
+        import commmon  # noqa: F401
+
+    hide(monkeypatch, "scipy")
+    hide(monkeypatch, "scipy.optimize")
+    with pytest.raises(SystemExit) as caught:
+        run_command(main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: scipy is not installed: pip install scipy\n"
+    with pytest.raises(ModuleNotFoundError, match="commmon"):
+        run_command(mistaken)
+
+
 @pytest.mark.parametrize(
     "error, line",
     [

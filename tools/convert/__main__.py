@@ -18,34 +18,39 @@ from tools.convert.masks_to_json import masks_to_json
 from tools.convert.mots_to_masks import mots_to_masks
 from tools.convert.painted_to_masks import export_labels, painted_to_masks
 
+EXAMPLES = "examples:\n" + "".join(f"  {line}\n" for line in __doc__.splitlines()[2:])
+
 
 def make_parser() -> Parser:
     parser = Parser(
         prog="python -m tools.convert",
-        description="A folder of label maps, <video>/<frame>.png, to a JSON file in the YouTube-VIS form,\n"
-        "or such a file, a folder of MOTS text files, or the coloured masks that CVAT or labelme export\n"
-        "with their label map, to a folder of label maps.",
+        usage="%(prog)s SOURCE --output O [flags]",
+        epilog=EXAMPLES,
+        description="Converts a folder of label maps, <video>/<frame>.png, to a JSON file of YouTube-VIS,\n"
+        "or such a file, a folder of MOTS text files, or the coloured masks that CVAT or labelme\n"
+        "export with their label map, to a folder of label maps.",
     )
     parser.add_argument(
-        "source", type=Path, help="folder of label maps, MOTS text files or an export, or a .json file"
+        "source",
+        type=Path,
+        help="folder of label maps, of MOTS text files or of exported masks, or a .json file",
     )
-    parser.add_argument("--output", type=Path, required=True, help="the .json file or the folder to write")
+    parser.add_argument("--output", type=Path, required=True, help=".json file or folder to write")
     parser.add_argument(
         "--videos",
         type=Path,
-        metavar="FILE",
-        help="annotation file, as of YouTube-VIS, whose videos, frames and ids hold; without it the ids are "
-        "the ranks of the names, and a results.json needs the tracks.json of inference.py beside it",
+        help="annotation file in the YouTube-VIS form with the names and ids of videos and frames (default: "
+        "ids by the order of names; a results.json has the tracks.json of inference.py beside it)",
     )
     to_json = parser.add_argument_group("label maps to JSON")
     to_json.add_argument(
-        "--form", choices=("truth", "results"), help="annotations or a list of results (default: truth)"
+        "--form", choices=("truth", "results"), help="write annotations or results (default: truth)"
     )
     to_masks = parser.add_argument_group(
         "JSON to label maps",
         "Where masks overlap, the result of the higher score is on top, or the smaller true object.",
     )
-    to_masks.add_argument("--min_score", type=float, help="leave out results of a lower score")
+    to_masks.add_argument("--min_score", type=float, help="minimum score of results to convert")
     return parser
 
 
