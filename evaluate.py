@@ -19,8 +19,8 @@ from common.files import atomic_write, lock_of, sole_writer, write_json
 from common.progress import check_shown, say
 from configs.listeners import ClearMLConfig
 from scoring.protocols.table import PROTOCOLS
-from scoring.report import Report
-from tools.compare import align, compare, comparison_lines, numbers_of, plain
+from scoring.report import Report, numbers_of
+from tools.compare import align, compare, comparison_lines, plain
 from tools.evidence.label_maps import ScoredResults, rules_of
 from tools.evidence.report import write_report
 from tools.shown import show_scores

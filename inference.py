@@ -35,7 +35,6 @@ from systems.sam_track import system as sam_track
 from systems.siammask import system as siammask
 from systems.stcn import system as stcn
 from systems.xmem import system as xmem
-from tools.annotate.server import annotate
 from tools.shown import showing_tracks
 from tracking.arrays import ArrayTracker, tracker_options
 from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax, give_id
@@ -359,6 +358,8 @@ def main() -> None:
     config = config_from_args(RunConfig, args)
     videos = find_videos(args.video_root, config.fps)
     if config.annotate:
+        from tools.annotate.server import annotate  # a web server, which no other run needs
+
         return annotate(tracker, videos, args.output, config, args.prompt_root)
     cutter = cutter_of_run(args, config)
     track_all(tracker, videos, args, categories, cutter, showing_tracks(args, parser))

@@ -9,7 +9,7 @@ from common.config import option
 class ClearMLConfig:
     """The flags of every command that can report to ClearML; each calls its task by another name."""
 
-    enable_clearml: bool = option(False, "report to ClearML (docs/clearml.md)")
+    enable_clearml: bool = option(False, "report to ClearML, as in docs/clearml.md")
     clearml_offline: bool = option(False, "record on this disk, for a later import into a ClearML server")
     project_name: str = option("VITA-TCOVIS", "project in ClearML")
     task_name: str = option("train", "name of the task in ClearML")

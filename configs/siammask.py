@@ -18,7 +18,7 @@ class NetworkConfig:
         "none",
         "fine-tune a checkpoint of this system: a file of main.py or of the authors, or a published name",
     )
-    refine: bool = option(False, "add the mask refinement module, and train it alone (second stage)")
+    refine: bool = option(False, "second stage: add the mask refinement module, and train it alone")
     thaw_at: float = option(
         0.5,
         "share of the epochs for which the backbone's stages at stride 8 are frozen; above 1: all",

@@ -26,7 +26,7 @@ class NetworkConfig:
         most=65_535,
     )
     num_classes: int = option(
-        1, "object categories, as in meta.json; 1: objects are told from background only", least=1
+        1, "object categories, as in meta.json; 1: only objects and background", least=1
     )
     decoder_layers: int = option(6, "layers of the transformer decoder", least=1, most=200)
     num_heads: int = option(8, "attention heads", least=1)

@@ -85,3 +85,14 @@ def name_ids(ids: Iterable[int | str]) -> str:
     shown = ", ".join(names[:MOST_IDS])
     rest = f" and {len(names) - MOST_IDS} more" if len(names) > MOST_IDS else ""
     return f"{'id' if len(names) == 1 else 'ids'} {shown}{rest}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a report is a score: not a list, a table, a text."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def numbers_of(rows: Iterable[Scores]) -> list[str]:
+    """The names of all numbers in the rows of a report, undefined ones too, in their order."""
+    items = (item for row in rows for item in row.items())
+    return list(dict.fromkeys(name for name, value in items if value is None or is_number(value)))

@@ -1,12 +1,11 @@
 """Two reports of a protocol side by side: what differs over all, and in each video, largest first."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from common.errors import UserError
 from scoring.protocols.table import PROTOCOLS
-from scoring.report import Report, Scores
+from scoring.report import Report, Scores, numbers_of
 
 
 class Pair(NamedTuple):
@@ -39,17 +38,6 @@ class Comparison:
     videos: dict[str, dict[str, Pair]]
     only_first: list[str]
     only_second: list[str]
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value of a report is a score: not a list, a table, a text."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def numbers_of(rows: Iterable[Scores]) -> list[str]:
-    """The names of all numbers in the rows of a report, undefined ones too, in their order."""
-    items = (item for row in rows for item in row.items())
-    return list(dict.fromkeys(name for name, value in items if value is None or is_number(value)))
 
 
 def _pairs(first: Scores, second: Scores, names: list[str]) -> dict[str, Pair]:

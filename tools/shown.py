@@ -8,8 +8,7 @@ from pathlib import Path
 
 from common.config import Parser
 from common.files import read_json
-from scoring.report import Report
-from tools.compare import numbers_of
+from scoring.report import Report, numbers_of
 from training.listeners.listener import Listener, Listeners, table_of
 from training.listeners.opening import open_listeners
 

@@ -49,7 +49,7 @@ class LoopFlags:
 
     epochs: int = option(20, "passes over the training videos", least=1)
     batch_size: int = option(8, "clips in a batch, in each process", least=1)
-    accumulate: int = option(1, "batches of an optimizer step (gradient accumulation)", least=1)
+    accumulate: int = option(1, "gradient accumulation: batches of an optimizer step", least=1)
     lr_head: float = option(1e-4, "learning rate of all but the backbone", least=0)
     lr_backbone: float = option(1e-5, "learning rate of the backbone", least=0)
     patience: int = option(

@@ -96,8 +96,7 @@ def mots(results: Path, annotations: Path, *, definition: str = "trackeval", num
     object, old and new id); mots_tools: the MOTSA family as the first program had it, which matches above an
     IoU of 0.5, not at it, and counts fragments in another way
 
-    Regions to ignore are the pixels of id 10000 in a 16-bit annotation and 255 in one of 8 bits, and in MOTS
-    files those of class 10.
+    Regions to ignore: id 10000 of 16-bit annotations, 255 of 8-bit ones, class 10 of MOTS files.
     """
     definitions = {
         "trackeval": (

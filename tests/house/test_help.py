@@ -30,25 +30,24 @@ def parser(request) -> Parser:
 def test_every_flag_is_described_in_words_of_the_field(parser):
     assert all(action.help.strip() for action in parser._actions)
     text = parser.format_help()
-    assert (
-        re.findall(r"\b(?:at least|least|told|what|newcomers?) (?:mean|score|cosine|share|one)\b", text) == []
-    )
+    assert re.findall(r"\bleast\b(?! used)|\btold\b", text) == []
     assert re.findall(r"(?:Config|Criterion|Tracker|Dataset)\b", text) == []
 
 
 def test_defaults_are_rounded_and_said_once(parser):
     text = " ".join(parser.format_help().split())
-    assert re.findall(r"\d\.\d{5,}", text) == [] and ") (default" not in text.replace("accumulation)", "")
+    assert re.findall(r"\d\.\d{5,}", text) == [] and ") (default" not in text
     assert "True)" not in text and "None)" not in text
 
 
 def test_the_examples_are_right(parser, monkeypatch):
     monkeypatch.chdir(ROOT)
+    parse = training.parse_args if parser.prog == "main.py" else parser.parse_args
     lines = re.findall(r"^  python (?:-m )?\S+ (.*?)(?:   .*)?$", parser.epilog, re.MULTILINE)
     assert len(lines) >= 4
     for words in map(shlex.split, lines):
-        if "--help" not in words and "--protocol" not in words:
-            parser.parse_args(words)
+        if "--help" not in words:
+            parse(words)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

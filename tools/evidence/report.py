@@ -6,8 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 from common.files import atomic_write
-from scoring.report import Report
-from tools.compare import Comparison, compare, comparison_table, numbers_of, one_sided, overall_table, plain
+from scoring.report import Report, numbers_of
+from tools.compare import Comparison, compare, comparison_table, one_sided, overall_table, plain
 from tools.evidence.exhibits import (
     Exhibit,
     comparison_exhibit,
