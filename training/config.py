@@ -33,7 +33,7 @@ class DataFlags:
         (), "repetitions of each --dataset_root in an epoch (default: 1 each)", least=1, most=1000
     )
     synthetic: str | None = option(
-        None, "generate synthetic videos into the run folder and train on them", ("easy", "hard")
+        None, "generate synthetic videos into the run folder and train on them", ("easy", "hard", "twins")
     )
     synthetic_videos: int = option(250, "training videos of --synthetic", least=1)
     holdout: int = option(20, "without valid/, hold out every n-th training video for validation", least=2)

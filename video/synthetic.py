@@ -1,6 +1,6 @@
 """A seeded generator that writes videos of moving shapes in the YouTube-VOS layout.
 
-    python -m video.synthetic --out D --profile easy|hard --seed N --train_videos N --valid_videos N
+    python -m video.synthetic --out D --profile easy|hard|twins --seed N --train_videos N --valid_videos N
 
 Lengths are pixels at a picture size of 64 and scale with the picture; times are frames.
 """
@@ -35,6 +35,7 @@ class Profile:
     speed: tuple[float, float]  # pixels a frame
     vivid: bool  # saturated colours with hues well apart, on grey; otherwise any colours
     twin: float = 0.0  # probability that an object after the first copies the look of an earlier one
+    pairs: bool = False  # every object has a twin, which crosses its path; `objects` counts the pairs
     leave: float = 0.0  # probability that an object's path leads out of the picture and back
     spin: float = 0.0  # greatest turn, radians a frame
     pulse: float = 0.0  # greatest relative change of the radius
@@ -58,6 +59,17 @@ PROFILES = {
         pulse=0.2,
         clutter=(2, 5),
         occluders=(0, 1),
+        all_at_start=False,
+    ),
+    "twins": Profile(
+        objects=(1, 2),
+        radius=(6, 10),
+        speed=(1.0, 2.5),
+        vivid=False,
+        pairs=True,
+        spin=0.15,
+        clutter=(1, 3),
+        occluders=(1, 1),
         all_at_start=False,
     ),
 }
@@ -167,7 +179,7 @@ def draw_looks(rng: np.random.Generator, profile: Profile) -> list[Look]:
             continue
         shape, radius = str(rng.choice(list(OBJECTS))), rng.uniform(*profile.radius)
         pulse, period, phase = rng.uniform(0, profile.pulse), rng.uniform(15, 40), rng.uniform(0, 2 * np.pi)
-        looks.append(Look(shape, colour, radius, pulse, period, phase))
+        looks += [Look(shape, colour, radius, pulse, period, phase)] * (2 if profile.pairs else 1)
     return looks
 
 
@@ -177,12 +189,20 @@ def bounce(position: np.ndarray, low: float, high: float) -> np.ndarray:
     return high - np.abs((position - low) % (2 * span) - span)
 
 
-def draw_centres(rng: np.random.Generator, profile: Profile, radius: float, num_frames: int) -> np.ndarray:
-    """(T, 2) centres (x, y) of a path that bounces within the picture, or leads out on one side and back."""
+def draw_centres(
+    rng: np.random.Generator, profile: Profile, radius: float, num_frames: int, twin: np.ndarray | None
+) -> np.ndarray:
+    """(T, 2) centres (x, y) of a path that bounces within the picture, or leads out on one side and back.
+
+    twin: (T, 2) the path that this one crosses, at a time in its middle half; None for none
+    """
     times = np.arange(num_frames)
     low, high = radius, UNIT - radius
     speed, heading = rng.uniform(*profile.speed), rng.uniform(0, 2 * np.pi)
     step = speed * np.array([np.cos(heading), np.sin(heading)])
+    if twin is not None:
+        meeting = rng.integers(num_frames // 4, num_frames - num_frames // 4)
+        return bounce(twin[meeting] + (times - meeting)[:, None] * step, low, high)
     centres = bounce(rng.uniform(low, high, 2) + times[:, None] * step, low, high)
     if rng.uniform() < profile.leave:
         # farthest out, and wholly hidden, at frame `turn`; an early one makes an object that enters
@@ -193,12 +213,24 @@ def draw_centres(rng: np.random.Generator, profile: Profile, radius: float, num_
     return centres
 
 
+def draw_objects(
+    rng: np.random.Generator, profile: Profile, looks: list[Look], num_frames: int, size: int
+) -> list[np.ndarray]:
+    """Send every object on a path of its own; the (T, H, W) coverage of each."""
+    paths: list[np.ndarray] = []
+    coverages = []
+    for index, look in enumerate(looks):
+        twin = paths[-1] if profile.pairs and index % 2 else None
+        paths.append(draw_centres(rng, profile, look.radius, num_frames, twin))
+        coverages.append(draw_object(rng, profile, look, paths[-1], size))
+    return coverages
+
+
 def draw_object(
-    rng: np.random.Generator, profile: Profile, look: Look, num_frames: int, size: int
+    rng: np.random.Generator, profile: Profile, look: Look, centres: np.ndarray, size: int
 ) -> np.ndarray:
-    """Send an object on a path of its own; its (T, H, W) coverage."""
-    times = np.arange(num_frames)
-    centres = draw_centres(rng, profile, look.radius, num_frames)
+    """The (T, H, W) coverage of an object on its path, (T, 2)."""
+    times = np.arange(len(centres))
     start = rng.uniform(0, 2 * np.pi) if profile.spin else 0.0
     angles = start + rng.uniform(-profile.spin, profile.spin) * times
     radii = look.radius * (1 + look.pulse * np.sin(2 * np.pi * times / look.period + look.phase))
@@ -240,7 +272,7 @@ def make_video(
     fit = False
     while not fit:  # easily met: a few tries at most
         bars = [rasterise_still(rng, "bar", rng.uniform(9, 14), size) for _ in range(num_bars)]
-        objects = [draw_object(rng, profile, look, frames, size) for look in looks]
+        objects = draw_objects(rng, profile, looks, frames, size)
         labels = label(objects, bars)
         fit = is_fit(profile, looks, labels)
     for coverage, look in zip(objects, looks, strict=True):

@@ -13,6 +13,7 @@ from video import synthetic
 from video.synthetic import (
     PROFILES,
     bounce,
+    draw_centres,
     draw_colours,
     draw_looks,
     generate,
@@ -64,7 +65,7 @@ def test_a_video_has_the_shapes_and_ids_that_it_says(profile):
         assert set(np.unique(labels)) - {0} == set(categories) == set(range(1, len(categories) + 1))
         assert set(categories.values()) <= {"circle", "square", "triangle"}
         low, high = PROFILES[profile].objects
-        assert low <= len(categories) <= high
+        assert low <= len(categories) / (2 if PROFILES[profile].pairs else 1) <= high
 
 
 def test_easy_videos_show_every_object_in_the_first_frame():
@@ -94,6 +95,17 @@ def test_fifteen_percent_of_the_hard_objects_are_identical_twins():
     videos = [[id(look) for look in draw_looks(rng, PROFILES["hard"])] for _ in range(3000)]
     twins = sum(looks.count(look) > 1 for looks in videos for look in looks)
     assert twins / sum(map(len, videos)) == pytest.approx(0.15, abs=0.015)
+
+
+def test_twins_look_alike_and_cross_in_the_middle_half_of_the_video():
+    for seed in range(20):
+        rng, profile = np.random.default_rng(seed), PROFILES["twins"]
+        looks = draw_looks(rng, profile)
+        assert len(looks) in (2, 4) and all(a is b for a, b in zip(looks[::2], looks[1::2], strict=True))
+        first = draw_centres(rng, profile, looks[0].radius, 40, None)
+        second = draw_centres(rng, profile, looks[0].radius, 40, first)
+        distance = np.hypot(*(first - second).T)
+        assert distance[10:30].min() < 1e-9 and distance.max() > 5
 
 
 def test_hard_objects_leave_and_return():
