@@ -30,10 +30,11 @@ from common.types import Prompt, Tracker, Tracks
 from configs.systems import DEFAULT
 from configs.vita_tcovis import GlobalTrackerConfig, TrackerConfig
 from dataset import YouTubeVOSDataset
-from modules import VITA_TCOVIS, start
+from modules import VITA_TCOVIS
 from systems.sam_track import system as sam_track
 from systems.siammask import system as siammask
 from systems.stcn import system as stcn
+from systems.vita_tcovis.start import start
 from systems.xmem import system as xmem
 from tools.shown import showing_tracks
 from tracking.arrays import ArrayTracker, tracker_options
@@ -210,9 +211,11 @@ class VITATracker:
         self.mask_threshold = config.mask_threshold
         self.global_tracker = GlobalTracker(config)
         self.save_detections: Callable[[FrameDetections], None] | None = None
+        self.reset()
 
     def reset(self) -> None:
         self.global_tracker.reset()
+        self.queries: Tensor | None = None  # of the last frame
 
     @torch.inference_mode()
     def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
@@ -229,7 +232,9 @@ class VITATracker:
         small = normalise(resize_frames(frame.to(device, non_blocking=True), size))
         padded = pad_to_stride(small, self.network.stride)
         sizes = padded.shape[-2:], size, frame.shape[-2:]
-        tokens = FrameDetections.of(self.network(padded[None, None]), *sizes)
+        outputs = self.network(padded[None, None], queries=self.queries)
+        self.queries = outputs["queries"]
+        tokens = FrameDetections.of(outputs, *sizes)
         tokens = tokens._replace(prompted_ids=assign_prompt(prompt, tokens.masks))
         good = (tokens.scores > config.score_threshold) | (tokens.prompted_ids > 0)
         tokens = tokens.chosen(good.nonzero()[:, 0])
@@ -262,10 +267,11 @@ class VITATracker:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return self.global_tracker.state_dict()
+        return self.global_tracker.state_dict() | {"queries": self.queries}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.global_tracker.load_state_dict(state)
+        self.queries = state["queries"]
 
 
 # ------------------------------------------------------------------------------------------------ the systems

@@ -6,31 +6,19 @@ association head follows TCOVIS (Li et al., ICCV 2023).
 """
 
 import math
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.backbone import STAGES, Backbone
-from common.checkpoint import (
-    Loadable,
-    check_start,
-    check_weights,
-    load_network,
-    read_file,
-    state_dict_of,
-)
 from common.device import without_gradient
 from common.errors import UserError
-from common.progress import say
 from configs.vita_tcovis import NetworkConfig
 
 EMBEDDING_DIM = 128
 STRIDES = (32, 16, 8, 4)
-CLASS_HEAD = ("class_head.weight", "class_head.bias")  # the weights that depend on the number of classes
-TOKENS = ("tokens", "token_positions")  # and those that depend on the number of tokens
 
 
 def sine_positions(height: int, width: int, dim: int, like: Tensor) -> Tensor:
@@ -165,11 +153,30 @@ class TemporalAssociationModule(nn.Module):
         return self.norm(F.relu(self.linear(tokens)))
 
 
+class Level(NamedTuple):
+    """What tokens attend to at one stride of T frames.
+
+    features: (B, T, S, D) of its cells; positions: (S, D) of the cells
+    mask_features: (B, T, D, S), of which masks are products; None where attention is not masked
+    """
+
+    features: Tensor
+    positions: Tensor
+    mask_features: Tensor | None
+
+    def frame(self, t: int) -> "Level":
+        """The same of frame t alone, without T."""
+        masks = self.mask_features
+        return Level(self.features[:, t], self.positions, None if masks is None else masks[:, t])
+
+
 class VITA_TCOVIS(nn.Module):
     """Frames in; for every object token a class, a mask and an association embedding out.
 
-    Every frame is decoded by itself from the same learned tokens, so that a video of any length runs in the
-    memory of one frame; what links the frames are the embeddings.
+    A frame's decoder begins with the learned tokens, to which the tokens of the last frame's objects are
+    added (`propagate`): the track queries of TrackFormer (Meinhardt et al. 2022, arXiv 2101.02702) and MOTR
+    (Zeng et al. 2022, arXiv 2105.03247). A token that held no object begins anew, free for what appears. So a
+    video of any length runs in the memory of one frame, and nothing is known of the frames to come.
     """
 
     stride = 32  # H and W of the frames are multiples of this
@@ -202,117 +209,95 @@ class VITA_TCOVIS(nn.Module):
         )
         self.foreground_head = nn.Conv2d(D, 1, 1)
         self.association = TemporalAssociationModule(D)
+        if config.propagate:
+            self.propagation = nn.Linear(D, D)
+            nn.init.zeros_(self.propagation.weight)  # at first every frame is decoded by itself
+            nn.init.zeros_(self.propagation.bias)
 
     def set_epoch(self, epoch: int, epochs: int) -> bool:
         """Every epoch trains the same parameters."""
         return False
 
-    def forward(self, frames: Tensor, prompt: Tensor | None = None) -> dict[str, Any]:
+    def forward(
+        self, frames: Tensor, prompt: Tensor | None = None, queries: Tensor | None = None
+    ) -> dict[str, Any]:
         """frames (B, T, 3, H, W), ImageNet-normalised, H and W multiples of 32; `prompt` is not used.
 
+        queries: (B, N, D) of the frame before the first, or None at the start of a video
         Returns `class_logits` (B, T, N, num_classes + 1; the last is "no object"), `mask_logits` (B, T, N, h,
         w) at the mask stride, `embeddings` (B, T, N, 128), `foreground_logits` (B, T, h, w) of the mask
-        features, whatever the tokens; and in training `aux`: a list of class_logits and mask_logits of the
-        tokens before each layer. Raises ValueError where the frames are not padded.
+        features, whatever the tokens; `queries` (B, N, D) for the frame after the last, None without
+        `propagate`; and in training `aux`: a list of class_logits and mask_logits of the tokens before each
+        layer. Raises ValueError where the frames are not padded.
         """
         B, T, _, H, W = frames.shape
         if H % self.stride or W % self.stride:
             raise ValueError(f"frames of {H}x{W}: pad height and width to multiples of {self.stride}")
         levels, mask_features = self.pyramid(self.backbone(frames.flatten(0, 1)))  # (B*T, D, h, w)
-        tokens, predictions = self._decode(levels, mask_features)
-        *aux, last = [{name: x.unflatten(0, (B, T)) for name, x in p.items()} for p in predictions]
+        levels = self._levels(levels, mask_features, T)
+        if queries is None and self.config.propagate:
+            queries = 0 * self.propagation(self.tokens)  # in the graph of a clip of one frame, too
+        states = []  # of each frame: tokens before and after every layer
+        for t in range(T):
+            states.append(self._decode([level.frame(t) for level in levels], queries))
+            queries = self._queries(states[-1][:, -1]) if self.config.propagate else None
+        tokens = torch.stack(states, 1).flatten(0, 1)  # (B*T, L, N, D)
+        *aux, last = [
+            {name: x.unflatten(0, (B, T)) for name, x in predictions.items()}
+            for predictions in self._predict(tokens if self.training else tokens[:, -1:], mask_features)
+        ]
         return {
             **last,
-            "embeddings": self.association(tokens).unflatten(0, (B, T)),
+            "embeddings": self.association(self.token_norm(tokens[:, -1])).unflatten(0, (B, T)),
             "foreground_logits": self.foreground_head(mask_features).squeeze(1).unflatten(0, (B, T)),
+            "queries": queries,
             "aux": aux,
         }
 
-    def _decode(self, levels: list[Tensor], mask_features: Tensor) -> tuple[Tensor, list[dict[str, Tensor]]]:
-        """Final tokens (B*T, N, D); predictions before and after every layer, in evaluation the last."""
-        tokens = self.tokens.expand(mask_features.shape[0], -1, -1)
-        features = [
-            x.flatten(2).transpose(1, 2) + e for x, e in zip(levels, self.level_embedding, strict=True)
-        ]
-        positions = [sine_positions(*x.shape[-2:], x.shape[1], like=x) for x in levels]
-        mask_levels = []  # what tells a token where its mask is on
-        if self.config.masked_attention:
-            mask_levels = [reduced(mask_features.detach(), x.shape[-1]) for x in levels]
-        states = [tokens]
+    def _levels(self, levels: list[Tensor], mask_features: Tensor, T: int) -> list[Level]:
+        """What tokens attend to, of levels (B*T, D, h, w), the coarsest first."""
+        built = []
+        for x, embedding in zip(levels, self.level_embedding, strict=True):
+            features = (x.flatten(2).transpose(1, 2) + embedding).unflatten(0, (-1, T))
+            masks = None  # what tells a token where its mask is on
+            if self.config.masked_attention:
+                masks = reduced(mask_features.detach(), x.shape[-1]).flatten(2).unflatten(0, (-1, T))
+            built.append(Level(features, sine_positions(*x.shape[-2:], x.shape[1], like=x), masks))
+        return built
+
+    def _decode(self, levels: list[Level], queries: Tensor | None) -> Tensor:
+        """(B, L + 1, N, D) the tokens of one frame before and after each of L layers."""
+        tokens = self.tokens.expand(len(levels[0].features), -1, -1)
+        states = [tokens if queries is None else tokens + queries]
         for index, layer in enumerate(self.layers):
-            level = index % len(levels)
-            allowed = self._allowed(tokens, mask_levels[level]) if mask_levels else None
-            tokens = layer(tokens, self.token_positions, features[level], positions[level], allowed)
-            states.append(tokens)
-        predictions = self._predict(states if self.training else states[-1:], mask_features)
-        return self.token_norm(tokens), predictions
+            features, positions, masks = levels[index % len(levels)]
+            allowed = None if masks is None else self._allowed(states[-1], masks)
+            states.append(layer(states[-1], self.token_positions, features, positions, allowed))
+        return torch.stack(states, 1)
+
+    def _queries(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) what final tokens hand on to the next frame, as far as each holds an object."""
+        tokens = self.token_norm(tokens)
+        with without_gradient(tokens.device):
+            objectness = 1 - self.class_head(tokens).softmax(-1)[..., -1:]
+        return objectness * self.propagation(tokens)
 
     def _allowed(self, tokens: Tensor, mask_features: Tensor) -> Tensor:
-        """(B*T, N, S) bool: where the mask that a token has so far is on; everywhere where it is empty."""
+        """(B, N, S) bool: where the mask that a token has so far is on; everywhere where it is empty."""
         with without_gradient(tokens.device):
-            inside = self.mask_head(self.token_norm(tokens)) @ mask_features.flatten(2) >= 0
+            inside = self.mask_head(self.token_norm(tokens)) @ mask_features >= 0
         return inside | ~inside.any(-1, keepdim=True)
 
-    def _predict(self, states: list[Tensor], mask_features: Tensor) -> list[dict[str, Tensor]]:
-        """Class logits (B*T, N, num_classes + 1) and mask logits (B*T, N, h, w) of each state (B*T, N, D).
+    def _predict(self, tokens: Tensor, mask_features: Tensor) -> list[dict[str, Tensor]]:
+        """Class logits (B*T, N, num_classes + 1) and mask logits (B*T, N, h, w) of L layers.
 
+        tokens: (B*T, L, N, D); mask_features: (B*T, D, h, w)
         One product makes the masks of all layers: its backward is one, too.
         """
-        tokens = self.token_norm(torch.stack(states, 1))  # (B*T, L, N, D)
+        tokens = self.token_norm(tokens)
         masks = self.mask_head(tokens).flatten(1, 2) @ mask_features.flatten(2)
         masks = masks.view(*tokens.shape[:3], *mask_features.shape[-2:])
         return [
             {"class_logits": classes, "mask_logits": logits}
             for classes, logits in zip(self.class_head(tokens).unbind(1), masks.unbind(1), strict=True)
         ]
-
-
-def read_weights(path: str) -> dict[str, Tensor]:
-    """The weights in a checkpoint of VITA-TCOVIS, the EMA's where there are any, or in a bare state dict.
-
-    Raises UserError for what `load_network` refuses, and where numbers are not finite.
-    """
-    content = read_file(Path(path))
-    bare = {} if isinstance(content, dict) and "format" in content else state_dict_of(content)
-    if bare.keys() >= {*CLASS_HEAD, *TOKENS}:
-        check_weights(Path(path), bare, bare)
-        return bare
-    return load_network(path, {"vita_tcovis": Loadable(VITA_TCOVIS, None)}, "vita_tcovis")[0].state_dict()
-
-
-def load_checkpoint(network: VITA_TCOVIS, path: str) -> None:
-    """Fill a network from weights of VITA-TCOVIS with any number of classes and of object tokens.
-
-    path: what `read_weights` reads
-    With another number of classes the class head begins anew. With another number of tokens the first ones
-    are taken, and those that the file lacks begin anew. A line says either. Raises UserError for what
-    `read_weights` refuses, and where anything else does not fit.
-    """
-    weights, state = read_weights(path), network.state_dict()
-    check_start(path, weights | {key: state[key] for key in (*CLASS_HEAD, *TOKENS)}, state)
-    num_classes, num_tokens = len(weights["class_head.bias"]) - 1, len(weights["tokens"])
-    config = network.config
-    if num_classes != config.num_classes:
-        weights |= {key: state[key] for key in CLASS_HEAD}
-        classes = f"for {config.num_classes} classes, not {num_classes}"
-        say(f"--load_network {path}: the class head begins anew, {classes}")
-    if num_tokens != config.num_tokens:
-        taken = min(num_tokens, config.num_tokens)
-        weights |= {key: torch.cat([weights[key][:taken], state[key][taken:]]) for key in TOKENS}
-        anew = f"{config.num_tokens - taken} begin anew"
-        say(f"--load_network {path}: the first {taken} of {num_tokens} object tokens are taken, {anew}")
-    network.load_state_dict(weights)
-
-
-def start(network: VITA_TCOVIS, config: VITA_TCOVIS.Config) -> None:
-    """Bring the weights that a run begins with: a checkpoint's, or the backbone's.
-
-    Raises UserError where they cannot be had.
-    """
-    if config.load_network != "none":
-        load_checkpoint(network, config.load_network)
-    elif config.backbone_weights != "none":
-        laterals = network.backbone.load(config.backbone_weights)
-        if laterals:
-            taken = ", ".join(map(str, network.pyramid.load(laterals))) or "none, as their width is 256"
-            say(f"--backbone_weights {config.backbone_weights}: the ResNet-50; laterals of strides: {taken}")

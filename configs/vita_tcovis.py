@@ -9,7 +9,7 @@ from configs.augmentation import Augmentation, Pasting
 
 @dataclass
 class NetworkConfig:
-    ADDED: ClassVar = {"load_network": "none"}
+    ADDED: ClassVar = {"load_network": "none", "propagate": False}
     backbone: str = option("resnet50", "backbone network", ("resnet50", "mobilenet_v2", "narrow"))
     backbone_weights: str = option(
         "imagenet",
@@ -40,6 +40,7 @@ class NetworkConfig:
         8, "finest of the three strides that tokens attend to; 4 suits small frames", (4, 8, 16, 32)
     )
     masked_attention: bool = option(True, "masked attention: a token attends only inside its previous mask")
+    propagate: bool = option(True, "add to each frame's tokens what they held in the last frame")
 
 
 @dataclass
