@@ -1,8 +1,11 @@
 """VITA_TCOVIS: ResNet-50, 1x1 projection, transformer decoder over object tokens, mask and association heads.
 
-Sources: object tokens are VITA's (Heo et al., NeurIPS 2022, arXiv 2206.04403); the masked decoder is
-Mask2Former's (Cheng et al., CVPR 2022, arXiv 2112.01527, section 3.2), without deformable attention; the
-association head follows TCOVIS (Li et al., ICCV 2023).
+Sources: object tokens are VITA's (Heo et al., NeurIPS 2022, arXiv 2206.04403), its clip-level decoder is not
+here; the masked decoder is Mask2Former's (Cheng et al., CVPR 2022, arXiv 2112.01527, section 3.2), without
+deformable attention; tokens that begin a frame with what they held in the last one are the track queries
+of TrackFormer (Meinhardt et al. 2022, arXiv 2101.02702) and MOTR (Zeng et al. 2022, arXiv 2105.03247).
+Of TCOVIS (Li et al., ICCV 2023) is the one assignment for a clip (utils.py). The association head is this
+project's own.
 """
 
 import math
@@ -173,10 +176,9 @@ class Level(NamedTuple):
 class VITA_TCOVIS(nn.Module):
     """Frames in; for every object token a class, a mask and an association embedding out.
 
-    A frame's decoder begins with the learned tokens, to which the tokens of the last frame's objects are
-    added (`propagate`): the track queries of TrackFormer (Meinhardt et al. 2022, arXiv 2101.02702) and MOTR
-    (Zeng et al. 2022, arXiv 2105.03247). A token that held no object begins anew, free for what appears. So a
-    video of any length runs in the memory of one frame, and nothing is known of the frames to come.
+    The decoder of a frame begins with the learned tokens, to which what they held in the last frame is added
+    (`propagate`). A token that held no object begins anew, free for what appears. So a video of any length
+    runs in the memory of one frame, and nothing is known of the frames to come.
     """
 
     stride = 32  # H and W of the frames are multiples of this

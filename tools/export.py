@@ -74,14 +74,18 @@ class Sizes(NamedTuple):
 # ------------------------------------------------------------------------------------------------ the parts
 
 
-def _vita_frame(network: nn.Module, frame: Tensor) -> Tensors:
-    outputs = network(frame[None])
-    return {name: outputs[name][0] for name in ("class_logits", "mask_logits", "embeddings")}
+def _vita_frame(network: nn.Module, frame: Tensor, queries: Tensor | None = None) -> Tensors:
+    outputs = network(frame[None], queries=queries)
+    predicted = {name: outputs[name][0] for name in ("class_logits", "mask_logits", "embeddings")}
+    return predicted if queries is None else predicted | {"next_queries": outputs["queries"]}
 
 
 def vita_tcovis_parts(network: nn.Module, sizes: Sizes) -> Iterator[Part]:
     """The whole network; what follows are NMS and the memory bank of inference.py."""
-    yield Part("", network, _vita_frame, {"frame": torch.rand(1, 3, sizes.H, sizes.W)})
+    example = {"frame": torch.rand(1, 3, sizes.H, sizes.W)}
+    if network.config.propagate:  # all zero for the first frame
+        example["queries"] = torch.rand(1, *network.tokens.shape)
+    yield Part("", network, _vita_frame, example)
 
 
 def _encode_key(network: nn.Module, frame: Tensor) -> Tensors:
