@@ -64,9 +64,9 @@ class ConfidentNetwork(nn.Module):
         self.network, self.objects, self.stride = network, objects, network.stride
         self.frame = 0
 
-    def forward(self, frames: Tensor) -> dict[str, Any]:
+    def forward(self, frames: Tensor, queries: Tensor | None = None) -> dict[str, Any]:
         """As the network's, for one frame."""
-        outputs, K = self.network(frames), self.objects
+        outputs, K = self.network(frames, queries=queries), self.objects
         masks, embeddings = outputs["mask_logits"][0, 0], outputs["embeddings"][0, 0]
         masks[:K] = self._ellipses(*masks.shape[-2:], masks.device).roll(self.frame, -1)
         embeddings[:K] = torch.eye(K, embeddings.shape[-1], device=masks.device)

@@ -23,8 +23,8 @@ class MockNetwork(nn.Module):
         self.script, self.num_tokens, self.mask_stride = script, num_tokens, mask_stride
         self.weight = nn.Parameter(torch.zeros(1))  # says where the network is
 
-    def forward(self, frames: Tensor, prompt: Tensor | None = None) -> dict[str, Tensor]:
-        assert prompt is None and frames.shape[-2] % 32 == frames.shape[-1] % 32 == 0
+    def forward(self, frames: Tensor, queries: Tensor | None = None) -> dict[str, Tensor | None]:
+        assert queries is None and frames.shape[-2] % 32 == frames.shape[-1] % 32 == 0
         t = round(float(frames[0, 0, 0, 0, 0] * 0.229 + 0.485) * 255)
         H, W = (side // self.mask_stride for side in frames.shape[-2:])
         tokens = self.script[t]
@@ -38,7 +38,7 @@ class MockNetwork(nn.Module):
             probs[n] = torch.tensor(values)
         class_logits = torch.cat([probs, 1 - probs.sum(-1, True)], -1).log()
         outputs = {"class_logits": class_logits, "mask_logits": masks, "embeddings": embeddings}
-        return {name: x[None, None] for name, x in outputs.items()}
+        return {name: x[None, None] for name, x in outputs.items()} | {"queries": None}
 
 
 def token(box: tuple[int, int, int, int], axis: int, **details) -> Token:
