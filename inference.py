@@ -291,16 +291,19 @@ def load_network(path: str | Path, system: str | None = None) -> tuple[nn.Module
     return checkpoint.load_network(path, SYSTEMS, system)
 
 
-def load_tracker(path: str | Path, *, device: str = "auto", **options: Any) -> ArrayTracker:
+def load_tracker(
+    path: str | Path, *, device: str = "auto", winograd: bool = True, **options: Any
+) -> ArrayTracker:
     """The tracker that a checkpoint describes, with its network on the device.
 
+    winograd: as of `for_inference`
     options: of the tracker's `Config`, in place of those that it was trained with
     Raises UserError where the checkpoint or the device cannot be had, or an option is none.
     """
     network, config = load_network(path)
     tracker = SYSTEMS[config["system"]].tracker
     chosen = tracker_options(tracker.Config, config["tracker"], options, str(path))
-    return ArrayTracker(tracker(for_inference(network).to(pick_device(device)), chosen))
+    return ArrayTracker(tracker(for_inference(network, pick_device(device), winograd=winograd), chosen))
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -319,7 +322,7 @@ def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, li
     parser.set_defaults(**asdict(config_from_dict(tracker.Config, config["tracker"], str(known.checkpoint))))
     args = parser.parse_args(argv)
     run = config_from_args(RunConfig, args)  # with the ranges of its numbers
-    network = for_inference(network).to(pick_device(args.device))
+    network = for_inference(network, pick_device(args.device), winograd=args.winograd)
     built = tracker(network, config_from_args(tracker.Config, args))
     built = discovering(built, args) if args.discover and not run.marks else built
     return built, args, config.get("categories", []), parser
@@ -350,7 +353,8 @@ def cutter_of_run(args: argparse.Namespace, config: RunConfig) -> Cutter | None:
         raise UserError("--cut and --discover: give one of the two")
     if args.cut:
         network, options = load_network(args.cut)
-        cutter = SYSTEMS[options["system"]].cutter(for_inference(network).to(pick_device(args.device)))
+        network = for_inference(network, pick_device(args.device), winograd=args.winograd)
+        cutter = SYSTEMS[options["system"]].cutter(network)
         if cutter is None:
             raise UserError(f"--cut {args.cut} is no SAM with its prompt encoder: give one, as sam_vit_b")
         return cutter

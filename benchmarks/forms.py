@@ -1,11 +1,14 @@
-"""A tracked frame by a network as it is trained, against one in its form for inference, for every system.
+"""A tracked frame by a network as it is trained, against one in its forms for inference, for every system.
 
 python -m benchmarks.forms
+python -m benchmarks.forms --systems stcn xmem --size 480 854 --rounds 3 --layers
 python -m benchmarks.forms --systems vita_tcovis --size 480 854 --device cuda
 
-For inference, batch norms are folded into the convolutions and channels are last in memory. Networks of full
-size with random weights and without backbone weights, but VITA-TCOVIS's, whose backbone has the frozen batch
-norms that it has with weights; one object from a mask. Both forms take turns; medians over the rounds.
+For inference, batch norms are folded into the convolutions and channels are last in memory, and then, on a
+CPU, wide 3x3 convolutions take Winograd's form. Networks of full size with random weights and without
+backbone weights, but VITA-TCOVIS's, whose backbone has the frozen batch norms that it has with weights; one
+object from a mask. All forms take turns; medians over the rounds. With --layers a second table is of single
+convolutions on the CPU, with widths and, at 854x480, sizes of XMem's and STCN's decoders.
 """
 
 import argparse
@@ -18,9 +21,17 @@ from common.backbone import for_inference
 from common.config import Parser, add_config_flags, config_from_args
 from common.errors import UserError, run_command
 from common.types import Prompt
+from common.winograd import WinogradConv2d
 from inference import SYSTEMS
 
-FORMS = ("training", "inference")
+FORMS = ("training", "folded", "inference")
+LAYERS = (
+    (1024, 512, 30, 54),
+    (512, 512, 30, 54),
+    (512, 512, 60, 108),
+    (512, 256, 60, 108),
+    (256, 256, 120, 216),
+)
 
 
 def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[str, float]:
@@ -29,7 +40,8 @@ def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[s
     flags = Parser()
     add_config_flags(flags, system.network.Config, name)
     network = system.network(config_from_args(system.network.Config, flags.parse_args([]))).to(device).eval()
-    networks = dict(zip(FORMS, (network, for_inference(copy.deepcopy(network))), strict=True))
+    folded = for_inference(copy.deepcopy(network), winograd=False)
+    networks = dict(zip(FORMS, (network, folded, for_inference(copy.deepcopy(network))), strict=True))
     trackers = {form: system.tracker(each, system.tracker.Config()) for form, each in networks.items()}
     frames = torch.randint(0, 256, (3, 3, *args.size), dtype=torch.uint8)
     labels = torch.zeros(args.size, dtype=torch.int64)
@@ -46,6 +58,23 @@ def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[s
     return {form: counted(spent) / (len(frames) - 1) for form, spent in phases.medians().items()}
 
 
+@torch.inference_mode()
+def measure_layer(inputs: int, outputs: int, h: int, w: int, rounds: int) -> tuple[float, float]:
+    """Milliseconds of a 3x3 convolution of (1, inputs, h, w), and of the same in Winograd's form."""
+    conv = WinogradConv2d(inputs, outputs, 3, padding=1)
+    forms = {"plain": for_inference(copy.deepcopy(conv), winograd=False), "winograd": for_inference(conv)}
+    x = torch.randn(1, inputs, h, w).to(memory_format=torch.channels_last)
+    phases = Phases(torch.device("cpu"))
+    for _ in range(rounds + 1):
+        phases.begin()
+        for form, each in forms.items():
+            with phases.part(form):
+                each(x)
+    del phases.rounds[0]
+    plain, winograd = phases.medians().values()
+    return counted(plain), counted(winograd)
+
+
 def main() -> None:
     parser = Parser(prog="benchmarks.forms", description=__doc__.splitlines()[0])
     parser.add_argument("--systems", nargs="+", choices=sorted(SYSTEMS), default=sorted(SYSTEMS))
@@ -53,15 +82,25 @@ def main() -> None:
         "--size", type=int, nargs=2, default=[240, 432], help="height and width of the frames"
     )
     parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken")
+    parser.add_argument("--layers", action="store_true", help="measure single convolutions, too")
     add_machine_flags(parser)
     args = parser.parse_args()
     if args.rounds < 1 or min(args.size) < 16:
         raise UserError("--rounds must be at least 1, and --size at least 16")
     device = set_up(args.device, args.threads)
-    print(f"\n{'':16}{'training ms':>12}{'inference ms':>14}{'ratio':>8}")
+    heads = f"{'training ms':>12}{'folded ms':>12}{'inference ms':>14}{'to training':>13}{'to folded':>11}"
+    print(f"\n{'':16}{heads}")
     for name in args.systems:
-        training, inference = measure(name, args, device).values()
-        print(f"{name:16}{training:12.1f}{inference:14.1f}{inference / training:8.2f}")
+        training, folded, inference = measure(name, args, device).values()
+        shares = f"{inference / training:13.2f}{inference / folded:11.2f}"
+        print(f"{name:16}{training:12.1f}{folded:12.1f}{inference:14.1f}{shares}", flush=True)
+    if args.layers:
+        print(f"\n{'convolution':28}{'plain ms':>10}{'Winograd ms':>13}{'ratio':>8}")
+        for layer in LAYERS:
+            plain, winograd = measure_layer(*layer, args.rounds)
+            inputs, outputs, h, w = layer
+            name = f"{inputs} to {outputs} at {h}x{w}"
+            print(f"{name:28}{plain:10.1f}{winograd:13.1f}{winograd / plain:8.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common.checkpoint import check_digest, read_file, state_dict_of
 from common.errors import UserError
+from common.winograd import use_winograd
 
 NARROW_CHANNELS = (32, 48, 64, 96)
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
@@ -57,14 +58,22 @@ def _fold_batch_norms(module: nn.Module) -> None:
         previous = name
 
 
-def for_inference(network: nn.Module) -> nn.Module:
+def for_inference(
+    network: nn.Module, device: torch.device | None = None, *, winograd: bool = True
+) -> nn.Module:
     """The network itself, made faster in place: the same up to rounding, but it can no longer train.
 
     Batch norms are folded into the convolutions, and 4-d weights have their channels last in memory.
+    device: where it is to be; None: where it is
+    winograd: whether convolutions that gain by it take Winograd's form, if that is a CPU
     """
+    device = device or next(network.parameters()).device
     network.eval().requires_grad_(False)
     _fold_batch_norms(network)
-    return network.to(memory_format=torch.channels_last)
+    network.to(device, memory_format=torch.channels_last)
+    if winograd and device.type == "cpu":
+        use_winograd(network)
+    return network
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

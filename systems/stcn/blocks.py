@@ -6,12 +6,13 @@ part is computed once, whatever the number of objects.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from common.winograd import WinogradConv2d
 
 
 def over_objects(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ def upsample(x: Tensor, factor: int) -> Tensor:
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
-class JoinedConv2d(nn.Conv2d):
+class JoinedConv2d(WinogradConv2d):
     """A convolution of objects and their frame, joined along the channels in either order.
 
     Given (B, K, C1, h, w) of the objects and (B, 1, C2, h, w) of the frame, the result is that of
@@ -45,14 +46,9 @@ class JoinedConv2d(nn.Conv2d):
         self.frame_first = frame_first
 
     def forward(self, objects: Tensor, frame: Tensor) -> Tensor:
-        parts = [frame, objects] if self.frame_first else [objects, frame]
-        weights = self.weight.split([part.shape[2] for part in parts], dim=1)
-        biases = [self.bias, None]  # added once
-        first, second = (
-            over_objects(partial(F.conv2d, weight=w, bias=b, stride=self.stride, padding=self.padding), part)
-            for part, w, b in zip(parts, weights, biases, strict=True)
-        )
-        return first + second
+        first, second = (frame, objects) if self.frame_first else (objects, frame)
+        result = over_objects(lambda x: self.on_channels(x, 0, self.bias), first)
+        return result + over_objects(lambda x: self.on_channels(x, first.shape[2], None), second)
 
 
 class ResBlock(nn.Module):
@@ -60,9 +56,9 @@ class ResBlock(nn.Module):
 
     def __init__(self, inputs: int, channels: int):
         super().__init__()
-        self.downsample = nn.Conv2d(inputs, channels, 3, padding=1) if inputs != channels else None
-        self.conv1 = nn.Conv2d(inputs, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.downsample = WinogradConv2d(inputs, channels, 3, padding=1) if inputs != channels else None
+        self.conv1 = WinogradConv2d(inputs, channels, 3, padding=1)
+        self.conv2 = WinogradConv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(M, C1, h, w) to (M, C2, h, w)."""
@@ -77,7 +73,7 @@ class JoinedResBlock(nn.Module):
         super().__init__()
         self.downsample = JoinedConv2d(inputs, channels, 3, padding=1, frame_first=frame_first)
         self.conv1 = JoinedConv2d(inputs, channels, 3, padding=1, frame_first=frame_first)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = WinogradConv2d(channels, channels, 3, padding=1)
 
     def forward(self, objects: Tensor, frame: Tensor) -> Tensor:
         """(B, K, C1, h, w) and (B, 1, C2, h, w) to (B, K, C3, h, w)."""
@@ -148,7 +144,7 @@ class UpsampleBlock(nn.Module):
 
     def __init__(self, skip_channels: int, inputs: int, channels: int):
         super().__init__()
-        self.skip_conv = nn.Conv2d(skip_channels, inputs, 3, padding=1)
+        self.skip_conv = WinogradConv2d(skip_channels, inputs, 3, padding=1)
         self.out_conv = ResBlock(inputs, channels)
 
     def forward(self, objects: Tensor, skip: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """XMem against the official program: names, every tensor, losses, label maps, memory sizes and events."""
 
+import copy
 import json
 from collections.abc import Iterator
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from common.backbone import for_inference
 from common.types import Clip, Prompt
 from systems.stcn.affinity import (
     anisotropic_memory_terms,
@@ -129,6 +131,18 @@ def test_blocks_are_official():
             "resample/bilinear_double": upsample(x["g16"][0], 2)[None],
         }
     )
+
+
+def test_a_network_in_its_form_for_inference_is_official(features):
+    fast = for_inference(copy.deepcopy(official_network()))
+    assert fast.decoder.up_8_4.out_conv.conv1.m and fast.value_encoder.fuser.block1.conv1.m
+    x = {name: torch.from_numpy(value) for name, value in golden("golden_inputs").xmem_blocks().items()}
+    image, masks = module_video()[0][:1], hard_masks(0, 2)
+    arrays = {
+        "decoder_fuser/out": fast.decoder.fuser(x["decoder_fuser_g"], x["fuser_x"][:, None]),
+        "encode_value/k2/value": fast.encode_value(image, at(features, 0).f16, masks, others_of(masks)),
+    }
+    assert_official(arrays)
 
 
 def test_similarities_affinities_and_usage_are_official(features, elements):
