@@ -272,18 +272,19 @@ def _check_ours(path: Path, checkpoint: Any) -> dict[str, Any]:
 def _build(path: Path, network: type[Network], options: Any, states: list[dict[str, Tensor]]) -> nn.Module:
     """Build a network from the options of a checkpoint and load the last of its weights; none are fetched.
 
-    It is built without memory first, because options that are not those of the weights may ask for any.
+    It is built without memory, because options that are not those of the weights may ask for any, and takes
+    the weights themselves, so that they are in memory once.
     """
     config = config_from_dict(network.Config, options, str(path))
     try:
         with torch.device("meta"):
-            expected = network(config).state_dict()
+            built = network(config)
     except RuntimeError as error:  # a size that is too large even to be written down
         raise UserError(f"{path}: no network has its options ({error!s:.60}); pass another") from error
+    expected = built.state_dict()
     for weights in states:
         check_weights(path, expected, weights)
-    built = network(config)
-    built.load_state_dict(states[-1])
+    built.load_state_dict({key: x.to(expected[key].dtype) for key, x in states[-1].items()}, assign=True)
     return built.eval()
 
 
