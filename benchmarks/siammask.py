@@ -7,7 +7,8 @@ A network with random weights follows boxes through a video. First, one object, 
 trained and in its form for inference (batch norms folded into the convolutions, channels last in memory);
 every row has its own bare backbone, which takes turns with the frame: the backbone of the same form on one
 search crop. What a frame costs beside it is cropping, adjust layer, branches, the choice, one refined mask,
-pasting and the rotated box. Then numbers of objects, whose crops go through the network in one batch. Medians
+pasting and the rotated box. Then numbers of objects, whose crops go through the network one by one on
+a CPU, and in batches of 16 on a GPU. Medians
 over the frames; the program ends with exit status 1 where the aim is missed.
 """
 

@@ -20,7 +20,7 @@ from systems.siammask.prompts import PromptedObject, read_prompt
 from systems.siammask.selection import choose
 from video.masks import above, labels_from_masks
 
-OBJECTS_AT_ONCE = 16  # whose crops are searched together, which bounds memory
+OBJECTS_AT_ONCE = {"cpu": 1, "cuda": 16}  # whose crops are searched together: on a CPU more gain nothing
 LEAST_SIDE = 10  # of a tracked box, pixels
 FIRST_WINDOW = 4  # the mask of the response (y, x) begins at 8 * (y - 4), 8 * (x - 4) of the search crop
 
@@ -145,12 +145,13 @@ class SiamMaskTracker:
         image = crops.to_bgr(frame.cpu().numpy())
         prompted_ids = {one.track for one in prompted}
         known = [target for target in self.targets if target.track not in prompted_ids]
-        for few in every(prompted, OBJECTS_AT_ONCE):
+        at_once = OBJECTS_AT_ONCE[next(self.network.parameters()).device.type]
+        for few in every(prompted, at_once):
             self._start(image, few)
         masks = empty(len(self.targets), *size)
         mask_of = {target.track: mask for target, mask in zip(self.targets, masks.numpy(), strict=True)}
         detections: dict[int, Detection] = {}
-        for few in every(known, OBJECTS_AT_ONCE):
+        for few in every(known, at_once):
             detections |= self._search(image, few, mask_of)
         for one in prompted:
             mask_of[one.track][:] = one.mask

@@ -11,7 +11,7 @@ from common.backbone import for_inference
 from common.errors import UserError
 from common.types import Prompt, Tracks
 from systems.siammask import crops
-from systems.siammask.tracker import SiamMaskTracker
+from systems.siammask.tracker import OBJECTS_AT_ONCE, SiamMaskTracker
 from tests.support.siammask_networks import RedFinder, small_network, small_tracker
 from tests.support.vos_videos import play
 
@@ -88,12 +88,13 @@ def test_objects_do_not_know_of_one_another():
             torch.testing.assert_close(both.scores[place], one.scores[0], atol=1e-5, rtol=0)
 
 
-def test_more_objects_than_go_through_the_network_at_once_are_followed(monkeypatch):
+@pytest.mark.parametrize("at_once", [2, 5])
+def test_objects_are_the_same_however_many_go_through_the_network_at_once(at_once, monkeypatch):
     frames, boxes = noise(2), {i: (4.0 * i, 10.0, 12.0, 12.0) for i in range(1, 6)}
-    at_once = play(small_tracker(), frames, {0: Prompt(boxes=boxes)})
-    monkeypatch.setattr("systems.siammask.tracker.OBJECTS_AT_ONCE", 2)
     in_turn = play(small_tracker(), frames, {0: Prompt(boxes=boxes)})
-    torch.testing.assert_close(at_once[1].masks, in_turn[1].masks, atol=1e-4, rtol=0)
+    monkeypatch.setitem(OBJECTS_AT_ONCE, "cpu", at_once)
+    together = play(small_tracker(), frames, {0: Prompt(boxes=boxes)})
+    torch.testing.assert_close(together[1].masks, in_turn[1].masks, atol=1e-4, rtol=0)
 
 
 def test_a_pixel_goes_to_the_likeliest_object_above_the_threshold():
