@@ -134,7 +134,8 @@ class GlobalTracker:
             return
         cosine = detections.embeddings[free] @ torch.stack([memory[track] for track in tracks]).T
         # Who stayed in place may look somewhat different.
-        places = [recent.index(track) if track in recent else None for track in tracks]
+        place_of = {track: place for place, track in enumerate(recent)}
+        places = [place_of.get(track) for track in tracks]
         ious = detections.overlaps.ious_with(free, places) if detections.overlaps else 0
         bonus = self.config.iou_weight * ious
         least = {True: self.config.match_threshold, False: self.config.revive_threshold}
