@@ -29,13 +29,14 @@ from common import distributed
 from common.checkpoint import read_checkpoint, save_checkpoint
 from common.device import autocast, pick_device, resolve_amp
 from common.errors import UserError
-from common.files import LOCK, sole_writer, write_json
+from common.files import LOCK, sole_writer
 from common.progress import every, plain_lines, progress, say
 from common.seeding import mix
 from common.types import Clip
 from dataset import make_loaders
 from inference import SYSTEMS
 from tools.doctor.check import check_data
+from tools.run_report.record import RunRecord
 from tools.validation import Gallery, evaluate_tracker
 from training.dry_run import dry_run
 from training.heartbeat import joined
@@ -46,7 +47,7 @@ from training.listeners.listener import Listeners
 from training.listeners.opening import open_listeners, task_names
 from training.loader import loader_errors
 from training.optim import gradient_norm, parameter_groups
-from training.report import Report, next_command
+from training.report import Report, later_commands, next_command
 from training.run_folder import find_checkpoint, new_run_folder, task_of
 from training.state import check_finite, check_same_videos, is_finished, is_stale, make_state, read_resumable
 from training.system import Plan
@@ -239,7 +240,7 @@ class Trainer:
             with autocast(self.device, self.options.amp):
                 tracked = evaluate_tracker(self.tracker, self.valid, **options)
         scores |= {name: value for name, value in tracked.items() if value is not None}
-        self.report.picture(picture, gallery.picture(), self.state.step)
+        self.report.pictures(picture, gallery.picture(), gallery.slides, self.state.step)
         self.report.videos(gallery.rows, gallery.paths, self.state.step)
         return scores
 
@@ -353,10 +354,8 @@ def run_training(args: argparse.Namespace, listeners: Listeners, begun: float, l
     trainer.state.history.begun = begun
     if state:
         trainer.resume(state, checkpoint)
-    if distributed.is_main():
-        (run / "metrics.json").unlink(missing_ok=True)  # of fewer epochs
-        write_json(run / "args.json", plan.flags)
-    trainer.report.listeners.begin(run, trainer.state.step)
+    asks = {"prompted": trainer.tracker.needs_prompt, "use_classes": plan.use_classes}
+    trainer.report.begin(plan.flags, trainer.state.step, later_commands(trainer.valid, run, **asks))
     announce(trainer, train, troubles)
     trainer.fit()
     finish(trainer)
@@ -377,7 +376,8 @@ def main() -> None:
         listeners, continued = Listeners(), task_of(find_checkpoint(args.resume, Path(args.run_dir)))
         if distributed.is_main() and not args.dry_run:
             continued = None if args.clearml_continue == "new" else continued
-            listeners = open_listeners(args, parser, tags=[args.system], continued=continued)
+            names = {"tags": [args.system], "continued": continued}
+            listeners = open_listeners(args, parser, **names, own=[RunRecord(args, parser)])
         args.clearml_task = distributed.broadcast(listeners.task or continued)
         with listeners, ExitStack() as locks, loader_errors():
             run_training(args, listeners, begun, locks)

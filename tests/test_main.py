@@ -62,6 +62,7 @@ def test_a_run_writes_everything_into_a_fresh_numbered_folder(trained):
     assert trained.run.name == "1"
     written = set(files_in(trained.run))
     expected = {"args.json", "results.csv", "results.png", "metrics.json", "last.pth", "best.pth"}
+    expected |= {"run.json", "report.html", "overlays/frames.json"}
     expected |= {f"model_epoch_{epoch}.pth" for epoch in (1, 2)}
     expected |= {f"overlays/{name}.png" for name in ("epoch_001", "epoch_002", "final")}
     expected |= {f"overlays/final/valid_0000{number}.mp4" for number in (0, 1)}

@@ -1,6 +1,6 @@
 """A tracker run over annotated videos and scored: the numbers of metrics.json, and pictures to look at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from common.parallel import prefetch
 from common.progress import progress
 from common.types import BinaryTracks, Prompt, Tracker
 from scoring.tracker_scores import VideoScore, VideoScorer, summarise
+from tools.pages import to_uri
 from tracking.loop import record_video
 from tracking.spool import ResultsSpool
 from video.label_maps import void_in
@@ -24,15 +25,8 @@ from video.pictures import draw_overlay, strip
 from video.reader import DEFAULT_FPS
 from video.writer import OverlayWriter
 
+NUM_SLIDES = 20  # frames of a video that are shown one by one
 OF_A_VIDEO = ("J&F", "J", "F", "J_tube", "HOTA", "AssA", "IDF1", "id_switches", "frames")
-
-
-class Example(NamedTuple):
-    """A frame to look at, uint8 RGB (3, H, W), its true label map and the tracker's, both (H, W)."""
-
-    frame: Tensor
-    truth: np.ndarray
-    tracked: np.ndarray
 
 
 def to_show(image: np.ndarray, least: int = 128, most: int = 320) -> np.ndarray:
@@ -42,15 +36,37 @@ def to_show(image: np.ndarray, least: int = 128, most: int = 320) -> np.ndarray:
     return image[::step, ::step].repeat(times, 0).repeat(times, 1)
 
 
+def evenly(items: Sequence[str], number: int) -> list[str]:
+    """Up to `number` of the items from the first to the last, in order."""
+    places = np.linspace(0, len(items) - 1, min(number, len(items)))
+    return [items[place] for place in places.round().astype(int)]
+
+
+class Example(NamedTuple):
+    """A frame to look at, uint8 RGB (3, H, W), its true label map and the tracker's, both (H, W)."""
+
+    frame: Tensor
+    truth: np.ndarray
+    tracked: np.ndarray
+
+    def pictures(self, object_of: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """(h, w, 3) uint8 RGB of the truth and of the tracks; `object_of` as for `draw_overlay`."""
+        ground = to_show(self.frame.permute(1, 2, 0).numpy())
+        truth, tracked = (to_show(np.where(void_in(maps), 0, maps)) for maps in (self.truth, self.tracked))
+        return draw_overlay(ground, truth), draw_overlay(ground, tracked, object_of=object_of)
+
+
 class Gallery:
     """What an evaluation has to show: pictures of frames of the first videos, films of them, scores of all.
 
     rows: {"video", score: value} of each video; paths: of the films
+    slides: {"video", "frame", "truth", "tracks"} of each frame that is shown, the last two as data: URIs
     """
 
     def __init__(self, num_videos: int = 4, num_frames: int = 6, films: Path | None = None):
-        """films: the folder of films, which need PyAV; None for none."""
+        """num_frames: of a row of the sheet; films: the folder of films, which need PyAV; None for none."""
         self.num_videos, self.num_frames = num_videos, num_frames
+        self.slides: list[dict[str, str]] = []
         self.films = films if films and available("av") else None
         self.pictures: list[np.ndarray] = []
         self.captions: list[str] = []
@@ -73,22 +89,23 @@ class Gallery:
         """The names of the frames that are shown of a video, the `place`-th."""
         if place >= self.num_videos:
             return set()
-        chosen = np.linspace(0, len(video.annotated) - 1, self.num_frames).round().astype(int)
-        return {video.annotated[index] for index in chosen}
+        return set(evenly(video.annotated, max(NUM_SLIDES, self.num_frames)))
 
     def show(self, video: AnnotatedVideo, examples: dict[str, Example], object_of: dict[int, int]) -> None:
-        """Add the frames of a video by name: a row of the truth, a row of what the tracker says.
+        """Add the frames of a video by name: a slide of each, and of some a row of truth and of tracks.
 
         object_of: {track: the true object that it is matched with}, whose colour it has
         """
-        for title, colours in (("truth", None), ("tracked", object_of)):
-            for place, (name, example) in enumerate(examples.items()):
-                labels = getattr(example, title)
-                labels = to_show(np.where(void_in(labels), 0, labels))
-                ground = to_show(example.frame.permute(1, 2, 0).numpy())
-                self.pictures.append(draw_overlay(ground, labels, object_of=colours))
+        pairs = {name: example.pictures(object_of) for name, example in examples.items()}
+        for name, (truth, tracks) in pairs.items():
+            pictures = {"truth": to_uri(truth), "tracks": to_uri(tracks)}
+            self.slides.append({"video": video.name, "frame": name, **pictures})
+        chosen = evenly(list(pairs), self.num_frames)
+        for row, title in enumerate(("truth", "tracked")):
+            for place, name in enumerate(chosen):
+                self.pictures.append(pairs[name][row])
                 self.captions.append(name if place else f"{video.name} {title}")
-            for _ in range(self.num_frames - len(examples) if examples else 0):  # a short video fills its row
+            for _ in range(self.num_frames - len(chosen) if chosen else 0):  # a short video fills its row
                 self.pictures.append(np.full((1, 1, 3), 255, dtype=np.uint8))
                 self.captions.append("")
 

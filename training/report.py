@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from annotated.videos import VideoSet
+from common import distributed
 from common.device import peak_memory
 from common.files import atomic_write, write_json
 from common.progress import say
@@ -17,7 +18,7 @@ from training.curves import plot_curves, read_curves
 from training.history import Row, write_rows
 from training.listeners.listener import Listeners, table_of
 from training.state import TrainState
-from video.images import MOTS_MASKS
+from video.images import MOTS_MASKS, mots_sequences
 
 METRICS = """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
 cosine_positive cosine_negative cosine_margin videos frames""".split()  # of metrics.json, beside `seconds`
@@ -44,6 +45,30 @@ def next_command(videos: VideoSet, checkpoint: Path, folder: Path, *, prompted: 
         flags["--prompt_root"] = masks.parent.parent
     commands.append(["python", "inference.py", *(word for flag in flags.items() for word in flag)])
     return " && ".join(shlex.join(map(str, command)) for command in commands)
+
+
+def score_command(videos: VideoSet, folder: Path, *, use_classes: bool) -> str | None:
+    """The command that scores what `next_command` has tracked; None for still images, which are no videos."""
+    masks = videos.videos[0].mask_path(videos.videos[0].annotated[0])
+    flags = {"--results": folder / "inference", "--annotations": videos.root}
+    if videos.is_still:
+        return None
+    if masks.suffix == ".json":
+        flags |= {"--annotations": masks, "--protocol": "ytvis"}
+        flags |= {} if use_classes else {"--use_categories": "false"}
+    elif mots_sequences(videos.root):
+        flags["--protocol"] = "mots"
+    return shlex.join(["python", "evaluate.py", *(str(word) for flag in flags.items() for word in flag)])
+
+
+def later_commands(videos: VideoSet, folder: Path, *, prompted: bool, use_classes: bool) -> dict[str, str]:
+    """The commands for later: tracking by "best" or "last" weights, and the "score" of the tracks."""
+    tracking = {
+        name: next_command(videos, folder / f"{name}.pth", folder, prompted=prompted)
+        for name in ("best", "last")
+    }
+    score = score_command(videos, folder, use_classes=use_classes)
+    return tracking | ({"score": score} if score else {})
 
 
 def facts_of_run(network: nn.Module, state: TrainState, clips_per_step: int) -> dict[str, float | None]:
@@ -94,8 +119,23 @@ class Report:
             self._last_sent = time.monotonic()
         self.listeners.model(name, self.folder / f"{name}.pth", step)
 
-    def picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        """Write a contact sheet of an evaluation, (H, W, 3) uint8 RGB, as overlays/<name>.png."""
+    def begin(self, flags: dict[str, Any], step: int, commands: dict[str, str]) -> None:
+        """Write args.json, and tell the listeners that the run begins, or goes on after a step.
+
+        commands: of `later_commands`
+        """
+        if distributed.is_main():
+            (self.folder / "metrics.json").unlink(missing_ok=True)  # of fewer epochs
+            write_json(self.folder / "args.json", flags)
+        self.listeners.begin(self.folder, step)
+        self.listeners.artifact("commands", commands)
+
+    def pictures(self, name: str, picture: np.ndarray, slides: list[dict[str, str]], step: int) -> None:
+        """Write what an evaluation has to show: overlays/<name>.png, and frames.json there, of the last one.
+
+        picture: a contact sheet, (H, W, 3) uint8 RGB; slides: frames one by one, as data: URIs
+        """
+        write_json(self.folder / "overlays" / "frames.json", slides)
         with atomic_write(self.folder / "overlays" / f"{name}.png") as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
         self.listeners.image("validation", "truth and tracks", step, picture)

@@ -115,6 +115,7 @@ def train_here(flags: list[str], data: Path, runs: Path, *, epochs: int) -> Outc
     """A finished run of main.py in this process."""
     outcome = run_here(main.main, *flags, "--dataset_root", data, "--run_dir", runs, "--epochs", epochs)
     assert outcome.status == 0, outcome.err
+    assert "completed" in (outcome.run / "report.html").read_text(encoding="utf-8")
     return outcome
 
 

@@ -266,6 +266,20 @@ def test_the_gallery_shows_truth_and_tracks_of_the_first_videos(folder):
     assert (truth != tracked).any() and gallery.picture().ndim == 3
 
 
+def test_the_gallery_has_a_slide_of_every_frame_of_a_short_video_and_of_twenty_of_a_long_one(tmp_path):
+    long = np.concatenate([two_squares()] * 5)
+    videos, gallery = save_videos(tmp_path, {"a": two_squares(), "b": long}), Gallery(num_frames=3)
+    evaluate_tracker(Oracle(videos), videos, gallery=gallery)
+    frames = {name: [one["frame"] for one in gallery.slides if one["video"] == name] for name in "ab"}
+    assert len(frames["a"]) == FRAMES and len(frames["b"]) == 20
+    assert frames["b"] == sorted(frames["b"])
+    assert {frames["b"][0], frames["b"][-1]} == {videos.videos[1].frames[0], videos.videos[1].frames[-1]}
+    assert all(
+        one[name].startswith("data:image/jpeg") for one in gallery.slides for name in ("truth", "tracks")
+    )
+    assert len(gallery.pictures) == 2 * 2 * 3  # the sheet has fewer
+
+
 def test_in_the_gallery_other_names_change_the_numbers_but_not_the_colours(folder):
     galleries = [Gallery(num_videos=1, num_frames=3) for _ in range(2)]
     evaluate_tracker(Oracle(folder), folder, gallery=galleries[0])

@@ -15,7 +15,7 @@ from tests.support.mots import sequence_labels, write_sequence, write_text
 from tests.support.vos_folders import maps_of, write_video
 from tools.convert import __main__ as convert
 from tracking.prompts import PromptFolder
-from training.report import next_command
+from training.report import next_command, score_command
 from video.images import read_label_map
 from video.reader import find_videos
 
@@ -68,3 +68,18 @@ def test_of_still_images_one_is_tracked_and_none_by_a_prompt(tmp_path):
     assert next_command(stills, BEST, BEST.parent, prompted=False) == command
     command = f"{HEAD} VIDEOS --output runs/1/inference --prompt_root THEIR_MASKS"
     assert next_command(stills, BEST, BEST.parent, prompted=True) == command
+
+
+def test_tracks_are_scored_by_the_protocol_of_their_annotations(tmp_path):
+    write_video(tmp_path / "vos", "a", MAPS["a"])
+    path = write_vis(tmp_path / "valid.json", tmp_path / "valid", MAPS)
+    write_sequence(tmp_path / "mots", "0002", kitti=True)
+    head = "python evaluate.py --results runs/1/inference --annotations"
+    expected = {
+        f"{head} {tmp_path}/vos": VOSFolder(tmp_path / "vos"),
+        f"{head} {path} --protocol ytvis --use_categories false": JsonVideos(path, tmp_path / "valid"),
+        f"{head} {tmp_path}/mots --protocol mots": VOSFolder(tmp_path / "mots"),
+    }
+    for command, videos in expected.items():
+        assert score_command(videos, BEST.parent, use_classes=False) == command
+    assert score_command(StillImages(write_pairs(tmp_path, MAPS)), BEST.parent, use_classes=False) is None

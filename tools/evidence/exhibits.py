@@ -8,9 +8,9 @@ import numpy as np
 
 from tools.compare import Comparison, plain, signed
 from tools.evidence.explain import ObjectEvidence, VideoEvidence
-from tools.evidence.pages import table, video_link
 from tools.evidence.strips import Row, StripPlan
 from tools.evidence.switches import Switch
+from tools.pages import table, video_link
 
 NUM_FRAMES = 4  # of a strip at the worst frames
 FOUND_J = 0.5  # from which an object is found

@@ -18,9 +18,9 @@ from tools.evidence.exhibits import (
 )
 from tools.evidence.explain import VideoEvidence, explain
 from tools.evidence.label_maps import ScoredResults, label_map_pairs
-from tools.evidence.pages import figure, page, section, table, text_table, video_heading, video_link
 from tools.evidence.plots import plot_J, swatch
 from tools.evidence.strips import Strips, draw_strips, find_frames
+from tools.pages import figure, page, section, table, text_table, video_heading, video_link
 
 MAX_SWITCHES = 200  # that are shown with a picture
 NUM_WORST = 10  # objects

@@ -1,8 +1,6 @@
 """Strips of pictures for a report, as data: URIs: the truth of some frames above, the results below."""
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -13,12 +11,12 @@ from PIL import Image
 from common.parallel import process_map
 from scoring.label_folders import VideoPair
 from tools.evidence.label_maps import Rules, read_maps
+from tools.pages import to_uri
 from video.images import mots_sequences, read_frame
 from video.pictures import draw_overlay, strip
 from video.reader import Video, VideoFile, find_videos
 
 CELL = 320  # pixels of a picture's long side
-QUALITY = 70  # of the JPEG
 LEAST_WINDOW = 0.3  # the smallest part of a frame's sides that is cut out
 GREY = 128  # the ground of label maps whose frame was not found
 
@@ -148,13 +146,6 @@ def cell(
     rows = window.top + np.arange(h) * window.height // h
     columns = window.left + np.arange(w) * window.width // w
     return draw_overlay(picture, labels[rows][:, columns], object_of=object_of)
-
-
-def to_uri(picture: np.ndarray) -> str:
-    """An (H, W, 3) uint8 picture as a data: URI."""
-    buffer = BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def _shortened(text: str, most: int = 44) -> str:

@@ -50,6 +50,7 @@ def open_listeners(
     *,
     tags: Sequence[str] = (),
     continued: str | None = None,
+    own: Sequence[Listener] = (),
 ) -> Listeners:
     """The listeners of a command; nothing is imported of those that its flags do not ask for.
 
@@ -57,9 +58,10 @@ def open_listeners(
     its own. Without credentials, or where the server does not answer, one line says so and the run is
     recorded offline.
     tags: of the task, beside --clearml_tags; continued: the id of the task of a run that goes on
+    own: listeners of the command itself, which are told first
     Raises UserError: a package is not installed; an agent without a server.
     """
-    listeners: list[Listener] = []
+    listeners: list[Listener] = [*own]
     task = continued
     if getattr(args, "tensorboard", False):
         listeners.append(TensorBoard())

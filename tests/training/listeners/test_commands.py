@@ -13,7 +13,7 @@ from tests.support.clearml_runs import SECONDS, Runner, only, own_lines, scalars
 from tests.support.clearml_stub import ClearMLStub
 from tests.support.commands import ROOT, TINY
 
-ARTIFACTS = {"metrics", "results", "args"}
+ARTIFACTS = {"metrics", "results", "args", "commands"}
 Start = Callable[..., tuple]
 
 

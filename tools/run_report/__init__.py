@@ -1,0 +1,1 @@
+"""A run at a glance: report.html in its folder, and one page that compares several runs."""
