@@ -11,7 +11,7 @@ from common.checkpoint import read_checkpoint
 from tests.support.commands import files_in
 
 VARYING = {"seconds", "run_seconds", "run_dir", "begun", "ended", "peak memory, MiB", "clips per second"}
-VARYING |= {"commands"}  # with the path of the folder
+VARYING |= {"commands", "environment"}  # paths of the folder; a run may go on elsewhere
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:

@@ -124,10 +124,11 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, number: 
     monkeypatch.setattr(owner, name, crashing)
 
 
-# The files of a run take their names in this order: last.pth, args.json, and for each epoch last.pth, the
-# picture, best.pth, model_epoch_X.pth, results.csv, last.pth; an epoch has one last.pth more after step 3.
+# The files of a run take their names in this order: last.pth, args.json, run.json twice, and for each epoch
+# last.pth, frames.json, the picture, best.pth, model_epoch_X.pth, results.csv, last.pth; an epoch has one
+# last.pth more after step 3.
 @pytest.mark.parametrize(
-    "number", [4, 6, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 23))]
+    "number", [4, 7, 9, 10, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 29))]
 )
 def test_a_run_that_ends_before_one_of_its_files_is_there_continues(train, unbroken, monkeypatch, number):
     with monkeypatch.context() as patch, pytest.raises(Crash):
