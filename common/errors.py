@@ -30,6 +30,7 @@ REMEDIES = {
     "tqdm": "pip install tqdm",
     "clearml": "pip install clearml",
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "pip install onnx onnxscript onnxruntime"),
+    "optuna": "pip install optuna",
     "tensorboard": "pip install tensorboard",
     **{name: f"pip install {name}" for name in ("matplotlib", "scipy", "torchvision")},
     "cv2": "apt-get install libgl1 libglib2.0-0, or "

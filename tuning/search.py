@@ -105,14 +105,14 @@ def search(pairs: Sequence[Pair], grid: dict[str, list[Any]], num_workers: int =
     return [Trial(*both) for both in zip(flags, numbers, strict=True)]
 
 
-def table(trials: Sequence[Trial], by: str) -> list[str]:
-    """The best combinations as lines, best first, and the saved run's own."""
+def table(trials: Sequence[Trial], by: str, own: Trial | None = None) -> list[str]:
+    """The best combinations as lines, best first, and the saved run's own, where there is one."""
     listed = sorted(trials, key=lambda trial: trial.rank(by))[:NUM_LISTED]
-    listed += [] if trials[0] in listed else [trials[0]]
+    listed += [] if own is None or own in listed else [own]
     rows = [["flags", *SHOWN]]
     for trial in listed:
         name = " ".join(f"--{flag} {value}" for flag, value in trial.flags.items())
-        name += "  (saved run)" if trial is trials[0] else ""
+        name += "  (saved run)" if trial is own else ""
         rows.append([name, *(plain(trial.numbers[number]) for number in SHOWN)])
     return align(rows)
 
@@ -164,7 +164,7 @@ def main() -> None:
     if all(trial.numbers[args.by] is None for trial in trials):
         raise UserError(f"--by {args.by} is undefined for these videos: give another number")
     best = min(trials, key=lambda trial: trial.rank(args.by))
-    for line in table(trials, args.by):
+    for line in table(trials, args.by, trials[0]):
         say(line)
     with sole_writer(lock_of(args.output)):
         args.output.mkdir(parents=True)

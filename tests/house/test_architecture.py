@@ -25,7 +25,7 @@ FLOORS = [
 ]
 RANKS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 SIBLINGS = {("systems.xmem", "systems.stcn")}  # XMem is STCN plus a memory hierarchy
-AT_THEIR_USE = set("av clearml cv2 matplotlib pycocotools scipy tensorboard torchvision tqdm".split())
+AT_THEIR_USE = set("av clearml cv2 matplotlib optuna pycocotools scipy tensorboard torchvision tqdm".split())
 MOST_LINES, MOST_FUNCTION_LINES, MOST_FILES = 400, 40, 16
 MOST_IN_COMMON = 12
 

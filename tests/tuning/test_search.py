@@ -78,14 +78,14 @@ def trial(HOTA: float | None, id_switches: int, beta: float = 0.1) -> Trial:
 
 def test_of_equal_scores_the_one_with_fewer_switches_is_better_and_an_undefined_one_is_last():
     trials = [trial(None, 0, 0.1), trial(40.0, 3, 0.2), trial(60.0, 5, 0.3), trial(60.0, 4, 0.4)]
-    lines = table(trials, "HOTA")
+    lines = table(trials, "HOTA", trials[0])
     assert [line.split()[1] for line in lines[1:]] == ["0.4", "0.3", "0.2", "0.1"]
     assert "(saved run)" in lines[4]
 
 
 def test_the_saved_run_is_listed_though_it_is_the_worst():
     trials = [trial(1.0, 0, 0.9), *(trial(50.0 + place, 0) for place in range(20))]
-    lines = table(trials, "HOTA")
+    lines = table(trials, "HOTA", trials[0])
     assert len(lines) == 12 and "--beta 0.9  (saved run)" in lines[-1]
 
 
