@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shlex
 from pathlib import Path
 
 import pytest
@@ -91,4 +90,4 @@ def test_real_runs_are_searched(tmp_path, small_data):
     tokens = [json.loads((tmp_path / "o/runs" / run / "args.json").read_text())["num_tokens"] for run in "12"]
     assert tokens == [3, 4]
     args, _ = main.parse_args([f"@{tmp_path}/o/best.txt"])
-    assert args.num_tokens in (3, 4) and args.epochs == 1 and shlex.join(outcome.out).count("trial") == 6
+    assert args.num_tokens in (3, 4) and args.epochs == 1
