@@ -368,11 +368,11 @@ def main() -> None:
     tracker, args, categories, parser = tracker_of_run(arguments())
     config = config_from_args(RunConfig, args)
     videos = find_videos(args.video_root, config.fps)
+    cutter = cutter_of_run(args, config)
     if config.annotate:
         from tools.annotate.server import annotate  # a web server, which no other run needs
 
-        return annotate(tracker, videos, args.output, config, args.prompt_root)
-    cutter = cutter_of_run(args, config)
+        return annotate(tracker, videos, args.output, config, args.prompt_root, cutter)
     track_all(tracker, videos, args, categories, cutter, showing_tracks(args, parser))
 
 

@@ -39,7 +39,7 @@ class PromptFlags:
         None, "JSON file of clicks, {video: {id: [[x, y, 1], ...]}}; 0 instead of 1: a negative click"
     )
     cut: str | None = option(
-        None, "checkpoint of SAM that makes masks of boxes and clicks; sam_vit_b is downloaded"
+        None, "checkpoint of SAM that makes masks of boxes and clicks, on the page, too; sam_vit_b is downloaded"
     )
     discover: str | None = option(
         None, "checkpoint of VITA-TCOVIS that finds objects: those in boxes, or, without prompts, all"

@@ -63,6 +63,31 @@ class ShiftingTracker:
         self.labels, self.taken = state["labels"], state["taken"]
 
 
+class SquareCutter:
+    """Cuts out 5x5 pixels around each click on the object, without 3x3 around each that is not on it."""
+
+    takes_clicks = True
+
+    def __init__(self) -> None:
+        self.encoded: list[int] = []  # the red of each frame that was encoded
+        self.go = Event()  # cleared: it waits before it cuts
+        self.go.set()
+
+    def encode(self, frame: Tensor) -> Tensor:
+        self.encoded.append(int(frame[0, 0, 0]))
+        return frame[:1, :1, :1].float()
+
+    def cut_encoded(self, embedding: Tensor, size: tuple[int, int], prompt: Prompt) -> Prompt:
+        assert self.go.wait(10) and int(embedding) == self.encoded[-1]
+        ((track, clicks),) = prompt.clicks.items()
+        labels = torch.zeros(size, dtype=torch.int64)
+        for x, y, label in sorted(clicks, key=lambda click: -click[2]):
+            reach = 2 if label else 1
+            rows, columns = (slice(max(0, int(v) - reach), int(v) + reach + 1) for v in (y, x))
+            labels[rows, columns] = track * label
+        return Prompt(labels)
+
+
 def make_video(folder: Path, num_frames: int) -> Video:
     """A folder of frames f0.png, f1.png, ..., whose red is ten times their number."""
     folder.mkdir(parents=True)
@@ -80,10 +105,12 @@ def square(top: int, left: int, track: int = 1, side: int = 4) -> np.ndarray:
 
 
 @contextmanager
-def served(tracker: Any, videos: list[Video], output: Path) -> Iterator[tuple[Annotator, int]]:
+def served(
+    tracker: Any, videos: list[Video], output: Path, cutter: Any = None
+) -> Iterator[tuple[Annotator, int]]:
     """Inside, the page is served: the annotator and the port."""
     output.mkdir(exist_ok=True)
-    annotator = Annotator(tracker, videos, output, RunConfig(device="cpu", amp="off"))
+    annotator = Annotator(tracker, videos, output, RunConfig(device="cpu", amp="off"), cutter)
     try:
         with make_server(annotator) as server:
             thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

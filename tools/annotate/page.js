@@ -1,24 +1,17 @@
 // The page: shows frames and their label maps, paints prompts, and runs the tracker on the server.
+import { showKeys } from "./keys.js";
 import { History, LabelMap } from "./paint.js";
 import { ask, Pictures } from "./server.js";
-import { View } from "./view.js";
+import { drawTimeline, View } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const POLL = 150, PAUSE = 250; // milliseconds: from one look at a run to the next; from a change to its saving
-const KEYS = {
-  "← →": "a frame back, on", "Page Up, Page Down": "ten frames back, on", "Home, End": "first, last frame",
-  "Space": "play, pause", "B E P X": "brush, eraser, polygon, box", "[ ]": "smaller, larger brush", "1 to 9": "object",
-  "N": "new object", "Enter, F, double click": "close the polygon", "Esc": "give up the polygon or box",
-  "Ctrl+Z, Ctrl+Y": "undo, redo", "Delete": "clear the frame's prompt", "Ctrl+S": "save", "R": "run, stop",
-  "+ − 0, wheel": "zoom; 0 shows all of the frame", "right drag": "move the picture", "H": "hide, show objects",
-  "Shift+arrows": "move the cross by 8 pixels, with Ctrl by one", "Enter, at the cross": "what a click does",
-};
 
 let facts = null, status = null, map = null, isPrompt = false;
 let frame = 0, wanted = 0, picture = null, tool = "brush", object = 1, known = new Set([1]);
 let history = new History(), before = null, wasPrompt = false; // of the change that is being made
 let points = [], last = null, cross = null, panning = null;
-let dirty = false, timer = 0, saving = Promise.resolve(), following = false, playing = 0, asked = 0;
+let dirty = false, cutting = false, timer = 0, saving = Promise.resolve(), following = false, playing = 0, asked = 0;
 const pictures = new Pictures(), view = new View($("view"));
 
 // ---------------------------------------------------------------------------------------------- the server
@@ -57,7 +50,10 @@ function save() { // what is painted goes to the server, one map after the other
 }
 
 async function open(n) {
-  if (facts) await save();
+  if (facts) {
+    checkIdle();
+    await save();
+  }
   facts = status = await (await ask("POST", `/open?n=${n}`)).json();
   $("video").replaceChildren(...facts.videos.map((name, i) => new Option(name, i, false, i === n)));
   pictures.clear();
@@ -65,6 +61,8 @@ async function open(n) {
   known = new Set([1]);
   map = new LabelMap(facts.size[1], facts.size[0]);
   $("slider").max = facts.frames.length - 1;
+  $("click").hidden = !facts.clicks;
+  showKeys($("keys"), facts.clicks);
   $("saved").textContent = status.prompted.length ? `saved in ${facts.folder}` : "";
   await go(status.prompted[0] ?? 0);
   fit();
@@ -78,7 +76,7 @@ async function go(k) { // show frame k
   const [seen, reply] = await Promise.all([pictures.of(k), ask("GET", `/labels?n=${k}`)]);
   const ids = new Uint16Array(await reply.arrayBuffer());
   if (ticket !== asked) return; // another frame was asked for
-  if (before || dirty) return void (wanted = frame); // painting has begun
+  if (before || dirty || cutting) return void (wanted = frame); // painting has begun
   giveUp();
   [frame, picture, isPrompt] = [k, seen, reply.headers.get("X-Origin") === "prompt"];
   map.ids = ids;
@@ -99,10 +97,11 @@ async function poll() { // while something runs
 }
 
 async function run() {
-  if (busy()) {
+  if (running()) {
     status = await (await ask("POST", "/stop")).json();
     return show();
   }
+  checkIdle();
   finish();
   await save();
   history.undone = []; // what they were about may look different after the run
@@ -112,6 +111,7 @@ async function run() {
 }
 
 async function results() {
+  checkIdle();
   await save();
   status = await (await ask("POST", "/results")).json();
   following = false;
@@ -120,7 +120,7 @@ async function results() {
 
 // ---------------------------------------------------------------------------------------------- what is shown
 
-const busy = () => status && (status.running || status.results.running);
+const running = () => status && (status.running || status.results.running), busy = () => cutting || running();
 
 function show() {
   const total = facts.frames.length, writing = status.results;
@@ -128,10 +128,10 @@ function show() {
   $("slider").setAttribute("aria-valuetext", `frame ${facts.frames[frame]}`);
   const origin = isPrompt ? ", prompt" : frame < status.tracked ? ", tracked" : frame < status.reached ? ", tracked before a change" : "";
   $("where").textContent = `frame ${facts.frames[frame]} (${frame + 1} of ${total})${origin}`;
-  $("run").textContent = busy() ? "Stop" : "Run";
+  $("run").textContent = running() ? "Stop" : "Run";
   $("progress").max = total;
   $("progress").value = writing.running ? Math.min(writing.count, total) : status.tracked;
-  $("state").textContent = writing.running ? `writing results: frame ${writing.count}`
+  $("state").textContent = cutting ? "cutting out" : writing.running ? `writing results: frame ${writing.count}`
     : status.running ? `tracking ${status.tracked} of ${total}, ${status.speed} frames/s`
     : writing.done ? `results are in ${writing.folder}`
     : status.tracked === total ? "all frames are tracked" : status.tracked ? `stopped after ${status.tracked} of ${total}; Run goes on from there` : "";
@@ -163,21 +163,10 @@ function showObjects() {
   }));
 }
 
-function showTimeline() {
-  const marks = $("marks"), style = getComputedStyle(document.documentElement), total = facts.frames.length;
-  marks.width = marks.clientWidth;
-  const context = marks.getContext("2d"), step = marks.width / total;
-  const fill = (name, from, to) => {
-    context.fillStyle = style.getPropertyValue(name);
-    context.fillRect(from * step, 0, Math.max(to - from, 0) * step, marks.height);
-  };
-  fill("--stale", status.tracked, status.reached);
-  fill("--fresh", 0, status.tracked);
-  for (const k of status.prompted) fill("--prompt", k, k + Math.max(1, 3 / step));
-}
+const showTimeline = () => drawTimeline($("marks"), facts.frames.length, status);
 
 function draw() {
-  if (map) view.draw({ picture, map, colours, object, tool, points, last, cross, radius: Number($("radius").value), shown: $("shown").checked });
+  if (map) view.draw({ picture, map, colours, object, tool, points, clicks: tool === "click" ? history.clicks(frame, object) : [], last, cross, radius: Number($("radius").value), shown: $("shown").checked });
 }
 
 const redraw = () => requestAnimationFrame(draw);
@@ -194,14 +183,19 @@ function zoomBy(factor, x, y) {
 
 // ---------------------------------------------------------------------------------------------- painting
 
+function checkIdle() { // as it must be where something changes
+  if (cutting) throw new Error("the object is being cut out: wait a moment");
+  if (running()) throw new Error("the tracker runs: stop it, then paint");
+}
+
 function begin() { // a change
-  if (busy()) throw new Error("the tracker runs: stop it, then paint");
+  checkIdle();
   before = map.ids.slice();
   wasPrompt = isPrompt;
 }
 
-function commit() { // a change is made: what is on the frame is its prompt
-  history.add(frame, wasPrompt, before, map.ids);
+function commit(click) { // a change is made: what is on the frame is its prompt
+  history.add(frame, wasPrompt, before, map.ids, click);
   before = null;
   isPrompt = map.ids.some(Boolean);
   dirty = true;
@@ -227,8 +221,26 @@ function finish() { // close the polygon
 
 const ink = () => (tool === "eraser" ? 0 : object);
 
+async function click(point, label) { // the object is where it is cut out by all clicks on it; label: 1, or 0 where it is not
+  checkIdle();
+  const clicks = [...history.clicks(frame, object), [...point, label]], id = object;
+  if (!clicks.some((one) => one[2])) throw new Error("click on the object first");
+  cutting = true;
+  show();
+  try {
+    const mask = new Uint8Array(await (await ask("POST", `/click?n=${frame}`, JSON.stringify({ object: id, clicks }))).arrayBuffer());
+    cutting = false;
+    begin();
+    map.ids = history.beforeClicks(frame, id, map.ids).map((former, i) => (mask[i] ? id : former));
+    commit({ object: id, point: clicks.at(-1) });
+  } finally {
+    cutting = false;
+    show();
+  }
+}
+
 function press(point) { // the tool goes down; for a polygon it is a corner, for a box from the keyboard too
-  if (busy()) throw new Error("the tracker runs: stop it, then paint");
+  checkIdle();
   if (tool === "polygon") points.push(point);
   else if (tool === "box") points = [point];
   else {
@@ -255,6 +267,7 @@ function choose(id) {
 }
 
 function take(name) {
+  if (name === "click" && !facts.clicks) throw new Error("clicks need SAM: start the command with --cut sam_vit_b");
   tool = name;
   giveUp();
   show();
@@ -284,7 +297,8 @@ const canvas = $("view"), strokes = () => tool === "brush" || tool === "eraser";
 canvas.addEventListener("pointerdown", attempt(async (event) => {
   canvas.setPointerCapture(event.pointerId);
   cross = null;
-  if (event.button) panning = [event.clientX, event.clientY];
+  if (tool === "click" && event.button !== 1) await click(view.pixel(event), event.button || event.altKey ? 0 : 1);
+  else if (event.button) panning = [event.clientX, event.clientY];
   else press((last = view.pixel(event)));
 }));
 canvas.addEventListener("pointermove", (event) => {
@@ -327,7 +341,8 @@ function moveCross(x, y) {
   redraw();
 }
 
-function enter() { // what a click does, at the cross
+function enter(label) { // what a click does, at the cross; label 0: what a right click does
+  if (tool === "click") return click(last, label);
   if (tool === "polygon") press(last);
   else if (tool === "box" && points.length) release(last);
   else {
@@ -338,7 +353,7 @@ function enter() { // what a click does, at the cross
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const ACTIONS = {
-  b: () => take("brush"), e: () => take("eraser"), p: () => take("polygon"), x: () => take("box"),
+  b: () => take("brush"), e: () => take("eraser"), p: () => take("polygon"), x: () => take("box"), c: () => take("click"),
   n: () => choose(Math.max(...known) + 1), f: finish, r: run, h: () => $("shown").click(),
   "[": () => radius(-1), "]": () => radius(1), "+": () => zoomBy(1.5), "=": () => zoomBy(1.5), "-": () => zoomBy(1 / 1.5), 0: fit,
   Escape: giveUp, Delete: clear, Home: () => move(-wanted), End: () => move(facts.frames.length),
@@ -359,7 +374,7 @@ addEventListener("keydown", attempt(async (event) => {
     if (at.matches("button, input, summary")) return;
     event.preventDefault();
     if (event.key === " ") return play();
-    return cross ? enter() : finish();
+    return cross ? enter(event.altKey ? 0 : 1) : finish();
   }
   let action = control ? CONTROLLED[event.key] : ACTIONS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (/^[1-9]$/.test(event.key) && !control) action = () => choose(Number(event.key));
@@ -374,16 +389,10 @@ const CLICKS = {
   in: ACTIONS["+"], out: ACTIONS["-"],
 };
 for (const [id, action] of Object.entries(CLICKS)) $(id).onclick = attempt(async () => action());
-for (const button of $("tools").querySelectorAll("button")) button.onclick = () => take(button.dataset.tool);
+for (const button of $("tools").querySelectorAll("button")) button.onclick = attempt(async () => take(button.dataset.tool));
 $("slider").oninput = attempt(() => move($("slider").value - wanted));
 $("radius").oninput = $("shown").onchange = () => show();
 $("video").onchange = attempt(() => open(Number($("video").value)));
-$("keys").replaceChildren(...Object.entries(KEYS).map(([keys, text]) => {
-  const row = document.createElement("div"), name = document.createElement("dt"), what = document.createElement("dd");
-  [name.textContent, what.textContent] = [keys, text];
-  row.append(name, what);
-  return row;
-}));
 addEventListener("beforeunload", (event) => dirty && event.preventDefault());
 new ResizeObserver(() => map && (view.fitted ? fit() : redraw(), showTimeline())).observe($("stage"));
 attempt(() => open(0))();

@@ -62,16 +62,31 @@ export class History {
     this.undone = [];
   }
 
-  add(frame, wasPrompt, before, after) { // Uint16Arrays; wasPrompt: whether the frame had a prompt before
+  add(frame, wasPrompt, before, after, click) { // Uint16Arrays; wasPrompt: whether the frame had a prompt before
     const places = [];
     for (let i = 0; i < before.length; i++) if (before[i] !== after[i]) places.push(i);
     this.done.push({
-      frame, wasPrompt, isPrompt: after.some(Boolean), places: Uint32Array.from(places),
+      frame, wasPrompt, click, isPrompt: after.some(Boolean), places: Uint32Array.from(places),
       before: Uint16Array.from(places, (i) => before[i]), after: Uint16Array.from(places, (i) => after[i]),
     });
     this.undone = [];
     const bytes = () => this.done.reduce((sum, one) => sum + 8 * one.places.length, 0);
     while (this.done.length > 1 && bytes() > MOST_UNDO) this.done.shift();
+  }
+
+  series(frame, object) { // the last changes, as far as they are clicks on an object in a frame
+    const end = this.done.findLastIndex((one) => one.frame !== frame || one.click?.object !== object);
+    return this.done.slice(end + 1);
+  }
+
+  clicks(frame, object) { // [x, y, label] of each
+    return this.series(frame, object).map((one) => one.click.point);
+  }
+
+  beforeClicks(frame, object, ids) { // the map as it was before them
+    const former = ids.slice();
+    for (const one of this.series(frame, object).reverse()) one.places.forEach((place, i) => (former[place] = one.before[i]));
+    return former;
   }
 
   last(redo) { // the change that undo, or redo, is about

@@ -27,14 +27,17 @@ from common.errors import UserError
 from common.files import LOCK, sole_writer
 from common.progress import say
 from common.types import Tracker
+from tools.annotate.clicks import ClickMasks, read_marks
 from tools.annotate.results import Results
 from tools.annotate.session import Session
 from tracking.config import RunConfig
+from tracking.sparse_prompts.clicks import check_clicks
+from tracking.sparse_prompts.cutting import EncodingCutter
 from video.pictures import OUTLINES, PALETTE
 from video.reader import Video
 
 HERE = Path(__file__).parent
-SCRIPTS = ("page.js", "paint.js", "server.js", "view.js")
+SCRIPTS = ("keys.js", "page.js", "paint.js", "server.js", "view.js")
 PAGE = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css")}
 PAGE |= {f"/{name}": (name, "text/javascript") for name in SCRIPTS}
 HOSTS = {"127.0.0.1", "localhost"}  # by any port, so that it may be forwarded; other names are of other sites
@@ -63,12 +66,23 @@ def as_json(values: Any) -> Reply:
 
 
 class Annotator:
-    """What the page asks for, by method and path; `n` is the number of a video or of a frame, from 0."""
+    """What the page asks for, by method and path; `n` is the number of a video or of a frame, from 0.
 
-    def __init__(self, tracker: Tracker, videos: list[Video], output: Path, config: RunConfig):
+    cutter: cuts objects out at clicks; None: the page takes no clicks
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        videos: list[Video],
+        output: Path,
+        config: RunConfig,
+        cutter: EncodingCutter | None = None,
+    ):
         self.tracker, self.videos, self.output, self.config = tracker, videos, output, config
         self.token = secrets.token_urlsafe(24)
         self.lock = RLock()  # of what changes something
+        self.click_masks = ClickMasks(cutter, config) if cutter else None
         self.results = Results(tracker, videos, output, config, output / PROMPTS)
         self.calls: dict[tuple[str, str], Callable[[int, bytes], Reply]] = {
             ("POST", "/open"): self.open,
@@ -79,6 +93,7 @@ class Annotator:
             ("GET", "/frame"): self.frame,
             ("GET", "/labels"): self.labels,
             ("PUT", "/labels"): self.paint,
+            ("POST", "/click"): self.click,
         }
         self.work, self.session = self._begin(0)
 
@@ -116,6 +131,7 @@ class Annotator:
                 "fps": self.session.video.fps,
                 "colours": np.stack([PALETTE, OUTLINES], 1).tolist(),
                 "folder": str(self.session.prompt_folder),
+                "clicks": self.click_masks is not None,
             }
             return as_json(facts | self._status())
 
@@ -163,6 +179,18 @@ class Annotator:
             self._check_idle()
             self.session.paint(n, np.frombuffer(body, "<u2").reshape(height, width))
             return self.status(n, body)
+
+    def click(self, n: int, body: bytes) -> Reply:
+        """The object that clicks on frame n mark: a byte a pixel, 1 where it is; body: as of `read_marks`."""
+        self._check_frame(n)
+        if self.click_masks is None:
+            raise UserError("this page takes no clicks: start it with --cut sam_vit_b")
+        track, clicks = read_marks(body)
+        check_clicks(track, clicks, self.session.size, has_box=False)
+        with self.lock:
+            self._check_idle()
+            mask = self.click_masks.cut(self.session.video.name, n, self._picture(n), track, clicks)
+        return Reply(mask.tobytes(), "application/octet-stream")
 
     def _status(self) -> dict[str, Any]:
         return self.session.status() | {"results": self.results.status()}
@@ -267,20 +295,25 @@ def remove_left(output: Path) -> None:
 
 
 def annotate(
-    tracker: Tracker, videos: list[Video], output: Path, config: RunConfig, prompt_root: Path | None = None
+    tracker: Tracker,
+    videos: list[Video],
+    output: Path,
+    config: RunConfig,
+    prompt_root: Path | None = None,
+    cutter: EncodingCutter | None = None,
 ) -> None:
     """Serve the page until the command is ended by Ctrl-C; then nothing but prompts and results is left.
 
-    prompt_root: --prompt_root, which is refused, as are boxes, clicks and what cuts them out: prompts are
-        painted into the output
+    prompt_root: --prompt_root, which is refused, as are boxes and clicks: prompts are painted into the output
+    cutter: cuts objects out at clicks; None: the tracker's own, where it has one
     """
-    if prompt_root or config.marks or config.cut or config.reverse:
-        others = "--prompt_root, boxes, clicks, --cut and --reverse"
+    if prompt_root or config.marks or config.reverse:
+        others = "--prompt_root, boxes, clicks and --reverse"
         remedy = f"leave out {others}; maps in {output / PROMPTS} are taken up"
         raise UserError(f"--annotate paints the prompts of a run forwards: {remedy}")
     with sole_writer(output / LOCK):
         remove_left(output)
-        annotator = Annotator(tracker, videos, output, config)
+        annotator = Annotator(tracker, videos, output, config, cutter or getattr(tracker, "cutter", None))
         try:
             with make_server(annotator) as server:
                 port = server.server_address[1]

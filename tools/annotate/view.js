@@ -1,4 +1,4 @@
-// The canvas: a frame with its objects, at any zoom, and the guides of the tool. Points are pixels of the frame.
+// The canvas: a frame with its objects, at any zoom, and the guides of the tool; the timeline. Points are pixels of the frame.
 
 const FILL = 140; // of 255, the opacity of objects
 const SMOOTH_UP_TO = 2; // zoom from which single pixels are seen
@@ -35,7 +35,7 @@ export class View {
     this.fitted = false;
   }
 
-  // picture: the frame; map: its LabelMap; colours: of an id, [fill, outline]; object, tool, points, last, cross, radius: of the tool
+  // picture: the frame; map: its LabelMap; colours: of an id, [fill, outline]; object, tool, points, clicks, last, cross, radius: of the tool
   draw({ picture, map, colours, shown, ...guides }) {
     const { canvas, zoom } = this, context = canvas.getContext("2d"), dots = devicePixelRatio;
     canvas.width = canvas.clientWidth * dots;
@@ -88,7 +88,7 @@ export class View {
     }
   }
 
-  guides(context, colours, { object, tool, points, last, cross, radius }) {
+  guides(context, colours, { object, tool, points, clicks, last, cross, radius }) {
     context.lineWidth = 2 / this.zoom;
     context.strokeStyle = `rgb(${colours(object)[1]})`;
     context.beginPath();
@@ -99,7 +99,23 @@ export class View {
       [...points, last].forEach(([x, y]) => context.lineTo(x + 0.5, y + 0.5));
     }
     context.stroke();
+    for (const click of clicks) this.click(context, click);
     if (last) this.cursor(context, last, tool === "brush" || tool === "eraser" ? radius + 0.5 : 0, cross);
+  }
+
+  click(context, [x, y, label]) { // a green plus, a red minus
+    const [column, row, reach] = [x + 0.5, y + 0.5, 4 / this.zoom];
+    context.beginPath();
+    context.arc(column, row, 7 / this.zoom, 0, 2 * Math.PI);
+    [context.fillStyle, context.strokeStyle, context.lineWidth] = [label ? "#1a7f37" : "#c01c28", "white", 1.5 / this.zoom];
+    context.fill();
+    context.moveTo(column - reach, row);
+    context.lineTo(column + reach, row);
+    if (label) {
+      context.moveTo(column, row - reach);
+      context.lineTo(column, row + reach);
+    }
+    context.stroke();
   }
 
   cursor(context, [column, row], radius, cross) { // the edge of the brush, and the cross of the keyboard
@@ -118,4 +134,17 @@ export class View {
     context.stroke();
     context.globalCompositeOperation = "source-over";
   }
+}
+
+export function drawTimeline(marks, total, { tracked, reached, prompted }) { // of so many frames
+  const style = getComputedStyle(document.documentElement);
+  marks.width = marks.clientWidth;
+  const context = marks.getContext("2d"), step = marks.width / total;
+  const fill = (name, from, to) => {
+    context.fillStyle = style.getPropertyValue(name);
+    context.fillRect(from * step, 0, Math.max(to - from, 0) * step, marks.height);
+  };
+  fill("--stale", tracked, reached);
+  fill("--fresh", 0, tracked);
+  for (const k of prompted) fill("--prompt", k, k + Math.max(1, 3 / step));
 }

@@ -25,6 +25,16 @@ class Cutter(Protocol):
         """
 
 
+class EncodingCutter(Cutter, Protocol):
+    """One that encodes a frame once for many prompts."""
+
+    def encode(self, frame: Tensor) -> Tensor:
+        """(3, H, W) uint8 RGB to its embedding."""
+
+    def cut_encoded(self, embedding: Tensor, size: tuple[int, int], prompt: Prompt) -> Prompt:
+        """As `cut`, of a frame of size (H, W) by its embedding."""
+
+
 def marked_ids(prompt: Prompt) -> list[int]:
     """The ids of boxes and clicks, ascending."""
     return sorted({*prompt.boxes, *prompt.clicks})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from tests.support.annotating import SIZE, ShiftingTracker, make_video, served
+from tests.support.annotating import SIZE, ShiftingTracker, SquareCutter, make_video, served
 from video.images import read_label_map
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -31,8 +31,8 @@ def browser() -> Iterator:
 class Page:
     """The open page, by pixels of the frame; and what lies in the output."""
 
-    def __init__(self, page, tracker: ShiftingTracker, output: Path):
-        self.page, self.tracker, self.output = page, tracker, output
+    def __init__(self, page, tracker: ShiftingTracker, cutter: SquareCutter, output: Path):
+        self.page, self.tracker, self.cutter, self.output = page, tracker, cutter, output
         self.keys, self.mouse = page.keyboard, page.mouse
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -77,16 +77,16 @@ class Page:
 
 @pytest.fixture
 def open_page(browser, tmp_path) -> Iterator[Page]:
-    tracker = ShiftingTracker()
+    tracker, cutter = ShiftingTracker(), SquareCutter()
     video = make_video(tmp_path / "clip", NUM_FRAMES)
-    with served(tracker, [video], tmp_path / "output") as (annotator, port):
+    with served(tracker, [video], tmp_path / "output", cutter) as (annotator, port):
         page, errors = browser.new_page(viewport={"width": 1000, "height": 700}), []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: message.type == "error" and errors.append(message.text))
         page.goto(f"http://127.0.0.1:{port}/#{annotator.token}")
         playwright.expect(page.locator("#where")).to_contain_text("f0 (1 of 12)")
         page.wait_for_selector("#view[data-zoom]")
-        yield Page(page, tracker, tmp_path / "output")
+        yield Page(page, tracker, cutter, tmp_path / "output")
         page.close()
         assert errors == []
 
@@ -148,6 +148,74 @@ def test_objects_erasing_undo_and_redo(open_page):
     assert open_page.becomes(0 * both)
     keys.press("Control+z")
     assert open_page.becomes(both)
+
+
+def test_clicks_cut_the_object_out_and_are_undone_one_by_one(open_page):
+    keys, mouse = open_page.keys, open_page.mouse
+    keys.press("x")
+    open_page.drag((2, 2), (8, 8))
+    keys.press("n")
+    keys.press("c")
+    mouse.click(*open_page.at(10, 10))
+    painted = rectangle(2, 2, 8, 8)
+    one = painted.copy()
+    one[8:13, 8:13] = 2
+    assert open_page.becomes(one)
+    mouse.click(*open_page.at(16, 10))
+    two = one.copy()
+    two[8:13, 14:19] = 2
+    assert open_page.becomes(two)
+    mouse.click(*open_page.at(9, 9), button="right")
+    three = two.copy()
+    three[8:11, 8:11] = 0
+    three[8, 8] = 1  # what was painted there before the clicks
+    assert open_page.becomes(three)
+    keys.press("Control+z")
+    assert open_page.becomes(two)
+    keys.down("Alt")
+    mouse.click(*open_page.at(15, 9))
+    keys.up("Alt")
+    three = two.copy()
+    three[8:11, 14:17] = 0
+    assert open_page.becomes(three)
+    for expected in (two, one, painted):
+        keys.press("Control+z")
+        assert open_page.becomes(expected)
+    keys.press("Control+y")
+    assert open_page.becomes(one)
+    assert open_page.cutter.encoded == [0]
+
+
+def test_clicks_go_by_the_keyboard_and_are_listed(open_page):
+    keys = open_page.keys
+    keys.press("c")
+    keys.press("Shift+ArrowLeft")  # from the middle (16, 12)
+    keys.press("Alt+Enter")
+    open_page.wait("#error", "click on the object first")
+    keys.press("Enter")
+    assert open_page.becomes(rectangle(10, 6, 14, 10))
+    keys.press("Control+Shift+ArrowLeft")
+    keys.press("Alt+Enter")
+    hole = rectangle(10, 6, 14, 10)
+    hole[11:14, 6:9] = 0
+    assert open_page.becomes(hole)
+    keys.press("?")
+    assert "cut the object out by clicks" in open_page.page.locator("#keys").inner_text()
+
+
+def test_while_an_object_is_cut_out_nothing_else_changes(open_page):
+    keys = open_page.keys
+    open_page.cutter.go.clear()
+    keys.press("c")
+    open_page.mouse.click(*open_page.at(10, 10))
+    open_page.wait("#state", "cutting out")
+    keys.press("ArrowRight")
+    keys.press("x")
+    open_page.drag((2, 2), (8, 8))
+    open_page.wait("#error", "wait a moment")
+    keys.press("r")
+    open_page.cutter.go.set()
+    assert open_page.becomes(rectangle(8, 8, 12, 12)) and open_page.tracker.steps == 0
 
 
 def test_painting_is_exact_at_any_zoom(open_page):

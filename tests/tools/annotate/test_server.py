@@ -11,21 +11,32 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import inference
 from common.errors import UserError
-from tests.support.annotating import SIZE, ShiftingTracker, make_video, served, square
+from common.types import Prompt
+from systems.sam_track.cutter import cutter_of
+from tests.support.annotating import SIZE, ShiftingTracker, SquareCutter, make_video, served, square
 from tests.support.commands import ROOT, assert_refused, files_in, run_here
+from tests.support.sam_networks import small_network
+from tools.annotate.clicks import ClickMasks
 from tools.annotate.server import remove_left
+from tracking.config import RunConfig
 from video.images import read_label_map
 
 
 @pytest.fixture
-def page(tmp_path):
+def cutter():
+    return SquareCutter()
+
+
+@pytest.fixture
+def page(tmp_path, cutter):
     """A function that asks the server of two videos: (status, headers, body)."""
     videos = [make_video(tmp_path / "videos" / name, 12) for name in ("bear", "walk")]
-    with served(ShiftingTracker(), videos, tmp_path / "output") as (annotator, port):
+    with served(ShiftingTracker(), videos, tmp_path / "output", cutter) as (annotator, port):
 
         def ask(method: str, path: str, body: bytes | None = None, **headers: str):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -126,6 +137,70 @@ def test_a_map_of_another_size_is_refused(page, tmp_path, size):
     body = bytes(size) if size < 10**6 else b""
     assert page("PUT", "/labels?n=5", body, Content_Length=str(size))[0] in (409, 413)
     assert not (tmp_path / "output" / "prompts").exists()
+
+
+def clicked(*clicks: list[float], track: object = 3) -> bytes:
+    return json.dumps({"object": track, "clicks": clicks}).encode()
+
+
+def test_clicks_are_cut_out_of_their_frame_which_is_encoded_once(page, tmp_path, cutter):
+    for clicks in ([[10, 8, 1]], [[10, 8, 1], [12, 8, 0]]):
+        status, _, body = page("POST", "/click?n=4", clicked(*clicks))
+        expected = square(6, 8, track=1, side=5)
+        expected[7:10, 11:14] *= len(clicks) == 1
+        assert status == 200 and np.array_equal(np.frombuffer(body, np.uint8).reshape(SIZE), expected)
+    page("POST", "/click?n=5", clicked([10, 8, 1]))
+    page("POST", "/open?n=1")
+    page("POST", "/click?n=5", clicked([10, 8, 1]))
+    assert cutter.encoded == [40, 50, 50]
+    assert not (tmp_path / "output" / "prompts").exists()  # the page paints
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "clicks are sent as"),
+        (b"[[1, 2, 1]]", "clicks are sent as"),
+        (b"[" * 1500, "clicks are sent as"),
+        (b'{"object": 1}', "clicks are sent as"),
+        (clicked([1, 2, 1], track=0), "whole numbers from 1"),
+        (clicked([1, 2, 1], track="1"), "whole numbers from 1"),
+        (clicked([1, 2, 1], track=255), "whole numbers from 1"),
+        (clicked(), "are no clicks"),
+        (clicked([1, 2]), "is no click"),
+        (clicked([1, 2, 5]), "another label"),
+        (clicked([1, 2, 0]), "no click on the object itself"),
+        (clicked([32, 2, 1]), "outside of the frame of 32x24"),
+        (b'{"object": 1, "clicks": [[NaN, 2, 1]]}', "is no click"),
+    ],
+)
+def test_clicks_that_are_none_are_refused(page, body, reason):
+    status, _, reply = page("POST", "/click?n=4", body)
+    assert status == 409 and reason in json.loads(reply)["error"]
+
+
+def test_clicks_are_for_who_has_the_token_on_frames_that_there_are_and_small(page):
+    body = clicked([10, 8, 1])
+    assert page("POST", "/click?n=4", body, X_Token="wrong")[0] == 403
+    assert page("POST", "/click?n=4", body, Host="evil.example")[0] == 403
+    assert page("POST", "/click?n=12", body)[0] == 409
+    assert page("POST", "/click?n=4", body, Content_Length="99999")[0] == 413
+
+
+def test_without_a_cutter_clicks_are_refused_with_the_remedy(tmp_path):
+    video = make_video(tmp_path / "clip", 2)
+    with served(ShiftingTracker(), [video], tmp_path / "output") as (annotator, _):
+        with pytest.raises(UserError, match="start it with --cut sam_vit_b"):
+            annotator.click(0, clicked([10, 8, 1]))
+
+
+def test_a_click_on_the_page_marks_what_sam_cuts_out_there(tmp_path):
+    sam = cutter_of(small_network(prompt_encoder=True))
+    picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+    mask = ClickMasks(sam, RunConfig(device="cpu", amp="off")).cut("clip", 0, picture, 3, [(10.0, 8.0, 1)])
+    frame = torch.from_numpy(picture).permute(2, 0, 1)
+    expected = sam.cut(frame, Prompt(clicks={3: [(10.0, 8.0, 1)]})).labels
+    assert mask.shape == SIZE and mask.any() and np.array_equal(3 * mask, expected.numpy())
 
 
 def test_a_run_and_its_results_are_those_of_the_prompts(page, tmp_path):
