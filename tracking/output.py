@@ -13,7 +13,7 @@ from common.types import BinaryTracks, Prompt
 from tracking.spool import ResultsSpool
 from video.images import read_label_map, write_label_map
 from video.pictures import draw_overlay
-from video.reader import Video
+from video.reader import Video, VideoFile
 from video.writer import OverlayWriter
 
 DETECTIONS = "detections"  # the folder of what --save_detections writes
@@ -68,7 +68,8 @@ class VideoOutput:
         self.spool = ResultsSpool(place / "rows.sqlite")
         self.overlay = None
         if overlay:
-            self.overlay = OverlayWriter(self.paths.overlay, video.fps, video.pixel_aspect)
+            sound = video.path if isinstance(video, VideoFile) else None
+            self.overlay = OverlayWriter(self.paths.overlay, video.fps, video.pixel_aspect, sound)
 
     @property
     def num_frames(self) -> int:

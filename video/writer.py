@@ -1,4 +1,4 @@
-"""Writes the overlay video, which plays in every browser, in the source's rhythm and shape."""
+"""Writes the overlay video, which plays in every browser, in the source's rhythm, shape and sound."""
 
 from contextlib import ExitStack
 from fractions import Fraction
@@ -10,6 +10,7 @@ import numpy as np
 
 from common.errors import require
 from common.files import atomic_write
+from video.sound import add_sound
 
 TICK = Fraction(1, 90_000)  # seconds; the clock of frames that come with their times
 
@@ -19,16 +20,20 @@ class OverlayWriter:
 
     fps: of frames that come without their times
     pixel_aspect: width by height of a pixel on the screen
+    sound: a video file whose sound it gets, of the time from its first frame to its last; None: none
 
     The file takes its name when the block ends; an exception in the block, or no frame, leaves nothing.
     Raises MissingPackage without PyAV, OSError where the file cannot be written.
     """
 
-    def __init__(self, path: Path, fps: float, pixel_aspect: Fraction = Fraction(1)):
+    def __init__(
+        self, path: Path, fps: float, pixel_aspect: Fraction = Fraction(1), sound: Path | None = None
+    ):
         self._av = require("av", "writing overlay videos")
         self._path = path
         self._fps = Fraction(fps).limit_denominator(1001)  # 30000/1001 survives
         self._pixel_aspect = pixel_aspect
+        self._sound = sound
         self._first_time: Fraction | None = None
         self._last_tick = -1
         self._cleanup = ExitStack()
@@ -61,6 +66,9 @@ class OverlayWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._cleanup.__exit__(kind, error, trace)
+        if kind is None and self._sound and self._first_time is not None:
+            last = self._first_time + self._last_tick * TICK
+            add_sound(self._path, self._sound, self._first_time, last + 1 / self._fps)
 
     def _open(self, height: int, width: int) -> None:
         temporary = self._cleanup.enter_context(atomic_write(self._path))
