@@ -367,7 +367,7 @@ def main() -> None:
     warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
     tracker, args, categories, parser = tracker_of_run(arguments())
     config = config_from_args(RunConfig, args)
-    videos = find_videos(args.video_root, config.fps)
+    videos = find_videos(args.video_root, config.fps, config.raw_size)
     cutter = cutter_of_run(args, config)
     if config.annotate:
         from tools.annotate.server import annotate  # a web server, which no other run needs

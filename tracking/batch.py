@@ -27,10 +27,12 @@ from tracking.sparse_prompts.cutting import Cutter
 from tracking.spool import ResultsSpool
 from tracking.work import Work
 from video.reader import Video
+from video.streams.live import LiveVideo, check_repeats
+from video.streams.window import check_display
 
 # Flags that do not change what is written, or say where to.
 FREE_FLAGS = {"output", "overwrite", "save_state_every", "annotate", "checkpoint", "system", "discover"}
-FREE_FLAGS |= {item.name for item in fields(ClearMLConfig)}
+FREE_FLAGS |= {"show"} | {item.name for item in fields(ClearMLConfig)}
 
 
 def _networks(tracker: Any) -> Iterator[nn.Module]:
@@ -184,7 +186,12 @@ def track_all(
     shown: is entered when all is checked and nothing is tracked, left when all results are written
     """
     config, needed = config_from_args(RunConfig, args), tracker.needs_prompt
-    settings = settings_of(args, tracker, cutter)
+    if config.show:
+        check_display()
+    if config.reverse:
+        check_repeats(videos, "--reverse")
+    is_live = any(isinstance(video, LiveVideo) for video in videos)
+    settings = None if is_live else settings_of(args, tracker, cutter)  # it cannot be gone on with
     prompts = prompts_of_run(args.prompt_root, config, videos, tracker, cutter)
     with sole_writer(args.output / LOCK):
         Work(args.output).check(videos, settings, overwrite=config.overwrite)

@@ -11,6 +11,7 @@ from common.files import check_checkpoint
 from configs.listeners import ClearMLConfig
 from configs.systems import CONFIGS, DEFAULT
 from video.reader import DEFAULT_FPS, find_videos
+from video.streams.live import video_root
 
 EXAMPLES = """examples:
   python inference.py --checkpoint runs/1/best.pth --video_root videos --output out
@@ -59,6 +60,7 @@ class OutputFlags:
 
     overlays: bool = option(True, "write overlays/<video>.mp4")
     fps: float = option(DEFAULT_FPS, "frames per second of overlays of image folders", least=0.1, most=1000)
+    show: bool = option(False, "show the overlay of each frame in a window as it comes")
     save_detections: bool = option(
         False, "write detections/<video>.npz, for python -m tuning.replay and tuning.search"
     )
@@ -74,6 +76,7 @@ class RunFlags:
     winograd: bool = option(
         True, "on a CPU: Winograd convolutions of STCN and XMem, faster, with 1.8 to 4 times their weights"
     )
+    raw_size: str | None = option(None, "WIDTHxHEIGHT of raw RGB frames that --video_root - reads")
     reverse: bool = option(False, "track backwards, too, from the prompts that start objects")
     save_state_every: int = option(
         500, "frames between saved states, from which an interrupted video continues; 0: none", least=0
@@ -117,8 +120,9 @@ def _make_parser(tracker: dict[str, type], **options: Any) -> Parser:
         required=True,
         help="a .pth file of main.py, a published one, or the name of one that is downloaded",
     )
+    sources = "video file, folder of frames, or folder of either; 0: a camera; rtsp:// or http://: a stream; "
     parser.add_argument(
-        "--video_root", type=Path, required=True, help="video file, folder of frames, or folder of either"
+        "--video_root", type=video_root, required=True, help=f"{sources}-: standard input"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument(
@@ -154,6 +158,8 @@ def check_flags(argv: Sequence[str]) -> None:
         if word.startswith("--") and word.partition("=")[0] not in flags:
             parser.error(f"unrecognized arguments: {word}")
     run = config_from_args(RunConfig, args)
+    root = args.video_root
     if args.checkpoint.suffix:  # a published one has a name without
         check_checkpoint(args.checkpoint)
-    find_videos(args.video_root, run.fps)
+    if isinstance(root, Path) and not root.exists():
+        find_videos(root, run.fps)  # refuses it, unless it is a pattern of images

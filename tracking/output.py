@@ -14,6 +14,7 @@ from tracking.spool import ResultsSpool
 from video.images import read_label_map, write_label_map
 from video.pictures import draw_overlay
 from video.reader import Video, VideoFile
+from video.streams.window import Window
 from video.writer import OverlayWriter
 
 DETECTIONS = "detections"  # the folder of what --save_detections writes
@@ -60,10 +61,13 @@ class VideoOutput:
     place: the working place of the video. The rows stay there in any case as of the last commit, the overlay
         where the block comes to its end.
     every: frames from one commit of the rows to the next; 0: at the end alone
+    window: is offered each frame's overlay
     """
 
-    def __init__(self, place: Path, video: Video, *, overlay: bool, every: int = 0):
-        self.video, self.every = video, every
+    def __init__(
+        self, place: Path, video: Video, *, overlay: bool, every: int = 0, window: Window | None = None
+    ):
+        self.video, self.every, self.window = video, every, window
         self.paths = VideoPaths.of_work(place)
         self.spool = ResultsSpool(place / "rows.sqlite")
         self.overlay = None
@@ -95,7 +99,7 @@ class VideoOutput:
         labels = tracks.labels.cpu().numpy()
         labels = labels.astype(np.min_scalar_type(labels.max()))  # 8 bits are gone through the fastest
         write_label_map(self._map(name), labels)
-        if self.overlay:
+        if self.overlay or self.window:
             self._draw(name, frame, labels)
         self.spool.add_tracks(name, tracks)
         if self.every and self.num_frames % self.every == 0:
@@ -122,4 +126,7 @@ class VideoOutput:
 
     def _draw(self, name: str, frame: Tensor, labels: np.ndarray) -> None:
         picture = draw_overlay(frame.permute(1, 2, 0).cpu().numpy(), labels)
-        self.overlay.add(picture, self.video.times.get(name))
+        if self.overlay:
+            self.overlay.add(picture, self.video.times.get(name))
+        if self.window:
+            self.window.offer(picture)

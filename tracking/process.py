@@ -17,7 +17,9 @@ from tracking.prompts import Prompts
 from tracking.reverse import EarlierFrames
 from tracking.states import States
 from tracking.work import Work
-from video.reader import ImageSequence, Video
+from video.reader import Video
+from video.streams.live import ended_by_interrupt
+from video.streams.window import Window, showing
 
 
 def _stamp(path: Path) -> list[Any]:
@@ -27,10 +29,9 @@ def _stamp(path: Path) -> list[Any]:
 
 def source_of(video: Video, prompts: Prompts | None) -> dict[str, Any]:
     """What a video's results are made from, as it is now: names, sizes and times of files, and boxes."""
-    files = video.images if isinstance(video, ImageSequence) else [video.path]
     sources = prompts.sources(video) if prompts else []
     return {
-        "frames": [_stamp(path) for path in files],
+        "frames": [_stamp(path) for path in video.files],
         "prompts": sources if isinstance(sources, dict) else [_stamp(path) for path in sources],
     }
 
@@ -41,13 +42,18 @@ def description(video: Video) -> str:
     return f"{'frames' if video.num_frames is None else f'{video.num_frames} frames'} of {width}x{height}"
 
 
-def saver(states: States, tracker: Tracker, every: int) -> Callable[[int], None]:
+def saver(
+    states: States, tracker: Tracker, every: int, window: Window | None = None
+) -> Callable[[int], None]:
     """A function of the number of frames taken that keeps the state after each `every` of them.
 
     The last but one stays: the rows of the frames before the last may not be written yet.
+    window: is refreshed after each frame
     """
 
     def save(taken: int) -> None:
+        if window:
+            window.refresh()
         if every and taken % every == 0:
             states.keep(taken, tracker)
             states.drop_before(taken - every)
@@ -67,7 +73,9 @@ def process_video(
     states, earlier = States(place / "states"), EarlierFrames(place / "reverse")
     with (
         autocast(device, config.amp),
-        VideoOutput(place, video, overlay=config.overlays, every=every) as files,
+        showing(video.name, show=config.show) as window,
+        VideoOutput(place, video, overlay=config.overlays, every=every, window=window) as files,
+        ended_by_interrupt(video),
     ):
         record = files.record
         if config.reverse:
@@ -78,7 +86,7 @@ def process_video(
         say(f"{video.name}: {description(video)}" + (f", goes on after frame {taken}" if taken else ""))
         frames = progress(prefetch(video.frames()), video.name, video.num_frames, "frame")
         prompt_of = prompts.of_video(video) if prompts else None
-        frames, save = files.redrawn(frames, taken), saver(states, tracker, every)
+        frames, save = files.redrawn(frames, taken), saver(states, tracker, every, window)
         with saving(tracker, VideoPaths.of_work(place).detections, frames, config) as frames:
             count = record_video(tracker, video.name, frames, prompt_of, record, taken, save)
     work.finish(video.name)

@@ -1,4 +1,4 @@
-"""Reads the frames of videos one at a time: from folders of images, image globs and video files.
+"""Finds videos, and reads their frames one at a time: folders of images, image globs, video files.
 
 Frames are upright, as viewers and players show them: the EXIF orientation of an image and the display matrix
 of a video file (a portrait clip of a phone) are applied. Masks are drawn on the upright picture.
@@ -6,22 +6,23 @@ of a video file (a portrait clip of a phone) are applied. Masks are drawn on the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from glob import escape, glob
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.config import MAX_PIXELS
 from common.errors import UserError, require
-from common.files import check_file, is_visible
+from common.files import is_visible
+from common.progress import say
 from video.images import MOTS_FOLDER, mots_sequences, natural_key, read_frame, read_frame_size
+from video.streams.containers import Damage, decode_file, is_video, of_one_size, open_video
+from video.streams.live import LiveRoot, LiveVideo, live_video
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,14 +30,9 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
 VIDEO_SUFFIXES |= {".ts", ".mts", ".m2ts", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".vob", ".m2v", ".mxf"}
-# FFmpeg's readers of files that hold a video themselves; those of playlists (concat, hls) open other files.
-CONTAINERS = (
-    "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,gif,ogg,mxf,h264,hevc,m4v,mjpeg,ivf,obu,nut,dv,rm"
-)
+TYPESCRIPT = {".ts", ".mts"}  # which are also the suffixes of programs
 DEFAULT_FPS = 24.0  # of still images, which do not say; the rate at which DAVIS is shown
 LAYOUTS = ("JPEGImages", "480p")  # the inner folders of YouTube-VOS and DAVIS roots that hold the videos
-IDENTITY = np.array([1, 0, 0, 0, 1], dtype=np.int32).tobytes()  # of a display matrix, as far as it is read
-MISSING_TAIL = 1.0  # seconds by which a file may end before its stated duration: containers round it
 
 
 def _images_in(folder: Path, pattern: str) -> Iterator[Path]:
@@ -45,22 +41,6 @@ def _images_in(folder: Path, pattern: str) -> Iterator[Path]:
         for path in folder.glob(pattern)
         if path.suffix.lower() in IMAGE_SUFFIXES and is_visible(path.name)
     )
-
-
-def _of_one_size(path: Path, frames: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[str, Tensor]]:
-    """Turn (H, W, 3) arrays into (3, H, W) tensors; raises UserError where the size changes."""
-    import torch
-
-    expected = None
-    for name, frame in frames:
-        height, width = frame.shape[:2]
-        expected = expected or (height, width)
-        if (height, width) != expected:
-            raise UserError(
-                f"{path}: frame {name} is {width}x{height}, those before it are {expected[1]}x{expected[0]}: "
-                "bring all frames of a video to one size"
-            )
-        yield name, torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)))
 
 
 @dataclass(frozen=True)
@@ -86,6 +66,11 @@ class ImageSequence:
             if image.stem == following.stem:
                 raise UserError(f"{image} and {following.name} are the same frame: remove one of them")
         return images
+
+    @property
+    def files(self) -> list[Path]:
+        """What it is read from."""
+        return self.images
 
     @property
     def times(self) -> dict[str, Fraction]:
@@ -127,97 +112,12 @@ class ImageSequence:
 
         Raises UserError where an image is cut short or of another size than those before it.
         """
-        return _of_one_size(self.path, ((image.stem, read_frame(image)) for image in self.images))
+        return of_one_size(self.path, ((image.stem, read_frame(image)) for image in self.images))
 
     def backwards(self, last: str) -> Iterator[tuple[str, Tensor]]:
         """As `frames`, from the one of this name to the first."""
         images = reversed(self.images[: self.frame_names.index(last) + 1])
-        return _of_one_size(self.path, ((image.stem, read_frame(image)) for image in images))
-
-
-@contextmanager
-def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a video file as (container, its main video stream); raises UserError where it has none."""
-    av = require("av", "reading video files")
-    check_file(path)
-    with open(path, "rb"):
-        pass  # where the file system refuses, its own complaint is the clearest
-    try:
-        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-        container = av.open(
-            str(path), options=options, metadata_errors="replace"
-        )  # a title may be in Latin-1
-    except av.FFmpegError as error:
-        is_list = isinstance(error, av.ArgumentError)  # so says FFmpeg of what is not on the white list
-        reason = "a list of other files, or of a format that is not read" if is_list else error.strerror
-        raise UserError(
-            f"{path} is not a readable video ({reason}): copy it again, or re-encode it"
-        ) from error
-    with container:
-        stream = container.streams.best("video")
-        if stream is None or stream.codec_context is None:
-            raise UserError(f"{path} has no video stream that can be decoded: choose another file")
-        if stream.width * stream.height > MAX_PIXELS:
-            size = f"{stream.width}x{stream.height}"
-            raise UserError(f"{path} is {size}: a picture has at most {MAX_PIXELS} pixels; shrink it")
-        yield container, stream
-
-
-class _Damage(Exception):
-    """What is wrong with a video file, in a few words."""
-
-
-def _end_seconds(packet: Any) -> float:
-    """The time at which what the packet holds has been shown; 0 where it does not say."""
-    if packet.pts is None:
-        return 0.0
-    return float((packet.pts + (packet.duration or 0)) * packet.time_base)
-
-
-def _check_ending(container: Any, end: float) -> None:
-    """Raise _Damage where the packets end at `end` seconds, well before the stated duration of the file."""
-    if container.duration is None:
-        return
-    microseconds = container.duration + (container.start_time or 0)
-    if end < microseconds / 1e6 - MISSING_TAIL:
-        raise _Damage(f"it should last {microseconds / 1e6:.1f} s, but ends after {end:.1f} s")
-
-
-def upright(frame: Any) -> np.ndarray:
-    """The (H, W, 3) uint8 RGB pixels of a decoded frame as its display matrix turns and mirrors them.
-
-    The matrix takes a pixel (x, y) to (a x + c y, b x + d y); angles are rounded to quarter turns.
-    """
-    pixels = frame.to_ndarray(format="rgb24")
-    side_data = (bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX")
-    a, b, _, c, d = np.frombuffer(next(side_data, IDENTITY), dtype=np.int32)[:5].astype(np.int64)
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-
-
-def _decode(path: Path) -> Iterator[tuple[np.ndarray, Fraction | None]]:
-    """Yield the frames of a video file, (H, W, 3) uint8 RGB, upright, and the second at which each is shown.
-
-    The second is None where the file does not say. Raises _Damage where frames are lost.
-
-    The decoder conceals damage, and the reader takes a file that was cut between two packets for a whole one,
-    so both are asked. Audio is read, not decoded: it shows a cut that lies between two frames.
-    """
-    with open_video(path) as (container, stream):
-        stream.thread_type = "FRAME"  # decoding slice by slice leaves damaged frames unmarked
-        end = 0.0
-        for packet in container.demux([*container.streams.video, *container.streams.audio]):
-            if packet.is_corrupt:
-                raise _Damage("it is cut short")
-            end = max(end, _end_seconds(packet))
-            if packet.stream.index != stream.index:
-                continue
-            for frame in packet.decode():
-                if frame.is_corrupt:
-                    raise _Damage("the next frame is corrupt")
-                yield upright(frame), None if frame.pts is None else frame.pts * frame.time_base
-        _check_ending(container, end)
+        return of_one_size(self.path, ((image.stem, read_frame(image)) for image in images))
 
 
 @dataclass(frozen=True)
@@ -236,6 +136,11 @@ class VideoFile:
         with open_video(self.path) as (_, stream):
             fps, stored_size = float(stream.average_rate or DEFAULT_FPS), (stream.height, stream.width)
             return fps, stream.frames or None, stream.sample_aspect_ratio or Fraction(1), stored_size
+
+    @property
+    def files(self) -> list[Path]:
+        """What it is read from."""
+        return [self.path]
 
     @property
     def fps(self) -> float:
@@ -288,16 +193,16 @@ class VideoFile:
         count = 0
 
         def named() -> Iterator[tuple[str, np.ndarray]]:
-            for i, (frame, second) in enumerate(_decode(self.path)):
+            for i, (frame, second) in enumerate(decode_file(self.path)):
                 if second is not None:
                     self.times[f"{i:05d}"] = second
                 yield f"{i:05d}", frame
 
         try:
-            for count, item in enumerate(_of_one_size(self.path, named()), start=1):  # noqa: B007
+            for count, item in enumerate(of_one_size(self.path, named()), start=1):  # noqa: B007
                 yield item
-        except (_Damage, av.FFmpegError) as error:
-            reason = error.args[0] if isinstance(error, _Damage) else error.strerror
+        except (Damage, av.FFmpegError) as error:
+            reason = error.args[0] if isinstance(error, Damage) else error.strerror
             raise UserError(
                 f"{self.path} is damaged after {count} readable frames ({reason}): "
                 "copy it again, or re-encode it"
@@ -306,7 +211,7 @@ class VideoFile:
             raise UserError(f"{self.path} holds no frame: choose another file")
 
 
-Video = ImageSequence | VideoFile
+Video = ImageSequence | VideoFile | LiveVideo
 
 
 def _is_visible_match(path: Path, pattern: Path) -> bool:
@@ -330,8 +235,17 @@ def _candidates(root: Path) -> tuple[list[Path], str]:
     return matches, root.name
 
 
-def _videos_among(paths: list[Path], pattern: str, fps: float) -> Iterator[Video]:
-    """The video files, folders of images and folders that hold the single images among the paths."""
+def _told(root: Path, others: list[Path]) -> None:
+    """Say which files are passed over."""
+    names = ", ".join(sorted(path.name for path in others)[:3]) + (", ..." if len(others) > 3 else "")
+    say(f"{root}: files that are no videos are passed over, {len(others)}: {names}", error=True)
+
+
+def _videos_among(paths: list[Path], pattern: str, fps: float, others: list[Path]) -> Iterator[Video]:
+    """The video files, folders of images and folders that hold the single images among the paths.
+
+    A file that has no suffix of a video, or that of a program too, is tried; others: gets those that are none
+    """
     patterns: dict[Path, str] = {}
     for path in paths:
         suffix = path.suffix.lower()
@@ -339,10 +253,13 @@ def _videos_among(paths: list[Path], pattern: str, fps: float) -> Iterator[Video
             folder = path / MOTS_FOLDER if (path / MOTS_FOLDER).is_dir() else path
             if any(_images_in(folder, "*")):
                 patterns[folder] = "*"
-        elif suffix in IMAGE_SUFFIXES and is_visible(path.name):
-            patterns.setdefault(path.parent, pattern)
-        elif suffix in VIDEO_SUFFIXES:
+        elif suffix in IMAGE_SUFFIXES:
+            if is_visible(path.name):
+                patterns.setdefault(path.parent, pattern)
+        elif suffix in VIDEO_SUFFIXES - (TYPESCRIPT if len(paths) > 1 else set()) or is_video(path):
             yield VideoFile(path.stem, path)
+        else:
+            others.append(path)
     for folder, chosen in patterns.items():
         named = folder.resolve()
         yield ImageSequence(
@@ -350,23 +267,30 @@ def _videos_among(paths: list[Path], pattern: str, fps: float) -> Iterator[Video
         )
 
 
-def find_videos(root: str | Path, fps: float = DEFAULT_FPS) -> list[Video]:
+def find_videos(
+    root: str | Path | LiveRoot, fps: float = DEFAULT_FPS, raw_size: str | None = None
+) -> list[Video]:
     """Find the videos of a path, sorted by name.
 
     root: a folder of video folders or of video files (or both), a YouTube-VOS, DAVIS or MOTS root, one video
-        folder, one video file, or a glob of images, folders or files
-    fps: frames per second of still images
+        folder, one video file, or a glob of images, folders or files; or a camera, an address, standard input
+    fps: frames per second of still images, and of raw ones
+    raw_size: WIDTHxHEIGHT of raw frames on standard input
     A video is named by its folder (that around img1, as in MOTS), or by its file without the suffix.
-    What is neither an image, a folder of images nor a video file is passed over. Raises UserError where the
+    Files that are neither an image nor a video are passed over, which is told. Raises UserError where the
     path does not exist, where nothing is found, and where two videos have the same name.
     """
-    paths, pattern = _candidates(Path(root))
-    videos = sorted(_videos_among(paths, pattern, fps), key=lambda video: video.name)
+    if isinstance(root, LiveRoot):
+        return [live_video(root, fps, raw_size)]
+    (paths, pattern), others = _candidates(Path(root)), []
+    videos = sorted(_videos_among(paths, pattern, fps, others), key=lambda video: video.name)
     if not videos:
         raise UserError(
             f"{root} holds no video: looked for folders of images ({' '.join(sorted(IMAGE_SUFFIXES))}) "
-            f"and for video files ({' '.join(sorted(VIDEO_SUFFIXES))})"
+            f"and for video files ({' '.join(sorted(VIDEO_SUFFIXES))}, and whatever else FFmpeg reads)"
         )
+    if others:
+        _told(Path(root), others)
     for video, following in pairwise(videos):
         if video.name == following.name:
             raise UserError(

@@ -9,7 +9,8 @@ import numpy as np
 
 from common.errors import UserError
 from video.images import read_frame
-from video.reader import ImageSequence, Video, open_video, upright
+from video.reader import ImageSequence, Video
+from video.streams.containers import open_video, upright
 
 KEPT = 128 << 20  # bytes of pixels of the frames that were decoded last
 NEAR = 64  # frames further on that are decoded on the way; further ones may have a nearer key frame

@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import UserError, require
 from common.files import atomic_write
 from common.progress import say
-from video.reader import open_video
+from video.streams.containers import open_video
 
 COPIED = {"aac", "mp3"}  # codecs that every browser plays in an mp4; all others become AAC
 RATE = 48_000  # samples per second of what is encoded

@@ -45,3 +45,18 @@ def heard(path: Path) -> np.ndarray:
         frames = [part for frame in decoded for part in resampler.resample(frame)] + resampler.resample(None)
     lead = np.zeros(max(0, round(decoded[0].pts * decoded[0].time_base * RATE)), np.float32)
     return np.concatenate([lead, *(frame.to_ndarray()[0] for frame in frames)])
+
+
+def write_tone(path: Path, *, cover: bool) -> Path:
+    """Sound alone; cover: with a picture, as music has it."""
+    with av.open(str(path), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=RATE, layout="stereo")
+        if cover:
+            picture = container.add_stream("png", rate=1)
+            picture.width, picture.height, picture.pix_fmt = 16, 16, "rgb24"
+            picture.disposition = av.stream.Disposition.attached_pic
+        _add_sound(container, sound, Fraction(0))
+        if cover:
+            frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+            container.mux([*picture.encode(frame), *picture.encode(None)])
+    return path

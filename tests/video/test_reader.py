@@ -10,6 +10,7 @@ from PIL import Image
 
 from common.errors import MissingPackage, UserError
 from tests.support.image_files import write_frame
+from tests.support.sounding import write_sounding, write_tone
 from video.reader import ImageSequence, VideoFile, find_videos
 from video.writer import OverlayWriter
 
@@ -110,9 +111,36 @@ def test_a_folder_may_hold_video_folders_and_video_files(tmp_path: Path):
 
 
 def test_files_of_cameras_and_recorders_are_videos(tmp_path: Path):
-    for number, suffix in enumerate((".ts", ".flv", ".3gp", ".MTS", ".m2ts", ".ogv", ".vob")):
+    for number, suffix in enumerate((".flv", ".3gp", ".m2ts", ".OGV", ".vob")):
         (tmp_path / f"{number}{suffix}").write_bytes(b"")
-    assert names_of(tmp_path) == [str(number) for number in range(7)]
+    assert names_of(tmp_path) == [str(number) for number in range(5)]
+
+
+def test_what_ffmpeg_reads_is_a_video_whatever_its_suffix_and_the_rest_is_counted(tmp_path: Path, capsys):
+    content = write_sounding(tmp_path / "a.ts", "mpeg2video", None).read_bytes()
+    for name in ("b.mts", "c.rec", "d"):
+        (tmp_path / name).write_bytes(content)
+    for name in ("notes.txt", "program.ts", "table.csv", "weights"):
+        (tmp_path / name).write_text("let x = 1;\n" * 100)
+    write_tone(tmp_path / "song.m4a", cover=True)
+    assert names_of(tmp_path) == ["a", "b", "c", "d"]
+    line = "files that are no videos are passed over, 5: notes.txt, program.ts, song.m4a, ..."
+    assert capsys.readouterr().err == f"{tmp_path}: {line}\n"
+    assert names_of(tmp_path / "c.rec") == ["c"] and capsys.readouterr().err == ""
+    with pytest.raises(UserError, match=r"program\.ts is not a readable video"):
+        find_videos(tmp_path / "program.ts")[0].check()
+
+
+def test_sequences_of_mot_challenge_are_named_by_their_folder(tmp_path: Path, capsys):
+    for name in ("MOT17-02-FRCNN", "MOT17-04-SDP"):
+        save_image(tmp_path / "train" / name / "img1" / "000001.jpg")
+        (tmp_path / "train" / name / "gt").mkdir()
+        (tmp_path / "train" / name / "gt" / "gt.txt").write_text("1,1,0,0,2,2,1,1,1\n")
+        (tmp_path / "train" / name / "seqinfo.ini").write_text("[Sequence]\nimDir=img1\n")
+    assert names_of(tmp_path / "train") == ["MOT17-02-FRCNN", "MOT17-04-SDP"]
+    for root in ("MOT17-04-SDP", "MOT17-04-SDP/img1", "*-SDP"):
+        assert names_of(tmp_path / "train" / root) == ["MOT17-04-SDP"]
+    assert "seqinfo.ini" in capsys.readouterr().err  # passed over beside the frames of a single sequence
 
 
 SYSTEM_FOLDERS = (".ipynb_checkpoints", "@eaDir", "__MACOSX", ".thumbnails")

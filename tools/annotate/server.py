@@ -35,6 +35,7 @@ from tracking.sparse_prompts.clicks import check_clicks
 from tracking.sparse_prompts.cutting import EncodingCutter
 from video.pictures import OUTLINES, PALETTE
 from video.reader import Video
+from video.streams.live import check_repeats
 
 HERE = Path(__file__).parent
 SCRIPTS = ("keys.js", "page.js", "paint.js", "server.js", "view.js")
@@ -311,6 +312,7 @@ def annotate(
         others = "--prompt_root, boxes, clicks and --reverse"
         remedy = f"leave out {others}; maps in {output / PROMPTS} are taken up"
         raise UserError(f"--annotate paints the prompts of a run forwards: {remedy}")
+    check_repeats(videos, "--annotate")
     with sole_writer(output / LOCK):
         remove_left(output)
         annotator = Annotator(tracker, videos, output, config, cutter or getattr(tracker, "cutter", None))
