@@ -40,7 +40,8 @@ class PromptFlags:
         None, "JSON file of clicks, {video: {id: [[x, y, 1], ...]}}; 0 instead of 1: a negative click"
     )
     cut: str | None = option(
-        None, "checkpoint of SAM that makes masks of boxes and clicks, on the page, too; sam_vit_b is downloaded"
+        None,
+        "checkpoint of SAM that makes masks of boxes and clicks, on the page too; sam_vit_b is downloaded",
     )
     discover: str | None = option(
         None, "checkpoint of VITA-TCOVIS that finds objects: those in boxes, or, without prompts, all"
@@ -121,9 +122,7 @@ def _make_parser(tracker: dict[str, type], **options: Any) -> Parser:
         help="a .pth file of main.py, a published one, or the name of one that is downloaded",
     )
     sources = "video file, folder of frames, or folder of either; 0: a camera; rtsp:// or http://: a stream; "
-    parser.add_argument(
-        "--video_root", type=video_root, required=True, help=f"{sources}-: standard input"
-    )
+    parser.add_argument("--video_root", type=video_root, required=True, help=f"{sources}-: standard input")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument(
         "--prompt_root", type=Path, help="label maps <video>/<frame>.png of the objects to track"
