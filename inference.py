@@ -4,6 +4,7 @@ python inference.py --checkpoint C --video_root V [--prompt_root P] --output O
 """
 
 import argparse
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -44,6 +45,7 @@ from tracking.config import RunConfig
 from tracking.detections import FrameDetections
 from tracking.discovery import DiscoveringTracker, is_propagator
 from tracking.sparse_prompts.cutting import Cutter, DiscoveryCutter
+from training.heartbeat import joined
 from training.system import System
 from utils import TCOVISCriterion
 from video.masks import above, full_size_probs, labels_from_masks, pad_to_stride
@@ -362,9 +364,8 @@ def cutter_of_run(args: argparse.Namespace, config: RunConfig) -> Cutter | None:
     return DiscoveryCutter(finder_of(args)) if args.discover and config.marks else None
 
 
-def main() -> None:
-    """Track every video of --video_root, or serve the page to paint prompts."""
-    warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
+def run() -> dict[str, str]:
+    """Do what the flags say; returns {video: reason} of those that cannot be tracked."""
     tracker, args, categories, parser = tracker_of_run(arguments())
     config = config_from_args(RunConfig, args)
     videos = find_videos(args.video_root, config.fps, config.raw_size)
@@ -372,8 +373,18 @@ def main() -> None:
     if config.annotate:
         from tools.annotate.server import annotate  # a web server, which no other run needs
 
-        return annotate(tracker, videos, args.output, config, args.prompt_root, cutter)
-    track_all(tracker, videos, args, categories, cutter, showing_tracks(args, parser))
+        annotate(tracker, videos, args.output, config, args.prompt_root, cutter)
+        return {}
+    return track_all(tracker, videos, args, categories, cutter, showing_tracks(args, parser))
+
+
+def main() -> None:
+    """Track every video of --video_root, shared among processes, or serve the page to paint prompts."""
+    warnings.simplefilter("always", UserWarning)  # each video's, though they may say the same
+    with joined("the same command goes on from there"):
+        failed = run()
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

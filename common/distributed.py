@@ -1,4 +1,4 @@
-"""The processes of one training run, as torchrun starts them; in a single process every helper does nothing.
+"""The processes of one run, as torchrun starts them; in a single process every helper does nothing.
 
 DistributedDataParallel averages the gradients of R processes. So that R processes with a share of the batch
 each learn what one process with the whole batch would, a loss follows one of two conventions:
@@ -11,28 +11,42 @@ each learn what one process with the whole batch would, a loss follows one of tw
 
 What is drawn at random belongs to a clip and not to a process: all are seeded alike, and `draw_rows` gives
 each its own rows of what a single process would draw.
+
+Inference is no collective work: inside `apart` each process takes the next of the videos (`handed_out`), and
+at the end they tell one another what became of them (`gather`), through the store of the run.
 """
 
+import json
 import logging
 import os
+import signal
 import sys
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from itertools import count
+from types import FrameType
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
 from torch import Tensor
+from torch.distributed import PrefixStore, TCPStore
 
-from common.errors import UserError
-from common.progress import be_silent
+from common.errors import ENDING_SIGNALS, UserError, handle_signals
+from common.progress import be_silent, begin_lines
+
+Item = TypeVar("Item")
 
 # Rank 0 may evaluate for hours while the others wait; `training/heartbeat.py` notices a death.
 TIMEOUT = timedelta(hours=12)
 
+PAUSE = 0.2  # seconds between two looks at what others have to tell
+
 _alone = False  # inside `alone`
+_exchanges = count()  # which all processes count alike: they exchange the same things in the same order
 # Of `any_process`. It stays alive because in torch 2.6 a thread of gloo that frees a tensor waits for the
 # interpreter, and for ever where that is waiting for the thread at the end of the group.
 _flag = torch.zeros((), dtype=torch.int64)
@@ -116,6 +130,66 @@ def broadcast(value: Any) -> Any:
     box = [value]
     torch.distributed.broadcast_object_list(box)
     return box[0]
+
+
+def open_store(name: str) -> PrefixStore:
+    """A part of its own, under this name, of what the processes of this run keep in common."""
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    return PrefixStore(f"{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def handed_out(items: Sequence[Item]) -> Iterator[Item]:
+    """The items that this process gets: the next one of all whenever it asks, so that a slow one gets fewer.
+
+    Every process must have the same items and ask; a single process gets them all.
+    """
+    if not _grouped():
+        yield from items
+        return
+    store = open_store(f"exchange {next(_exchanges)}")
+    while (place := store.add("taken", 1) - 1) < len(items):
+        yield items[place]
+
+
+def gather(value: Any) -> list[Any]:
+    """What every process holds, by rank, given to each of them; plain values.
+
+    They wait for the slowest as long as it takes, and signals are answered meanwhile, as in no collective.
+    """
+    if not _grouped():
+        return [value]
+    store, keys = open_store(f"exchange {next(_exchanges)}"), [str(rank) for rank in range(world_size())]
+    store.set(keys[rank()], json.dumps(value))
+    while not store.check(keys):
+        time.sleep(PAUSE)
+    return [json.loads(store.get(key)) for key in keys]
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    # Of one Ctrl-C the terminal tells all processes, and torchrun tells them again.
+    handle_signals([signal.SIGINT, *ENDING_SIGNALS], lambda *_: None)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside, each process works by itself, and all say lines, which begin with their ranks.
+
+    The first signal that asks a process to end raises KeyboardInterrupt in it; it does not heed later ones.
+    """
+    if not _grouped():
+        yield
+        return
+    be_silent(False)
+    begin_lines(f"[{rank()}] ")
+    former = handle_signals([signal.SIGINT, *ENDING_SIGNALS], _interrupt_once)
+    try:
+        yield
+    finally:
+        begin_lines("")
+        be_silent(not is_main())
+    for number, handler in former.items():
+        signal.signal(number, handler)
 
 
 def all_reduce_mean(tensor: Tensor) -> Tensor:

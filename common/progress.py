@@ -15,6 +15,7 @@ INTERVAL = 30  # seconds from one line on the progress to the next
 READER_LEFT = 141  # the exit status of a program that SIGPIPE ends
 
 _silent = False  # whether another process of the run says the lines
+_prefix = ""  # of every line, where several processes of a run say some
 _lost: OSError | None = None  # why stdout did not take a line, the first that it did not take
 
 
@@ -31,6 +32,12 @@ def be_silent(silent: bool) -> None:
     _silent = silent
 
 
+def begin_lines(prefix: str) -> None:
+    """What every line begins with from now on, where several processes of a run share a terminal."""
+    global _prefix
+    _prefix = prefix
+
+
 def say(message: str, *, error: bool = False) -> None:
     """Print a line, in one process of a run only; on stderr where it tells of trouble.
 
@@ -42,7 +49,7 @@ def say(message: str, *, error: bool = False) -> None:
         return
     stream = sys.stderr if error else sys.stdout
     try:
-        write_line(message, stream)
+        write_line(_prefix + message, stream)
     except OSError as reason:
         _discard(stream)
         if error or _lost:
@@ -62,8 +69,8 @@ def check_shown() -> None:
 
 
 def plain_lines() -> bool:
-    """Whether a program should print its progress as lines, because there is no bar to look at."""
-    return sys.stderr is None or not sys.stderr.isatty()
+    """Whether a program should print its progress as lines, because there is no room for a bar."""
+    return _prefix != "" or sys.stderr is None or not sys.stderr.isatty()
 
 
 def told(items: Iterable[Item], title: str, total: int | None, unit: str) -> Iterator[Item]:

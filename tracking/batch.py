@@ -1,10 +1,12 @@
-"""Tracks many videos into one output, of which a bad one ends no other; a broken run goes on."""
+"""Tracks many videos into one output, of which a bad one ends no other; a broken run goes on.
+
+Several processes share the videos: the first one begins the output and ends it, with the results of all.
+"""
 
 import hashlib
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.config import config_from_args
+from common import distributed
+from common.config import MAX_FRAMES, config_from_args
 from common.errors import UserError, available, is_out_of_memory
 from common.files import FULL, LOCK, sole_writer, write_json
 from common.progress import say
@@ -21,7 +24,7 @@ from common.types import Tracker
 from configs.listeners import ClearMLConfig
 from tracking.config import RunConfig
 from tracking.detections import check_saved
-from tracking.process import process_video
+from tracking.process import process_video, source_of
 from tracking.prompts import Prompts, check_video, prompts_of_run
 from tracking.sparse_prompts.cutting import Cutter
 from tracking.spool import ResultsSpool
@@ -75,10 +78,11 @@ def reason_of(error: Exception) -> str | None:
 def survive(videos: list[Video], function: Callable[[Video], None]) -> dict[str, str]:
     """Do something with each video; {video: reason} of those with which it cannot be done, which are told.
 
-    Raises what goes wrong where that is no fault of one video, or there is but one.
+    Several processes share the videos. Raises what goes wrong where that is no fault of one video, or there
+    is but one.
     """
     failed = {}
-    for video in videos:
+    for video in distributed.handed_out(videos):
         try:
             function(video)
         except Exception as error:
@@ -104,7 +108,30 @@ def write_results(work: Work, names: list[str], failed: dict[str, str]) -> None:
     path.unlink()
     (output / "failed.json").unlink(missing_ok=True)
     if failed:
-        write_json(output / "failed.json", failed)
+        write_json(output / "failed.json", dict(sorted(failed.items())))
+
+
+def _begin(
+    work: Work,
+    videos: list[Video],
+    prompts: Prompts | None,
+    settings: dict[str, Any] | None,
+    config: RunConfig,
+) -> None:
+    """Begin the output, or go on with it: what was made from other frames or prompts is not done."""
+    work.begin(settings, overwrite=config.overwrite)
+    for video in videos:
+        if work.is_done(video.name):
+            work.open(video.name, source_of(video, prompts))
+
+
+def _longest_first(videos: list[Video]) -> list[Video]:
+    """The videos as several processes share them, those of unknown length first; of one, as they are."""
+    if distributed.world_size() == 1:
+        return videos
+    lengths = [video.num_frames or MAX_FRAMES for video in videos] if distributed.is_main() else []
+    pairs = zip(videos, distributed.broadcast(lengths), strict=True)
+    return [video for video, _ in sorted(pairs, key=lambda pair: -pair[1])]
 
 
 def _track(
@@ -121,6 +148,15 @@ def _track(
             raise
 
     return survive(videos, process)
+
+
+def _break_off(work: Work, videos: list[Video], *, goes_on: bool) -> None:
+    """Leave what the same command, if it goes on, needs; of what other processes are at, everything stays."""
+    if not distributed.is_main():
+        return
+    if (distributed.world_size() > 1 or work.leave()) and goes_on:
+        count = sum(work.is_done(video.name) for video in videos)
+        say(f"{count} of {len(videos)} videos are done: the same command goes on from there", error=True)
 
 
 def process_videos(
@@ -147,29 +183,30 @@ def process_videos(
     if settings is None:  # nobody goes on with it
         config = replace(config, save_state_every=0)
     work = Work(output)
-    work.begin(settings, overwrite=config.overwrite)
     tried = [video for video in videos if video.name not in failed]
-    try:
-        failed = {**failed, **_track(tracker, tried, prompts, work, config)}
-    except BaseException:
-        if work.leave() and settings is not None:
-            count = sum(work.is_done(video.name) for video in videos)
-            say(f"{count} of {len(videos)} videos are done: the same command goes on from there", error=True)
-        raise
-    done = [video.name for video in videos if video.name not in failed]
-    write_results(work, done, failed)
-    work.end(done)
+    if distributed.is_main():
+        _begin(work, tried, prompts, settings, config)
+    tried = _longest_first(tried)  # when the output has begun
+    with distributed.apart():
+        try:
+            parts = distributed.gather(_track(tracker, tried, prompts, work, config))
+        except BaseException:
+            _break_off(work, videos, goes_on=settings is not None)
+            raise
+    failed = {name: reason for part in [failed, *parts] for name, reason in part.items()}
+    if distributed.is_main():
+        done = [video.name for video in videos if video.name not in failed]
+        write_results(work, done, failed)
+        work.end(done)
     return failed
 
 
-def end_batch(failed: dict[str, str], videos: list[Video], output: Path) -> None:
-    """Say where the results are, and end the program with status 1 where some videos failed."""
+def tell_end(failed: dict[str, str], videos: list[Video], output: Path) -> None:
+    """Say where the results are, and how many videos have none."""
     if failed:
         remedy = f"see {output / 'failed.json'}; when they are mended, the same command does them alone"
         say(f"{len(failed)} of {len(videos)} videos failed: {remedy}", error=True)
     say(str(output))
-    if failed:
-        sys.exit(1)
 
 
 def track_all(
@@ -179,11 +216,13 @@ def track_all(
     categories: list[str],
     cutter: Cutter | None,
     shown: AbstractContextManager[None],
-) -> None:
+) -> dict[str, str]:
     """Track every video by the flags of the command; on a mistake nothing is left half-written.
 
     cutter: makes label maps of boxes and clicks first
-    shown: is entered when all is checked and nothing is tracked, left when all results are written
+    shown: is entered when all is checked and nothing is tracked, left when all results are written; by the
+        first of several processes
+    Returns {video: reason} of those that failed.
     """
     config, needed = config_from_args(RunConfig, args), tracker.needs_prompt
     if config.show:
@@ -193,13 +232,19 @@ def track_all(
     is_live = any(isinstance(video, LiveVideo) for video in videos)
     settings = None if is_live else settings_of(args, tracker, cutter)  # it cannot be gone on with
     prompts = prompts_of_run(args.prompt_root, config, videos, tracker, cutter)
-    with sole_writer(args.output / LOCK):
-        Work(args.output).check(videos, settings, overwrite=config.overwrite)
-        failed = survive(videos, lambda video: check_video(video, prompts, needed=needed))
-        with shown:
-            failed = process_videos(
-                tracker, videos, prompts, args.output, config, settings=settings, failed=failed
-            )
-            if categories:
-                write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
-    end_batch(failed, videos, args.output)
+    failed, is_main = {}, distributed.is_main()
+    with ExitStack() as stack:
+        if is_main:
+            stack.enter_context(sole_writer(args.output / LOCK))
+            Work(args.output).check(videos, settings, overwrite=config.overwrite)
+            with distributed.alone():
+                failed = survive(videos, lambda video: check_video(video, prompts, needed=needed))
+            stack.enter_context(shown)
+        failed = distributed.broadcast(failed)
+        failed = process_videos(
+            tracker, videos, prompts, args.output, config, settings=settings, failed=failed
+        )
+        if is_main and categories:
+            write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
+    tell_end(failed, videos, args.output)
+    return failed

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
-from torch.distributed import DistError, PrefixStore, TCPStore
+from torch.distributed import DistError
 
 from common import distributed
 from common.errors import ENDING_SIGNALS, UserError, handle_signals, write_line
@@ -17,7 +17,7 @@ from training.interrupt import Interrupted
 PERIOD = 2.0  # seconds between two beats
 MOST_MISSED = 12  # beats without one of the neighbour's; torchrun kills after 30 seconds
 GRACE = 10.0  # seconds in which the main thread may end by itself
-REMEDY = "continue with the same flags and --resume auto"
+REMEDY = "continue with the same flags and --resume auto"  # of a training run
 
 
 class Heartbeat:
@@ -27,12 +27,12 @@ class Heartbeat:
     the first. A thread ends the process because the main one may wait for a dead process in a collective,
     from which nothing wakes it. Beats are compared with beats and not with a clock, so that processes that
     are suspended together go on together.
+    remedy: what to do where a process has died, for messages
     """
 
-    def __init__(self) -> None:
-        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self.store = PrefixStore(f"heartbeat/{attempt}", store)
+    def __init__(self, remedy: str):
+        self.remedy = remedy
+        self.store = distributed.open_store("heartbeat")
         self.rank, self.world_size = distributed.rank(), distributed.world_size()
         self.stopped = Event()
         self.thread = Thread(target=self._run, daemon=True)
@@ -54,7 +54,7 @@ class Heartbeat:
         if not self._speaks():
             raise SystemExit(1) from error
         if dead:
-            raise UserError(f"process {dead[0]} of {self.world_size} has died: {REMEDY}") from error
+            raise UserError(f"process {dead[0]} of {self.world_size} has died: {self.remedy}") from error
 
     def _speaks(self) -> bool:
         """Whether this process is the first to fail, which speaks for all; without the store rank 0 or 1."""
@@ -102,23 +102,23 @@ class Heartbeat:
     def _end(self, message: str) -> None:
         if self._speaks():
             with suppress(OSError):
-                write_line(f"error: {message}: {REMEDY}", sys.stderr)
+                write_line(f"error: {message}: {self.remedy}", sys.stderr)
         os._exit(1)
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined(remedy: str = REMEDY) -> Iterator[None]:
     """Inside, this process is one of those that torchrun started, if it did; they end together.
 
     Where one raises an error, it tells it, and the others end with status 1. Where one dies, another tells
-    it as a UserError. Interrupted is raised by all of them.
+    it as a UserError, which ends with the remedy. Interrupted is raised by all of them.
     """
     distributed.init()
     if distributed.world_size() == 1:
         yield
         return
     handle_signals(ENDING_SIGNALS, signal.SIG_DFL)  # torchrun's must end a process that waits for a dead one
-    heartbeat, interruption = Heartbeat(), None
+    heartbeat, interruption = Heartbeat(remedy), None
     try:
         try:
             yield

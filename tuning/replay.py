@@ -3,6 +3,7 @@
 python -m tuning.replay OUTPUT/detections --output O [--beta 0.3 ...]
 """
 
+import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from common.errors import UserError
 from common.files import LOCK, sole_writer
 from common.types import Prompt, Tracks
 from inference import VITATracker
-from tracking.batch import end_batch, process_videos
+from tracking.batch import process_videos, tell_end
 from tracking.config import RunConfig
 from tracking.detections import FrameDetections, SavedVideo, saved_videos
 from tracking.work import Work
@@ -69,7 +70,8 @@ def main() -> None:
     with sole_writer(args.output / LOCK):
         Work(args.output).check(videos, overwrite=args.overwrite)
         failed = process_videos(ReplayTracker(options, args.device), videos, None, args.output, run)
-    end_batch(failed, videos, args.output)
+    tell_end(failed, videos, args.output)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

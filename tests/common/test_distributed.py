@@ -79,6 +79,8 @@ def work(rank: int) -> dict[str, Any]:
         "lines": lines_said(),
         "mean": distributed.all_reduce_mean(torch.tensor([1.0, 10.0]) * (rank + 1)),
         "gradient": train_step(rows.split(SHARES)[rank], ids),
+        "taken": list(distributed.handed_out(range(7))),
+        "told": distributed.gather({"rank": rank}),
         "gathered": {str(lengths): gather_lengths(lengths) for lengths in [(3, 1), (0, 2), (2, 0), (0, 0)]},
     }
 
@@ -98,6 +100,15 @@ def test_every_process_knows_its_place_and_rank_0_is_the_main_one(processes):
 
 def test_a_line_is_said_by_one_process(processes):
     assert [results["lines"] for results in processes] == ["once\n", ""]
+
+
+def test_every_item_is_handed_out_once_and_in_order(processes):
+    taken = [results["taken"] for results in processes]
+    assert sorted(taken[0] + taken[1]) == list(range(7)) and taken == [sorted(items) for items in taken]
+
+
+def test_every_process_is_told_what_all_hold_by_rank(processes):
+    assert [results["told"] for results in processes] == [[{"rank": 0}, {"rank": 1}]] * 2
 
 
 def test_the_mean_is_taken_over_all_processes(processes):
@@ -123,6 +134,7 @@ def test_a_single_process_needs_no_group(monkeypatch):
     x = torch.ones(2, 3, requires_grad=True)
     assert distributed.gather_with_gradient(x) is x
     assert distributed.all_reduce_mean(x) is x
+    assert list(distributed.handed_out("ab")) == ["a", "b"] and distributed.gather(3) == [3]
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
     distributed.barrier()
     distributed.shutdown()

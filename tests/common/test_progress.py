@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from common.progress import every, plain_lines, progress
+from common.progress import begin_lines, every, plain_lines, progress, say
 from tests.support.commands import run_apart
 
 
@@ -53,6 +53,18 @@ def test_on_a_terminal_there_is_a_bar_with_the_title(screen):
     stderr = screen(True)
     assert list(progress(iter([1, 2, 3]), "frames", total=3)) == [1, 2, 3]
     assert "frames" in stderr.text and not plain_lines()
+
+
+def test_lines_of_several_processes_begin_with_whose_they_are_and_there_is_no_bar(screen):
+    stderr = screen(True)
+    begin_lines("[3] ")
+    try:
+        say("cat: it is damaged", error=True)
+        assert list(progress([1, 2], "frames")) == [1, 2] and plain_lines()
+    finally:
+        begin_lines("")
+    say("once more", error=True)
+    assert stderr.text == "[3] cat: it is damaged\nonce more\n"
 
 
 def test_without_tqdm_the_items_still_pass(screen, monkeypatch):

@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 from PIL import Image
 
+from common import distributed
 from common.errors import UserError
 from common.files import LOCK, sole_writer
 from common.progress import say
@@ -308,6 +309,8 @@ def annotate(
     prompt_root: --prompt_root, which is refused, as are boxes and clicks: prompts are painted into the output
     cutter: cuts objects out at clicks; None: the tracker's own, where it has one
     """
+    if distributed.world_size() > 1:
+        raise UserError("--annotate serves one page: start it without torchrun")
     if prompt_root or config.marks or config.reverse:
         others = "--prompt_root, boxes, clicks and --reverse"
         remedy = f"leave out {others}; maps in {output / PROMPTS} are taken up"

@@ -1,0 +1,132 @@
+"""Several processes, as torchrun starts them, share the videos of a run, as if they were one."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+import inference
+from tests.support.commands import Outcome, files_in, run_apart, run_here
+from tests.support.kills import PROCESSES
+from tests.support.vos_folders import write_frames
+from tracking.work import WORK
+
+LENGTHS = {"a": 3, "b": 30, "c": 2, "d": 5, "e": 4}  # frames of each video
+Start = Callable[[int], list[BaseProcess]]
+
+
+@pytest.fixture
+def flags(trained, tmp_path) -> list[object]:
+    """Those of inference.py, of videos in tmp_path/videos and an output in tmp_path/output."""
+    for name, count in LENGTHS.items():
+        write_frames(tmp_path / "videos" / name, count)
+    flags = ["--checkpoint", trained.run / "best.pth", "--video_root", tmp_path / "videos"]
+    flags += ["--output", tmp_path / "output", "--device", "cpu"]
+    return [*flags, "--birth_score", 0.2, "--score_threshold", 0.2]
+
+
+def run_as(rank: int, number: int, port: int, folder: Path, flags: list[object]) -> None:
+    """Run inference.py as one process of several, and write what it says into a folder."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
+    outcome = run_here(inference.main, *flags)
+    (folder / f"{rank}.json").write_text(json.dumps(outcome))
+
+
+@pytest.fixture
+def start(flags, tmp_path) -> Iterator[Start]:
+    """A function that starts the command in so many processes; those that are left are killed at the end."""
+    processes = []
+
+    def begin(number: int) -> list[BaseProcess]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        begun = [
+            PROCESSES.Process(target=run_as, args=(r, number, port, tmp_path, flags)) for r in range(number)
+        ]
+        for process in begun:
+            process.start()
+        processes.extend(begun)
+        return begun
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.join()
+
+
+def ends_of(processes: list[BaseProcess], folder: Path) -> list[Outcome]:
+    for process in processes:
+        process.join(90)
+        assert process.exitcode == 0, process.exitcode
+    return [Outcome(*json.loads((folder / f"{rank}.json").read_text())) for rank in range(len(processes))]
+
+
+def content_of(output: Path) -> dict[str, bytes]:
+    """The files of an output but for those at work."""
+    return {name: (output / name).read_bytes() for name in files_in(output) if WORK not in name}
+
+
+def videos_begun(lines: list[str]) -> list[str]:
+    """The videos of lines "[rank] video: 5 frames of ..."."""
+    return [line.split(":")[0].split()[1] for line in lines if " frames of " in line]
+
+
+def test_torchrun_makes_the_output_of_one_process(flags, tmp_path):
+    expected = content_of(run_here(inference.main, *flags, "--output", tmp_path / "alone").run)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    outcome = run_apart(*launcher, "inference.py", *flags)
+    assert outcome.run == tmp_path / "output"
+    assert content_of(tmp_path / "output") == expected
+    assert sorted(videos_begun(outcome.out)) == list(LENGTHS)
+
+
+def test_a_bad_video_fails_alone_and_every_process_ends_with_status_1(flags, start, tmp_path):
+    (tmp_path / "videos" / "d" / "00000.jpg").write_bytes(b"junk")  # met by the first process, which checks
+    bad = tmp_path / "videos" / "b" / "00003.jpg"
+    bad.write_bytes(bad.read_bytes()[:300])
+    assert run_here(inference.main, *flags, "--output", tmp_path / "alone").status == 1
+    ends = ends_of(start(3), tmp_path)
+    assert [end.status for end in ends] == [1, 1, 1]
+    assert content_of(tmp_path / "output") == content_of(tmp_path / "alone")
+    assert list(json.loads((tmp_path / "output" / "failed.json").read_text())) == ["b", "d"]
+    told = [line for end in ends for line in end.err if line.startswith("[") and str(bad) in line]
+    assert len(told) == 1 and "] b: " in told[0]
+    assert ends[0].err[-1].startswith("2 of 5 videos failed: see ")
+    assert [str(tmp_path / "output") in end.out for end in ends] == [True, False, False]
+    (of_b,) = [begun for end in ends if "b" in (begun := videos_begun(end.out))]
+    assert of_b[0] == "b", "the longest is the first"
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [(1, signal.SIGKILL), (0, signal.SIGTERM)],  # torchrun ends the others where one has died
+        [(0, signal.SIGINT), (1, signal.SIGINT), (0, signal.SIGINT), (1, signal.SIGINT)],  # Ctrl-C there
+    ],
+    ids=["kill", "ctrl_c"],
+)
+def test_what_is_done_when_processes_are_ended_stays_done(flags, start, tmp_path, signals):
+    expected = content_of(run_here(inference.main, *flags, "--output", tmp_path / "alone").run)
+    processes = start(2)
+    while not list((tmp_path / "output").glob(f"{WORK}/videos/*/done.json")):
+        assert all(process.is_alive() for process in processes)
+        time.sleep(0.002)
+    for rank, number in signals:
+        os.kill(processes[rank].pid, number)
+    processes[0].join(60)
+    end = Outcome(*json.loads((tmp_path / "0.json").read_text()))
+    assert end.status in (1, 130) and "of 5 videos are done: the same command goes on" in end.err[0]
+    processes[1].join(60)
+    ends = ends_of(start(2), tmp_path)
+    assert [end.status for end in ends] == [0, 0]
+    assert sum(len(videos_begun(end.out)) for end in ends) < len(LENGTHS)
+    assert content_of(tmp_path / "output") == expected
+    assert not (tmp_path / "output" / WORK).exists()
