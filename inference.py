@@ -368,7 +368,7 @@ def run() -> dict[str, str]:
     """Do what the flags say; returns {video: reason} of those that cannot be tracked."""
     tracker, args, categories, parser = tracker_of_run(arguments())
     config = config_from_args(RunConfig, args)
-    videos = find_videos(args.video_root, config.fps, config.raw_size)
+    videos = find_videos(args.video_root, config.fps, config.part, config.raw_size)
     cutter = cutter_of_run(args, config)
     if config.annotate:
         from tools.annotate.server import annotate  # a web server, which no other run needs

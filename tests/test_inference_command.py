@@ -196,6 +196,20 @@ def test_a_prompt_of_another_size_is_refused_and_nothing_is_written(videos, infe
     assert files_in(tmp_path / "output") == []
 
 
+def test_a_part_of_videos_is_tracked_under_the_names_of_its_frames_and_by_their_prompts(
+    videos, infer, tmp_path
+):
+    for name in ("00005", "00115"):  # the first of them is not read
+        save_prompt(tmp_path / "prompts" / "bear" / f"{name}.png", {7: slice(0, 9)})
+    outcome = infer("--video_root", videos, "--prompt_root", tmp_path / "prompts", "--start", 1)
+    assert files_in(outcome.run / "Annotations") == ["bear/00010.png", "bear/00115.png", "walk/a10.png"]
+    video = tracks_of(outcome.run)["bear"]
+    assert video["frames"] == 2 and video["tracks"]["7"]["first"] == "00115"
+    assert "not used (00005.png)" in outcome.err[0]
+    assert_refused(infer("--video_root", videos, "--start", "1.5"), "--start 1.5", "12.5s")
+    assert_refused(infer("--video_root", videos, "--start", "1", "--annotate"), "--annotate", "--start 1")
+
+
 def test_prompts_that_belong_to_no_video_are_refused(videos, infer, tmp_path):
     save_prompt(tmp_path / "prompts" / "beer" / "00005.png", {7: slice(0, 9)})
     assert_refused(

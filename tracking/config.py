@@ -12,6 +12,7 @@ from configs.listeners import ClearMLConfig
 from configs.systems import CONFIGS, DEFAULT
 from video.reader import DEFAULT_FPS, find_videos
 from video.streams.live import video_root
+from video.streams.parts import Part
 
 EXAMPLES = """examples:
   python inference.py --checkpoint runs/1/best.pth --video_root videos --output out
@@ -60,6 +61,9 @@ class OutputFlags:
     """What is written."""
 
     overlays: bool = option(True, "write overlays/<video>.mp4")
+    start: str | None = option(None, "first frame that is read, as 300, or its time, as 12.5s or 1:23.5")
+    end: str | None = option(None, "frame or time before which reading ends")
+    every: str | None = option(None, "read one of so many frames, or one frame in such a time, as 0.5s")
     fps: float = option(DEFAULT_FPS, "frames per second of overlays of image folders", least=0.1, most=1000)
     show: bool = option(False, "show the overlay of each frame in a window as it comes")
     save_detections: bool = option(
@@ -96,6 +100,11 @@ class RunConfig(PromptFlags, OutputFlags, RunFlags):
         """The flags that mark objects by boxes and clicks, those that are given."""
         names = ("box", "boxes", "click", "negative_click", "clicks")
         return [name for name in names if getattr(self, name)]
+
+    @property
+    def part(self) -> Part | None:
+        """Which frames of each video are read; None: all. UserError where the flags do not say it."""
+        return Part.of_flags(self.start, self.end, self.every, self.fps)
 
 
 def parse_first(argv: Sequence[str]) -> Namespace:

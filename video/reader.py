@@ -21,8 +21,17 @@ from common.errors import UserError, require
 from common.files import is_visible
 from common.progress import say
 from video.images import MOTS_FOLDER, mots_sequences, natural_key, read_frame, read_frame_size
-from video.streams.containers import Damage, decode_file, is_video, of_one_size, open_video
+from video.streams.containers import (
+    DEFAULT_FPS,
+    Damage,
+    is_video,
+    of_one_size,
+    open_video,
+    second_of,
+    upright,
+)
 from video.streams.live import LiveRoot, LiveVideo, live_video
+from video.streams.parts import Part, decode_part, shown_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +40,6 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".gif"}
 VIDEO_SUFFIXES |= {".ts", ".mts", ".m2ts", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".vob", ".m2v", ".mxf"}
 TYPESCRIPT = {".ts", ".mts"}  # which are also the suffixes of programs
-DEFAULT_FPS = 24.0  # of still images, which do not say; the rate at which DAVIS is shown
 LAYOUTS = ("JPEGImages", "480p")  # the inner folders of YouTube-VOS and DAVIS roots that hold the videos
 
 
@@ -51,21 +59,28 @@ class ImageSequence:
     path: the folder
     pattern: which of its files (a glob); those that are no images are passed over
     fps: frames per second
+    part: which of its frames are read; None: all
     """
 
     name: str
     path: Path
     pattern: str = "*"
     fps: float = DEFAULT_FPS
+    part: Part | None = None
 
     @cached_property
     def images(self) -> list[Path]:
-        """The image files in order; raises UserError where two have the same frame name."""
+        """The image files that are read, in order; UserError where two have the same frame name."""
         images = sorted(_images_in(self.path, self.pattern), key=lambda image: natural_key(image.stem))
         for image, following in pairwise(images):
             if image.stem == following.stem:
                 raise UserError(f"{image} and {following.name} are the same frame: remove one of them")
-        return images
+        if self.part is None:
+            return images
+        timed = ((image, number / Fraction(self.part.fps)) for number, image in enumerate(images))
+        if not (chosen := [image for _, image in self.part.chosen(timed)]):
+            raise UserError(f"{self.path} holds no frame in {self.part}: it has {len(images)} frames")
+        return chosen
 
     @property
     def files(self) -> list[Path]:
@@ -124,18 +139,29 @@ class ImageSequence:
 class VideoFile:
     """A video in one file; its frames are named 00000, 00001, ... in the order in which they are shown.
 
+    part: which of them are read, under the same names; None: all
     times: {frame name: the second at which it is shown} of what `frames` has yielded
     """
 
     name: str
     path: Path
+    part: Part | None = None
     times: dict[str, Fraction] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def _header(self) -> tuple[float, int | None, Fraction, tuple[int, int]]:
         with open_video(self.path) as (_, stream):
             fps, stored_size = float(stream.average_rate or DEFAULT_FPS), (stream.height, stream.width)
+            fps = self.part.rate(fps) if self.part else fps
             return fps, stream.frames or None, stream.sample_aspect_ratio or Fraction(1), stored_size
+
+    @cached_property
+    def _chosen(self) -> dict[int, int] | None:
+        """{when it is shown, in units of the stream: number} of the frames of the part; None: all are read.
+
+        None, too, where the file does not say when its frames are shown.
+        """
+        return shown_in(self.part, self.path) if self.part else None
 
     @property
     def files(self) -> list[Path]:
@@ -156,6 +182,8 @@ class VideoFile:
     @property
     def num_frames(self) -> int | None:
         """What the file says (a trimmed clip shows fewer); None where only decoding can tell."""
+        if self.part:
+            return None if self._chosen is None else len(self._chosen)
         return self._header[1]
 
     @property
@@ -164,7 +192,9 @@ class VideoFile:
 
     def has_frame(self, name: str) -> bool:
         """Whether a frame may have this name; how many there are, only decoding can tell."""
-        return name.isdecimal() and name == f"{int(name):05d}"
+        if not name.isdecimal() or name != f"{int(name):05d}":
+            return False
+        return self._chosen is None or int(name) in self._chosen.values()
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -182,6 +212,12 @@ class VideoFile:
         """Raise UserError where the file is no video; damage further on is met when it is decoded."""
         with open_video(self.path):
             pass
+        if self._chosen is not None and not self._chosen:
+            raise self._without_frames()
+
+    def _without_frames(self) -> UserError:
+        place = f" in {self.part}: give an earlier part" if self.part else ": choose another file"
+        return UserError(f"{self.path} holds no frame{place}")
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (frame name, uint8 RGB (3, H, W)), one at a time.
@@ -193,10 +229,11 @@ class VideoFile:
         count = 0
 
         def named() -> Iterator[tuple[str, np.ndarray]]:
-            for i, (frame, second) in enumerate(decode_file(self.path)):
-                if second is not None:
-                    self.times[f"{i:05d}"] = second
-                yield f"{i:05d}", frame
+            for number, frame in decode_part(self.path, self.part, self._chosen):
+                name = f"{number:05d}"
+                if (second := second_of(frame)) is not None:
+                    self.times[name] = second
+                yield name, upright(frame)
 
         try:
             for count, item in enumerate(of_one_size(self.path, named()), start=1):  # noqa: B007
@@ -208,7 +245,7 @@ class VideoFile:
                 "copy it again, or re-encode it"
             ) from error
         if count == 0:
-            raise UserError(f"{self.path} holds no frame: choose another file")
+            raise self._without_frames()
 
 
 Video = ImageSequence | VideoFile | LiveVideo
@@ -241,7 +278,9 @@ def _told(root: Path, others: list[Path]) -> None:
     say(f"{root}: files that are no videos are passed over, {len(others)}: {names}", error=True)
 
 
-def _videos_among(paths: list[Path], pattern: str, fps: float, others: list[Path]) -> Iterator[Video]:
+def _videos_among(
+    paths: list[Path], pattern: str, fps: float, part: Part | None, others: list[Path]
+) -> Iterator[Video]:
     """The video files, folders of images and folders that hold the single images among the paths.
 
     A file that has no suffix of a video, or that of a program too, is tried; others: gets those that are none
@@ -257,33 +296,38 @@ def _videos_among(paths: list[Path], pattern: str, fps: float, others: list[Path
             if is_visible(path.name):
                 patterns.setdefault(path.parent, pattern)
         elif suffix in VIDEO_SUFFIXES - (TYPESCRIPT if len(paths) > 1 else set()) or is_video(path):
-            yield VideoFile(path.stem, path)
+            yield VideoFile(path.stem, path, part)
         else:
             others.append(path)
     for folder, chosen in patterns.items():
         named = folder.resolve()
-        yield ImageSequence(
-            named.parent.name if named.name == MOTS_FOLDER else named.name, folder, chosen, fps
-        )
+        name = named.parent.name if named.name == MOTS_FOLDER else named.name
+        yield ImageSequence(name, folder, chosen, part.rate(fps) if part else fps, part)
 
 
 def find_videos(
-    root: str | Path | LiveRoot, fps: float = DEFAULT_FPS, raw_size: str | None = None
+    root: str | Path | LiveRoot,
+    fps: float = DEFAULT_FPS,
+    part: Part | None = None,
+    raw_size: str | None = None,
 ) -> list[Video]:
     """Find the videos of a path, sorted by name.
 
     root: a folder of video folders or of video files (or both), a YouTube-VOS, DAVIS or MOTS root, one video
         folder, one video file, or a glob of images, folders or files; or a camera, an address, standard input
     fps: frames per second of still images, and of raw ones
+    part: the frames of each that are read, which no live source has; None: all
     raw_size: WIDTHxHEIGHT of raw frames on standard input
     A video is named by its folder (that around img1, as in MOTS), or by its file without the suffix.
     Files that are neither an image nor a video are passed over, which is told. Raises UserError where the
     path does not exist, where nothing is found, and where two videos have the same name.
     """
     if isinstance(root, LiveRoot):
+        if part:
+            raise UserError(f"--video_root {root} comes once and is read whole: leave out {part}")
         return [live_video(root, fps, raw_size)]
     (paths, pattern), others = _candidates(Path(root)), []
-    videos = sorted(_videos_among(paths, pattern, fps, others), key=lambda video: video.name)
+    videos = sorted(_videos_among(paths, pattern, fps, part, others), key=lambda video: video.name)
     if not videos:
         raise UserError(
             f"{root} holds no video: looked for folders of images ({' '.join(sorted(IMAGE_SUFFIXES))}) "

@@ -10,23 +10,10 @@ import numpy as np
 from common.errors import UserError
 from video.images import read_frame
 from video.reader import ImageSequence, Video
-from video.streams.containers import open_video, upright
+from video.streams.containers import open_video, shown_times, upright
 
 KEPT = 128 << 20  # bytes of pixels of the frames that were decoded last
 NEAR = 64  # frames further on that are decoded on the way; further ones may have a nearer key frame
-TIMED = {"mp4", "matroska", "mpegts"}  # containers that say of each frame when it is shown; AVI's is guessed
-
-
-def shown_times(path: Path) -> list[int] | None:
-    """When each frame of a video file is shown, ascending, in units of its stream; nothing is decoded.
-
-    None where the file does not say it of every frame, and for each another.
-    """
-    with open_video(path) as (container, stream):
-        if TIMED.isdisjoint(container.format.name.split(",")):
-            return None
-        times = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    return sorted(times) if times and None not in times and len(set(times)) == len(times) else None
 
 
 def decode_from(path: Path, time: int | None) -> Iterator[tuple[int | None, np.ndarray]]:

@@ -309,6 +309,8 @@ def annotate(
     prompt_root: --prompt_root, which is refused, as are boxes and clicks: prompts are painted into the output
     cutter: cuts objects out at clicks; None: the tracker's own, where it has one
     """
+    if config.part:
+        raise UserError(f"--annotate shows whole videos: leave out {config.part}")
     if distributed.world_size() > 1:
         raise UserError("--annotate serves one page: start it without torchrun")
     if prompt_root or config.marks or config.reverse:

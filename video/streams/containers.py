@@ -22,8 +22,10 @@ CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,asf,flv,gif,ogg,mxf,h264,hevc,m4v,mjpeg,ivf,obu,nut,dv,rm,"
     "yuv4mpegpipe,wtv,nsv,swf,pva,gxf,lxf,vc1,vvc,cavsvideo,h261,h263,apng,flic,roq,smk,bink"
 )
+TIMED = {"mp4", "matroska", "mpegts"}  # containers that say of each frame when it is shown; AVI's is guessed
 IDENTITY = np.array([1, 0, 0, 0, 1], dtype=np.int32).tobytes()  # of a display matrix, as far as it is read
 MISSING_TAIL = 1.0  # seconds by which a file may end before its stated duration: containers round it
+DEFAULT_FPS = 24.0  # of still images, which do not say; the rate at which DAVIS is shown
 STILL_BRANDS = {"heic", "heix", "mif1", "msf1", "avif"}  # of HEIF, whose container is that of mp4
 
 
@@ -104,16 +106,22 @@ def upright(frame: Any) -> np.ndarray:
     return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def decode_file(path: Path) -> Iterator[tuple[np.ndarray, Fraction | None]]:
-    """Yield the frames of a video file, (H, W, 3) uint8 RGB, upright, and the second at which each is shown.
+def second_of(frame: Any) -> Fraction | None:
+    """The second at which a decoded frame is shown, by its file's clock; None where that does not say."""
+    return None if frame.pts is None else frame.pts * frame.time_base
 
-    The second is None where the file does not say. Raises Damage where frames are lost.
 
+def decode(path: Path, begin: int | None = None) -> Iterator[Any]:
+    """Yield the frames of a video file, as PyAV has them; Damage where frames are lost.
+
+    begin: when the first one is shown, in units of the stream; reading starts at the key frame before it
     The decoder conceals damage, and the reader takes a file that was cut between two packets for a whole one,
     so both are asked. Audio is read, not decoded: it shows a cut that lies between two frames.
     """
     with open_video(path) as (container, stream):
         stream.thread_type = "FRAME"  # decoding slice by slice leaves damaged frames unmarked
+        if begin is not None:
+            container.seek(begin, stream=stream)
         end = 0.0
         for packet in container.demux([*container.streams.video, *container.streams.audio]):
             if packet.is_corrupt:
@@ -122,10 +130,24 @@ def decode_file(path: Path) -> Iterator[tuple[np.ndarray, Fraction | None]]:
             if packet.stream.index != stream.index:
                 continue
             for frame in packet.decode():
+                if begin is not None and frame.pts is not None and frame.pts < begin:
+                    continue  # it may refer to frames before the key frame
                 if frame.is_corrupt:
                     raise Damage("the next frame is corrupt")
-                yield upright(frame), None if frame.pts is None else frame.pts * frame.time_base
+                yield frame
         _check_ending(container, end)
+
+
+def shown_times(path: Path) -> list[int] | None:
+    """When each frame of a video file is shown, ascending, in units of its stream; nothing is decoded.
+
+    None where the file does not say it of every frame, and for each another.
+    """
+    with open_video(path) as (container, stream):
+        if TIMED.isdisjoint(container.format.name.split(",")):
+            return None
+        times = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    return sorted(times) if times and None not in times and len(set(times)) == len(times) else None
 
 
 def is_video(path: Path) -> bool:
