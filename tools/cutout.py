@@ -1,17 +1,20 @@
 """Objects cut out of their videos by label maps, and a table of where they are in each frame.
 
-python -m tools.cutout RESULTS --output O [--only 3,5] [--video_root V --cutout rgba|green|alpha [--crops]]
+python -m tools.cutout RESULTS --output O [--only 3,5] [--contours]
+    [--video_root V [--start T --end T --every N] [--cutout rgba|green|alpha|vp9 [--crops]]]
 
 RESULTS is an output of inference.py, or a folder <video>/<frame>.png.
 """
 
 import argparse
 import csv
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from itertools import chain, repeat
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,8 +27,14 @@ from scoring.label_folders import mask_root
 from video.images import list_files, list_folders, read_label_map
 from video.label_maps import objects_in, span
 from video.reader import Video, find_videos
+from video.streams.parts import DEFAULT_FPS, Part
 
 GREEN = (0, 177, 64)  # of a green screen
+# Of each video with alpha: the ending, the encoder, its pixel format, its options.
+ALPHA = {
+    "alpha": (".mov", "prores_ks", "yuva444p10le", {"profile": "4444"}),
+    "vp9": (".webm", "libvpx-vp9", "yuva420p", {"crf": "18", "b": "0", "row-mt": "1", "cpu-used": "4"}),
+}
 COLUMNS = "video frame id area centre_x centre_y left top width height".split()
 
 EXAMPLES = """examples:
@@ -47,18 +56,45 @@ def window_of(mask: np.ndarray) -> tuple[slice, slice]:
     return span(mask.any(1)), span(mask.any(0))
 
 
-def measure(labels: np.ndarray, only: set[int] | None = None) -> Iterator[tuple[int, list[float]]]:
-    """Of each object in an (H, W) label map its id, and [area, centre_x, centre_y, left, top, width, height].
+def measure(mask: np.ndarray) -> list[float]:
+    """[area, centre_x, centre_y, left, top, width, height] of an (H, W) bool mask that is not empty.
 
     In pixels; a centre is the mean of its pixels, that of the top left pixel of a frame being (0, 0).
     """
-    for track in objects_in(labels):
-        if only is None or track in only:
-            mask = labels == track
-            rows, columns = window_of(mask)
-            y, x = (side.mean() for side in np.nonzero(mask))
-            box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
-            yield track, [int(mask.sum()), round(float(x), 2), round(float(y), 2), *box]
+    rows, columns = window_of(mask)
+    y, x = (side.mean() for side in np.nonzero(mask))
+    box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
+    return [int(mask.sum()), round(float(x), 2), round(float(y), 2), *box]
+
+
+def corners_of(contour: np.ndarray) -> list[list[int]]:
+    """The corners [x, y] of a contour (N, 1, 2) of a mask of twice the size, in pixels of the mask.
+
+    The pixels 2x and 2x + 1 become the left and the right edge, x and x + 1, of pixel x; likewise y. Steps
+    across a corner lead to one point twice, and points between two corners are on a straight line: both go.
+    """
+    points = (contour[:, 0] + 1) // 2
+    points = points[(points != np.roll(points, 1, 0)).any(1)]
+    turns = (points - np.roll(points, 1, 0)) * np.roll(np.roll(points, -1, 0) - points, 1, 1)
+    return points[turns[:, 0] != turns[:, 1]].tolist()
+
+
+def polygons_of(mask: np.ndarray) -> list[dict[str, Any]]:
+    """The parts of an (H, W) bool mask: [{"outline": [[x, y], ...], "holes": [[[x, y], ...], ...]}].
+
+    The corners are those of pixels, (0, 0) the top left one of the frame, so that the area inside is the
+    number of pixels. Pixels that touch at a corner alone are of one part.
+    """
+    cv2 = require("cv2", "--contours")
+    rows, columns = window_of(mask)
+    twice = mask[rows, columns].astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    offset = (2 * columns.start, 2 * rows.start)
+    contours, tree = cv2.findContours(twice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=offset)
+    parts = {k: {"outline": corners_of(contours[k]), "holes": []} for k in np.flatnonzero(tree[0, :, 3] < 0)}
+    for contour, (*_, parent) in zip(contours, tree[0], strict=True):
+        if parent >= 0:
+            parts[parent]["holes"].append(corners_of(contour))
+    return list(parts.values())
 
 
 def cut_out(frame: np.ndarray, mask: np.ndarray, form: str) -> np.ndarray:
@@ -74,18 +110,19 @@ def save(picture: np.ndarray, path: Path) -> None:
 
 
 @contextmanager
-def alpha_video(path: Path, fps: float, size: tuple[int, int]) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yield a function that adds a picture (H, W, 4) to a video with alpha, ProRes 4444 in a .mov file."""
-    av = require("av", "--cutout alpha")
+def alpha_video(path: Path, video: Video, form: str) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield a function that adds a picture (H, W, 4) to a video with alpha, of a form in `ALPHA`."""
+    av = require("av", f"--cutout {form}")
+    _, encoder, pixels, options = ALPHA[form]
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        rate = Fraction(fps).limit_denominator(1001)
-        stream = container.add_stream("prores_ks", rate=rate, options={"profile": "4444"})
-        stream.pix_fmt, (stream.height, stream.width) = "yuva444p10le", size
+        rate = Fraction(video.fps).limit_denominator(1001)
+        stream = container.add_stream(encoder, rate=rate, options=options)
+        stream.pix_fmt, (stream.height, stream.width) = pixels, video.size
 
         def add(picture: np.ndarray) -> None:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgba")
-            container.mux(stream.encode(frame.reformat(format="yuva444p10le")))
+            container.mux(stream.encode(frame.reformat(format=pixels)))
 
         yield add
         container.mux(stream.encode(None))
@@ -94,76 +131,130 @@ def alpha_video(path: Path, fps: float, size: tuple[int, int]) -> Iterator[Calla
 @contextmanager
 def frame_writer(output: Path, video: Video, form: str) -> Iterator[Callable[[np.ndarray, str], None]]:
     """Yield a function of a cut-out and its file name that writes those of a video, in order."""
-    if form == "alpha":
-        with alpha_video(below(output / "cutouts", video.name, ".mov"), video.fps, video.size) as add:
+    if form in ALPHA:
+        with alpha_video(below(output / "cutouts", video.name, ALPHA[form][0]), video, form) as add:
             yield lambda picture, _: add(picture)
     else:
         yield lambda picture, name: save(picture, below(output / "cutouts", video.name) / name)
 
 
-def measure_video(folder: Path, only: set[int] | None, file: TextIO) -> None:
-    """Add the rows of a video's label maps to a table."""
-    writer = csv.writer(file, lineterminator="\n")
-    for path in list_files(folder, {".png"}):
-        for track, numbers in measure(read_label_map(path), only):
-            writer.writerow([folder.name, path.stem, track, *numbers])
+class Frame(NamedTuple):
+    """A frame of a video whose objects are asked for.
+
+    pixels: (H, W, 3) uint8, None where there is no video to cut; labels: its map (H, W)
+    masks: {id: (H, W) bool}
+    """
+
+    name: str
+    pixels: np.ndarray | None
+    labels: np.ndarray
+    masks: dict[int, np.ndarray]
 
 
-def write_crops(pixels: np.ndarray, labels: np.ndarray, ids: list[int], path: Path, form: str) -> None:
-    """Write each object of a frame alone, cut to its box, into a folder <id> beside `path`."""
-    for track in ids:
-        mask = labels == track
-        window = window_of(mask)
-        save(cut_out(pixels[window], mask[window], form), path.parent / str(track) / path.name)
+def read_frame(path: Path, pixels: np.ndarray | None, only: set[int] | None) -> Frame:
+    """The frame of a label map; UserError where its picture has another size."""
+    labels = read_label_map(path)
+    if pixels is not None and labels.shape != pixels.shape[:2]:
+        (h, w), (H, W) = labels.shape, pixels.shape[:2]
+        raise UserError(f"{path} is {w}x{h} but its frame is {W}x{H}: give the video that was tracked")
+    ids = [i for i in objects_in(labels) if only is None or i in only]
+    return Frame(path.stem, pixels, labels, {i: labels == i for i in ids})
 
 
-def cut_video(video: Video, folder: Path, output: Path, args: argparse.Namespace) -> int:
-    """Write the cut-outs of a video, and the crops of its objects; returns the number of frames."""
+def frames_of(folder: Path, video: Video | None, only: set[int] | None) -> Iterator[Frame]:
+    """The frames that have a label map in a folder, in order, of a video those that are read of it.
+
+    Raises UserError where the video has none of them.
+    """
     paths = {path.stem: path for path in list_files(folder, {".png"})}
+    if video is None:
+        yield from (read_frame(path, None, only) for path in paths.values())
+        return
     count = 0
-    with frame_writer(output, video, args.cutout) as write:
-        for name, frame in video.frames():
-            if name not in paths:
-                continue
-            labels, pixels = read_label_map(paths[name]), frame.permute(1, 2, 0).numpy()
-            if labels.shape != pixels.shape[:2]:
-                (h, w), (H, W) = labels.shape, pixels.shape[:2]
-                remedy = "give the video that was tracked"
-                raise UserError(f"{paths[name]} is {w}x{h} but its frame is {W}x{H}: {remedy}")
-            ids = [i for i in objects_in(labels) if args.only is None or i in args.only]
-            write(cut_out(pixels, np.isin(labels, ids), args.cutout), f"{name}.png")
-            if args.crops:
-                write_crops(
-                    pixels, labels, ids, below(output / "crops", video.name) / f"{name}.png", args.cutout
-                )
+    for name, frame in video.frames():
+        if name in paths:
             count += 1
-        if not count:
-            raise UserError(
-                f"{folder} has no map of a frame of {video.path}: give the video that was tracked"
-            )
-    return count
+            yield read_frame(paths[name], frame.permute(1, 2, 0).numpy(), only)
+    if not count:
+        raise UserError(f"{folder} has no map of a frame of {video.path}: give the video that was tracked")
 
 
-def make(args: argparse.Namespace) -> str:
-    """Do what the flags say; returns a summary. UserError where results or videos are absent or differ."""
-    if bool(args.cutout) != bool(args.video_root) or (args.crops and not args.cutout):
-        raise UserError("--cutout and --crops cut frames: give --cutout and --video_root together")
+def write_crops(frame: Frame, path: Path, form: str) -> None:
+    """Write each object of a frame alone, cut to its box, into a folder <id> beside `path`."""
+    for track, mask in frame.masks.items():
+        window = window_of(mask)
+        save(cut_out(frame.pixels[window], mask[window], form), path.parent / str(track) / path.name)
+
+
+def cutting(frames: Iterable[Frame], video: Video, output: Path, args: argparse.Namespace) -> Iterator[Frame]:
+    """The same frames, whose cut-outs, and the crops of whose objects, are written."""
+    with frame_writer(output, video, args.cutout) as write:
+        for frame in frames:
+            shown = np.isin(frame.labels, list(frame.masks))
+            write(cut_out(frame.pixels, shown, args.cutout), f"{frame.name}.png")
+            if args.crops:
+                path = below(output / "crops", video.name) / f"{frame.name}.png"
+                write_crops(frame, path, args.cutout)
+            yield frame
+
+
+@contextmanager
+def tables(output: Path, *, contours: bool) -> Iterator[Callable[[str, Frame], None]]:
+    """Yield a function of a video's name and a frame that adds its objects to measurements.csv.
+
+    contours: whether to contours.json, too
+    """
+    with ExitStack() as files:
+        table = files.enter_context(open(output / "measurements.csv", "w", encoding="utf-8", newline=""))
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        entries = files.enter_context(open(output / "contours.json", "w")) if contours else None
+        separators = chain("[", repeat(","))
+
+        def add(video: str, frame: Frame) -> None:
+            for track, mask in frame.masks.items():
+                rows.writerow([video, frame.name, track, *measure(mask)])
+                if entries:
+                    entry = {"video": video, "frame": frame.name, "id": track, "parts": polygons_of(mask)}
+                    entries.write(f"{next(separators)}\n{json.dumps(entry)}")
+
+        yield add
+        if entries:
+            entries.write("\n]\n" if next(separators) == "," else "[]\n")
+
+
+def check(args: argparse.Namespace) -> tuple[Path, list[str], dict[str, Video]]:
+    """The folder of label maps, the names of its videos, and these where they are given; UserError."""
+    part = Part.of_flags(args.start, args.end, args.every, DEFAULT_FPS)
+    if bool(args.cutout or part) != bool(args.video_root) or (args.crops and not args.cutout):
+        cutting = "--cutout and --crops cut frames, --start, --end and --every choose them"
+        raise UserError(f"{cutting}: give --video_root and --cutout, or a part, together")
     root = mask_root(args.results)
     names = list_folders(root)
     if not names:
         raise UserError(f"{args.results} holds no folder of label maps: give an output of inference.py")
-    videos = {video.name: video for video in find_videos(args.video_root)} if args.video_root else {}
+    found = find_videos(args.video_root, part=part) if args.video_root else []
+    videos = {video.name: video for video in found}
     if args.video_root and (absent := [name for name in names if name not in videos]):
         raise UserError(f"--video_root {args.video_root} has no video {absent[0]}, which {root} has")
-    frames = 0
-    with atomic_folder(args.output) as output:
-        with open(output / "measurements.csv", "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(COLUMNS)
-            for name in progress(names, "videos"):
-                measure_video(root / name, args.only, file)
-                if args.cutout:
-                    frames += cut_video(videos[name], root / name, output, args)
-    return f"{args.output}: measurements of {len(names)} videos" + f", {frames} frames cut out" * (frames > 0)
+    return root, names, videos
+
+
+def make(args: argparse.Namespace) -> str:
+    """Do what the flags say; returns a summary. UserError where results or videos are absent or differ."""
+    root, names, videos = check(args)
+    count = 0
+    with atomic_folder(args.output) as output, tables(output, contours=args.contours) as add:
+        for name in progress(names, "videos"):
+            video = videos.get(name)
+            frames = frames_of(root / name, video, args.only)
+            if args.cutout:
+                frames = cutting(frames, video, output, args)
+            for frame in frames:
+                add(name, frame)
+                count += 1
+    done = f", {count} frames cut out" if args.cutout else ""
+    return f"{args.output}: measurements of {len(names)} videos{done}"
 
 
 def main() -> None:
@@ -185,10 +276,13 @@ def main() -> None:
     )
     parser.add_argument(
         "--cutout",
-        choices=("rgba", "green", "alpha"),
-        help="cut objects out into PNG with alpha, PNG on green, or a video of alpha",
+        choices=("rgba", "green", *ALPHA),
+        help="cut objects out into PNG with alpha, PNG on green, or a video with alpha: ProRes (alpha), or VP9",
     )
     parser.add_argument("--crops", action="store_true", help="write a crop of each object to its box, too")
+    parser.add_argument("--contours", action="store_true", help="write the objects as polygons, too")
+    for flag, does in (("start", "begin with"), ("end", "end before"), ("every", "take the first of every")):
+        parser.add_argument(f"--{flag}", help=f"{does} this frame or time, as in inference.py")
     say(make(parser.parse_args()))
 
 
