@@ -277,7 +277,7 @@ def main() -> None:
     parser.add_argument(
         "--cutout",
         choices=("rgba", "green", *ALPHA),
-        help="cut objects out into PNG with alpha, PNG on green, or a video with alpha: ProRes (alpha), or VP9",
+        help="cut objects out: PNG with alpha, PNG on green, or a video with alpha (ProRes: alpha, or VP9)",
     )
     parser.add_argument("--crops", action="store_true", help="write a crop of each object to its box, too")
     parser.add_argument("--contours", action="store_true", help="write the objects as polygons, too")
