@@ -21,8 +21,8 @@ from common.backbone import for_inference
 from common.config import Parser, add_config_flags, config_from_args
 from common.errors import UserError, run_command
 from common.types import Prompt
-from common.winograd import WinogradConv2d
 from inference import SYSTEMS
+from systems.stcn.winograd import WinogradConv2d
 
 FORMS = ("training", "folded", "inference")
 LAYERS = (

@@ -8,11 +8,9 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from common.checkpoint import check_digest, read_file, state_dict_of
 from common.errors import UserError
-from common.winograd import use_winograd
 
 NARROW_CHANNELS = (32, 48, 64, 96)
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
@@ -45,13 +43,21 @@ class FrozenBatchNorm2d(nn.Module):
         return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
 
 
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> None:
+    """Put a batch norm into the convolution before it, whose weights are not copied."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+    conv.weight.mul_(scale[:, None, None, None])
+    conv.bias = nn.Parameter(norm.bias - mean * scale, requires_grad=False)
+
+
 def _fold_batch_norms(module: nn.Module) -> None:
     """Put every batch norm into the convolution that stands before it, in place."""
     previous = ""
     for name, part in list(module.named_children()):
         before = getattr(module, previous, None)
         if isinstance(part, nn.BatchNorm2d | FrozenBatchNorm2d) and isinstance(before, nn.Conv2d):
-            setattr(module, previous, fuse_conv_bn_eval(before, part))
+            _fold(before, part)
             setattr(module, name, nn.Identity())
         else:
             _fold_batch_norms(part)
@@ -65,14 +71,16 @@ def for_inference(
 
     Batch norms are folded into the convolutions, and 4-d weights have their channels last in memory.
     device: where it is to be; None: where it is
-    winograd: whether convolutions that gain by it take Winograd's form, if that is a CPU
+    winograd: whether parts that can (`use_winograd`) take Winograd's form, if that is a CPU
     """
     device = device or next(network.parameters()).device
     network.eval().requires_grad_(False)
     _fold_batch_norms(network)
     network.to(device, memory_format=torch.channels_last)
     if winograd and device.type == "cpu":
-        use_winograd(network)
+        for part in network.modules():
+            if hasattr(part, "use_winograd"):
+                part.use_winograd()
     return network
 
 

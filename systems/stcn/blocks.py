@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.winograd import WinogradConv2d
+from systems.stcn.winograd import WinogradConv2d
 
 
 def over_objects(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

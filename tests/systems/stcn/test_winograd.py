@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common import winograd
 from common.backbone import for_inference
-from common.winograd import WinogradConv2d, convolve, transform_weight
+from systems.stcn import winograd
 from systems.stcn.blocks import JoinedConv2d
+from systems.stcn.winograd import WinogradConv2d, convolve, transform_weight
 
 
 @pytest.mark.parametrize("m", [2, 4])

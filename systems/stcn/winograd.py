@@ -123,11 +123,11 @@ def convolve(x: Tensor, weight: Tensor, m: int, padding: int = 1) -> Tensor:
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A convolution that `use_winograd` may bring into Winograd's form, in which it can no longer train."""
+    """A convolution that `for_inference` may bring into Winograd's form, in which it can no longer train."""
 
     m = 0  # of F(m x m, 3x3); 0: the weights are those of a plain convolution
 
-    def transform_(self) -> None:
+    def use_winograd(self) -> None:
         """Put transformed weights in the place of the weights, where that makes the convolution faster."""
         is_plain = self.kernel_size == (3, 3) and self.stride == self.dilation == (1, 1) and self.groups == 1
         if is_plain and min(self.in_channels, self.out_channels) >= LEAST_CHANNELS:
@@ -144,10 +144,3 @@ class WinogradConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.on_channels(x, 0, self.bias)
-
-
-def use_winograd(network: nn.Module) -> None:
-    """Bring the convolutions of a network that gain by it into Winograd's form, for a CPU."""
-    for part in network.modules():
-        if isinstance(part, WinogradConv2d):
-            part.transform_()
