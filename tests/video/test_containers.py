@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from tests.support.sounding import write_sounding, write_tone
 from video.reader import find_videos
 
 CODECS = {".webm": "vp8", ".wmv": "wmv2", ".gif": "gif", ".flv": "flv", ".ogv": "vp8"}
@@ -63,3 +64,34 @@ def test_a_list_of_other_files_is_called_so(tmp_path):
         UserError, match=r"b\.mp4 .*\(a list of other files, or of a format that is not read\)"
     ):
         find_videos(tmp_path / "b.mp4")[0].check()
+
+
+def test_what_ffmpeg_reads_is_a_video_whatever_its_suffix_and_the_rest_is_counted(tmp_path: Path, capsys):
+    content = write_sounding(tmp_path / "a.ts", "mpeg2video", None).read_bytes()
+    for name in ("b.mts", "c.rec", "d"):
+        (tmp_path / name).write_bytes(content)
+    for name in ("notes.txt", "program.ts", "table.csv", "weights"):
+        (tmp_path / name).write_text("let x = 1;\n" * 100)
+    write_tone(tmp_path / "song.m4a", cover=True)
+    assert [video.name for video in find_videos(tmp_path)] == ["a", "b", "c", "d"]
+    line = "files that are no videos are passed over, 5: notes.txt, program.ts, song.m4a, ..."
+    assert capsys.readouterr().err == f"{tmp_path}: {line}\n"
+    assert find_videos(tmp_path / "c.rec")[0].name == "c" and capsys.readouterr().err == ""
+    with pytest.raises(UserError, match=r"program\.ts is not a readable video"):
+        find_videos(tmp_path / "program.ts")[0].check()
+
+
+def test_a_title_in_latin_1_does_not_keep_a_video_from_being_read(tmp_path: Path):
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "caf__"
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        container.mux(
+            stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24"))
+        )
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"caf__", b"caf\xe9 "))
+    (video,) = find_videos(path)
+    video.check()
+    assert len(list(video.frames())) == video.num_frames == 1
