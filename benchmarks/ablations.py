@@ -45,7 +45,7 @@ TRAINING = {
     "strides 32, 16, 8 attended": "--attention_stride 8",
     "no deep supervision": "--deep_supervision false",
     "masks at stride 32, no laterals": "--mask_stride 32",
-    "the seed, read literally": "--mask_stride 32 --deep_supervision false --w_foreground 0",
+    "the first description, literally": "--mask_stride 32 --deep_supervision false --w_foreground 0",
 }
 TRACKER = {
     "the defaults": "",
