@@ -15,12 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common import distributed
 from common.backbone import STAGES, Backbone
 from common.device import without_gradient
 from common.errors import UserError
 from configs.vita_tcovis import NetworkConfig
 
 EMBEDDING_DIM = 128
+DROPPED = 0.3  # share of the objects that are not handed on to the next frame in training
 STRIDES = (32, 16, 8, 4)
 
 
@@ -278,11 +280,22 @@ class VITA_TCOVIS(nn.Module):
         return torch.stack(states, 1)
 
     def _queries(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) what final tokens hand on to the next frame, as far as each holds an object."""
+        """(B, N, D) what final tokens hand on to the next frame, as far as each holds an object.
+
+        In training some objects are dropped, so that a frame can still be decoded by itself (TrackFormer's
+        false negatives).
+        """
         tokens = self.token_norm(tokens)
         with without_gradient(tokens.device):
-            objectness = 1 - self.class_head(tokens).softmax(-1)[..., -1:]
-        return objectness * self.propagation(tokens)
+            share = 1 - self.class_head(tokens).softmax(-1)[..., -1:]
+            if self.training:
+                share = share * distributed.draw_rows(self._kept, len(tokens))
+        return share * self.propagation(tokens)
+
+    def _kept(self, rows: int) -> Tensor:
+        """(rows, N, 1) random: 0 for what is dropped, 1 for the rest."""
+        place = self.tokens
+        return (torch.rand(rows, len(place), 1, device=place.device) >= DROPPED).to(place.dtype)
 
     def _allowed(self, tokens: Tensor, mask_features: Tensor) -> Tensor:
         """(B, N, S) bool: where the mask that a token has so far is on; everywhere where it is empty."""

@@ -54,6 +54,19 @@ def test_a_token_is_handed_on_as_far_as_it_holds_an_object(background, share):
         assert torch.allclose(network._queries(tokens), share * handed_on, atol=1e-5)
 
 
+def test_in_training_some_objects_begin_anew():
+    network = propagating().train()
+    with torch.no_grad():
+        network.class_head.bias.copy_(torch.tensor([0, -50.0]))
+        tokens = make_frames(40, 5, 32)
+        handed_on = network.propagation(network.token_norm(tokens))
+        torch.manual_seed(0)
+        given = network._queries(tokens)
+    dropped = (given == 0).all(-1)
+    assert 0.2 < dropped.float().mean() < 0.4
+    assert torch.allclose(given[~dropped], handed_on[~dropped], atol=1e-5)
+
+
 def pictures(number: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
     return list(torch.randint(256, (number, 3, 48, 64), generator=generator, dtype=torch.uint8))
