@@ -31,7 +31,7 @@ from video import synthetic
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = "presets/ablation.txt"
 DATA = {"profile": "hard", "seed": 0, "train_videos": 2500, "valid_videos": 60, "frames": 20, "size": 64}
-LONG = {"profile": "hard", "seed": 1, "train_videos": 0, "valid_videos": 30, "frames": 60, "size": 64}
+LONG = {"profile": "hard", "seed": 1, "train_videos": 0, "valid_videos": 30, "frames": 80, "size": 64}
 
 REFERENCE = "reference"
 TRAINING = {
@@ -40,6 +40,7 @@ TRAINING = {
     "no contrastive loss": "--w_ctr 0",
     "neither": "--w_match 0 --w_ctr 0",
     "one assignment for the clip": "--assign clip",
+    "every frame by itself": "--propagate false",
     "no masked attention": "--masked_attention false",
     "no foreground loss": "--w_foreground 0",
     "strides 32, 16, 8 attended": "--attention_stride 8",
