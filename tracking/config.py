@@ -156,10 +156,10 @@ def check_flags(argv: Sequence[str]) -> None:
     known = parse_first(argv)
     if known.checkpoint is None:
         make_parser(known.system or DEFAULT).parse_args(argv)
-    parser = _make_parser({}, add_help=False)  # the help shows what the checkpoint was trained with
-    args, others = parser.parse_known_args(argv)
-    if {"-h", "--help"} & set(others):
+    if {"-h", "--help"} & set(argv):  # which shows what the checkpoint was trained with
         return
+    parser = _make_parser({}, add_help=False)
+    args, others = parser.parse_known_args(argv)
     systems = [known.system] if known.system else CONFIGS
     flags = {f"--{item.name}" for name in systems for item in fields(CONFIGS[name].tracker)}
     for word in others:
