@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from common.files import check_checkpoint
 from configs.listeners import ClearMLConfig
 from configs.systems import CONFIGS, DEFAULT
 from video.reader import DEFAULT_FPS, find_videos
-from video.streams.live import video_root
+from video.streams.live import LiveRoot, video_root
 from video.streams.parts import Part
 
 EXAMPLES = """examples:
@@ -166,8 +167,8 @@ def check_flags(argv: Sequence[str]) -> None:
         if word.startswith("--") and word.partition("=")[0] not in flags:
             parser.error(f"unrecognized arguments: {word}")
     run = config_from_args(RunConfig, args)
-    root = args.video_root
+    part, root = run.part, args.video_root
     if args.checkpoint.suffix:  # a published one has a name without
         check_checkpoint(args.checkpoint)
-    if isinstance(root, Path) and not root.exists():
-        find_videos(root, run.fps)  # refuses it, unless it is a pattern of images
+    if isinstance(root, LiveRoot) or run.raw_size or not (root.exists() or glob(str(root))):
+        find_videos(root, run.fps, part, run.raw_size)  # refuses them, and opens none

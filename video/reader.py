@@ -320,12 +320,15 @@ def find_videos(
     raw_size: WIDTHxHEIGHT of raw frames on standard input
     A video is named by its folder (that around img1, as in MOTS), or by its file without the suffix.
     Files that are neither an image nor a video are passed over, which is told. Raises UserError where the
-    path does not exist, where nothing is found, and where two videos have the same name.
+    path does not exist, where nothing is found, where two videos have the same name, and where flags do not
+    suit it.
     """
     if isinstance(root, LiveRoot):
         if part:
             raise UserError(f"--video_root {root} comes once and is read whole: leave out {part}")
         return [live_video(root, fps, raw_size)]
+    if raw_size:
+        raise UserError(f"--raw_size {raw_size} is of raw frames on standard input: give --video_root -")
     (paths, pattern), others = _candidates(Path(root)), []
     videos = sorted(_videos_among(paths, pattern, fps, part, others), key=lambda video: video.name)
     if not videos:
