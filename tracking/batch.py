@@ -93,6 +93,20 @@ def survive(videos: list[Video], function: Callable[[Video], None]) -> dict[str,
     return failed
 
 
+def bad_videos(videos: list[Video], prompts: Prompts | None, work: Work, *, needed: bool) -> dict[str, str]:
+    """{video: reason} of those that need not be tried, by this process alone; raises as `survive` does.
+
+    needed: whether each video needs a prompt
+    """
+
+    def check(video: Video) -> None:
+        check_video(video, prompts, needed=needed)
+        work.check_frames(video)
+
+    with distributed.alone():
+        return survive(videos, check)
+
+
 def write_results(work: Work, names: list[str], failed: dict[str, str]) -> None:
     """Write the JSON files of a run: what is found in these videos, and why others failed."""
     output, path = work.output, work.folder / "results.sqlite"
@@ -230,15 +244,16 @@ def track_all(
     if config.reverse:
         check_repeats(videos, "--reverse")
     is_live = any(isinstance(video, LiveVideo) for video in videos)
+    if is_live and distributed.world_size() > 1:
+        raise UserError(f"--video_root {args.video_root} is one video: track it without torchrun")
     settings = None if is_live else settings_of(args, tracker, cutter)  # it cannot be gone on with
     prompts = prompts_of_run(args.prompt_root, config, videos, tracker, cutter)
-    failed, is_main = {}, distributed.is_main()
+    failed, is_main, work = {}, distributed.is_main(), Work(args.output)
     with ExitStack() as stack:
         if is_main:
             stack.enter_context(sole_writer(args.output / LOCK))
-            Work(args.output).check(videos, settings, overwrite=config.overwrite)
-            with distributed.alone():
-                failed = survive(videos, lambda video: check_video(video, prompts, needed=needed))
+            work.check(videos, settings, overwrite=config.overwrite)
+            failed = bad_videos(videos, prompts, work, needed=needed)
             stack.enter_context(shown)
         failed = distributed.broadcast(failed)
         failed = process_videos(

@@ -81,7 +81,7 @@ class Work:
     def check(self, videos: Sequence[Video], settings: Any = None, *, overwrite: bool) -> None:
         """Raise UserError where results cannot be put into the output, or may not replace what it holds.
 
-        Names of videos and frames that no file can have are told here, before others are tracked for hours.
+        Names of videos that no file can have are told here, before others are tracked for hours.
         """
         if not overwrite and not self.goes_on(settings, overwrite=overwrite):
             self._check_empty(settings)
@@ -96,9 +96,11 @@ class Work:
                 remedy = "move it, or choose another folder"
                 raise UserError(f"{there[0]} is of no run into --output {self.output}: {remedy}")
             check_own(paths.maps)
-        for video in videos:
-            for frame in video.frame_names or ():
-                below(self.output / "Annotations" / video.name, frame, ".png")
+
+    def check_frames(self, video: Video) -> None:
+        """Raise UserError where a video has a frame whose name no file can have."""
+        for frame in video.frame_names or ():
+            below(VideoPaths.of_results(self.output, video.name).maps, frame, ".png")
 
     def begin(self, settings: Any, *, overwrite: bool) -> None:
         """Go on with what is there, or begin anew; former results stay until they are replaced."""

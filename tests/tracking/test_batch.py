@@ -97,6 +97,13 @@ def test_the_same_command_does_what_was_mended_alone_as_if_nothing_had_happened(
     assert content_of(tmp_path / "output") == expected
 
 
+def test_a_video_that_ends_before_the_part_is_one_of_them(videos, infer):
+    write_frames(videos / "long", 4)
+    outcome = infer("--start", 2)
+    assert outcome.status == 1 and tracked_in(outcome) == ["long"]
+    assert outcome.err[0] == f"a: {videos / 'a'} holds no frame in --start 2: it has 2 frames"
+
+
 def test_a_video_that_cannot_be_opened_or_has_a_wrong_prompt_is_one_of_them(videos, infer, tmp_path):
     (videos / "b" / "00000.jpg").write_bytes(b"junk")
     write_prompt(tmp_path / "prompts" / "a" / "00000.png", {7: slice(0, 3)}, size=(5, 5))

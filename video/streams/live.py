@@ -212,7 +212,7 @@ class LiveVideo:
     def check(self) -> None:
         """Wait for the first frame; UserError where none comes."""
         with ended_by_interrupt(self):
-            assert self.size
+            _ = self._first
 
     def stop(self) -> None:
         """Let it end after the frame that is being read."""
