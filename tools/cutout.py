@@ -281,8 +281,9 @@ def main() -> None:
     )
     parser.add_argument("--crops", action="store_true", help="write a crop of each object to its box, too")
     parser.add_argument("--contours", action="store_true", help="write the objects as polygons, too")
-    for flag, does in (("start", "begin with"), ("end", "end before"), ("every", "take the first of every")):
-        parser.add_argument(f"--{flag}", help=f"{does} this frame or time, as in inference.py")
+    parser.add_argument("--start", help="first frame, or its time, as in inference.py")
+    parser.add_argument("--end", help="frame or time before which to end, as in inference.py")
+    parser.add_argument("--every", help="one of so many frames, or one in such a time, as in inference.py")
     say(make(parser.parse_args()))
 
 
