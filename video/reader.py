@@ -194,7 +194,11 @@ class VideoFile:
         """Whether a frame may have this name; how many there are, only decoding can tell."""
         if not name.isdecimal() or name != f"{int(name):05d}":
             return False
-        return self._chosen is None or int(name) in self._chosen.values()
+        return self._chosen is None or int(name) in self._numbers
+
+    @cached_property
+    def _numbers(self) -> set[int]:
+        return set((self._chosen or {}).values())
 
     @cached_property
     def size(self) -> tuple[int, int]:

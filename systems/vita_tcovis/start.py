@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from common.checkpoint import Loadable, check_start, check_weights, load_network, read_file, state_dict_of
+from common.errors import UserError
 from common.progress import say
 from modules import VITA_TCOVIS
 
@@ -40,6 +41,8 @@ def load_checkpoint(network: VITA_TCOVIS, path: str) -> None:
     if network.config.propagate and not weights.keys() & {*PROPAGATION}:
         weights |= {key: state[key] for key in PROPAGATION}
         say(f"--load_network {path}: it begins to propagate tokens from frame to frame")
+    if weights.keys() & {*PROPAGATION} and not network.config.propagate:
+        raise UserError(f"--load_network {path}: its network propagates tokens: add --propagate true")
     check_start(path, weights | {key: state[key] for key in (*CLASS_HEAD, *TOKENS)}, state)
     num_classes, num_tokens = len(weights["class_head.bias"]) - 1, len(weights["tokens"])
     config = network.config

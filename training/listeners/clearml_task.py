@@ -14,6 +14,7 @@ from typing import Any
 from common.errors import UserError, require
 from common.progress import say
 from training.listeners.clearml_reports import one_line
+from video.streams.live import LiveRoot
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"  # what a ClearML agent installs
 DEFAULT = " (default: %(default)s)"  # of a flag's help
@@ -120,7 +121,8 @@ def open_task(
 def show_arguments(task: Any, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Show the arguments under Args, where they can be edited in a copy of the task, with their help."""
     helps = {action.dest: (action.help or "").removesuffix(DEFAULT) for action in parser._actions}
-    values = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    shown_as_text = (Path, LiveRoot)  # the latter without a password
+    values = {name: str(x) if isinstance(x, shown_as_text) else x for name, x in vars(args).items()}
     descriptions = {f"Args/{name}": helps.get(name, "").replace("%%", "%") for name in values}
     floats = {f"Args/{action.dest}": float for action in parser._actions if action.type is float}
     hidden = {"prefix": "Args", "descriptions": descriptions, "types": floats}

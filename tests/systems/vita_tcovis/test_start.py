@@ -62,6 +62,11 @@ def test_weights_without_propagation_are_a_start_that_changes_nothing(tmp_path, 
     assert capsys.readouterr().out == f"--load_network {tmp_path / 'first.pth'}: {told}\n"
 
 
+def test_weights_that_propagate_are_refused_where_nothing_does(tmp_path):
+    with pytest.raises(UserError, match=r"first.pth: its network propagates tokens: add --propagate true"):
+        started(make_network(), tmp_path / "first.pth", propagate=False)
+
+
 @pytest.mark.parametrize("num_tokens", [3, 7])
 def test_the_first_tokens_are_taken_and_further_ones_begin_anew(tmp_path, capsys, num_tokens):
     first = make_network()
