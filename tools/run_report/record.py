@@ -81,7 +81,7 @@ class RunRecord(Listener):
         try:
             write_json(self._folder / RECORD, self._record)
             if page:
-                write_report(self._folder)
                 self._is_evaluated = False
+                write_report(self._folder)
         except (OSError, ValueError) as error:
             say(f"the report of the run is not written: {error}", error=True)

@@ -75,9 +75,12 @@ def test_a_page_that_cannot_be_made_is_told_and_ends_nothing(folder, capsys):
     record = make_record()
     record.begin(folder, 0)
     (folder / "results.csv").write_text("epoch,loss/total\n1,many\n")
-    record.close()
+    record.table("videos", [["video", "J&F"], ["clip", 81.5]], 2)
+    for _ in range(3):
+        record.scalars("val", {"J&F": 50.0}, 2)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("the report of the run is not written:") and "results.csv cannot be read" in line
+    record.close()
     assert record_of(folder)["status"] == "completed"
 
 
