@@ -9,11 +9,12 @@ import pytest
 import main
 from common.config import AMP_CHOICES, has_default
 from common.device import AMP
+from common.errors import UserError
 from configs.listeners import TrainingListenersConfig
 from configs.systems import CONFIGS
 from systems.siammask.backbones import CORRELATED
 from tests.support.commands import ROOT, assert_refused, run_here
-from training.config import TrainConfig
+from training.config import TrainConfig, check_flags
 from training.optim import OPTIMIZERS
 
 # The two command lines of the project's first description, word for word.
@@ -85,6 +86,13 @@ def test_a_foreign_or_abbreviated_flag_or_value_is_refused_in_one_line(flag, tmp
     outcome = run_here(main.main, *flag.split(), "--run_dir", tmp_path / "runs")
     assert_refused(outcome, flag.split()[0])
     assert not (tmp_path / "runs").exists()
+
+
+def test_paths_of_a_run_that_is_left_to_a_queue_are_those_of_the_agent():
+    paths = ["--dataset_root", "/none", "--resume", "/none/last.pth"]
+    check_flags([*paths, "--enable_clearml", "--queue", "q"])
+    with pytest.raises(UserError, match=r"/none/last\.pth does not exist"):
+        check_flags(paths)
 
 
 def test_a_system_may_have_defaults_of_its_own_for_the_flags_of_training(monkeypatch, tmp_path):

@@ -190,9 +190,11 @@ def check_flags(argv: Sequence[str]) -> None:
     """
     args, _ = parse_args(argv)
     options, _ = read_options(args)
+    if args.queue:  # paths are those of the agent's machine
+        return
     if options.resume not in (None, "auto"):
         check_checkpoint(Path(options.resume))
-    if options.synthetic or args.clearml_dataset or args.queue:
+    if options.synthetic or args.clearml_dataset:
         return
     for root in options.dataset_root:
         if not Path(root).is_dir():
