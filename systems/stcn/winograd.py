@@ -128,9 +128,9 @@ class WinogradConv2d(nn.Conv2d):
     m = 0  # of F(m x m, 3x3); 0: the weights are those of a plain convolution
 
     def use_winograd(self) -> None:
-        """Put transformed weights in the place of the weights, where that makes the convolution faster."""
+        """Put transformed weights in the place of the weights, once, where that makes it faster."""
         is_plain = self.kernel_size == (3, 3) and self.stride == self.dilation == (1, 1) and self.groups == 1
-        if is_plain and min(self.in_channels, self.out_channels) >= LEAST_CHANNELS:
+        if not self.m and is_plain and min(self.in_channels, self.out_channels) >= LEAST_CHANNELS:
             self.m = 4 if self.in_channels * self.out_channels <= MOST_KERNELS else 2
             self.weight = nn.Parameter(transform_weight(self.weight, self.m), requires_grad=False)
 

@@ -55,6 +55,7 @@ def test_for_inference_on_a_cpu_wide_convolutions_of_stride_one_change_their_for
     assert forms == [4, 4, 2, 0, 0, 0]  # by 4 where it makes not too many numbers of the weights
     torch.testing.assert_close(fast(x), expected, atol=1e-5, rtol=0)
     assert not any(parameter.requires_grad for parameter in fast.parameters())
+    torch.testing.assert_close(for_inference(fast)(x), expected, atol=1e-5, rtol=0)  # once and for all
 
 
 @pytest.mark.parametrize("where", [{"winograd": False}, {"device": torch.device("meta")}])
