@@ -1,7 +1,7 @@
 """SAM's mask decoder, and what tracking adds to it: attention from the image to a template with its mask.
 
-Kirillov et al., "Segment Anything", ICCV 2023, section 3 and appendix A; the extension is that of seed 004.
-The state dict has the names of the published weights.
+Kirillov et al., "Segment Anything", ICCV 2023, section 3 and appendix A. The state dict has
+the names of the published weights.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """SAMTrack: SAM whose mask decoder is told by a template frame and its mask what to cut out.
 
-Kirillov et al., "Segment Anything", ICCV 2023, arXiv 2304.02643, extended by seed 004. The state dict has the
-names of the published weights.
+Kirillov et al., "Segment Anything", ICCV 2023, arXiv 2304.02643, extended by the template attention of
+`mask_decoder.py`. The state dict has the names of the published weights.
 """
 
 from contextlib import nullcontext

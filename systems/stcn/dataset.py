@@ -93,8 +93,9 @@ def davis_videos(root: Path, *, skip_bad: bool) -> list[AnnotatedVideo]:
 class STCNDataset(VOSDataset):
     """Clips of three frames, each a `Clip` of B = 1 with at most two slots, both seen in the first frame.
 
-    Slot 1 is the target (`gt` of seed 000), slot 2 the second object (`sec_gt`), the label map both together
-    (`cls_gt`); all other objects are background, because a network is asked for those of the prompt only.
+    Slot 1 is the target, slot 2 the second object, the label map both together (`gt`, `sec_gt` and `cls_gt`
+    of the published program); all other objects are background, because a network is asked for those of the
+    prompt only.
     Without `training`, a clip is three frames of each video, `max_jump[0]` apart where it is long enough.
     Raises UserError where no video has three annotated frames.
     """
