@@ -1,1 +1,1 @@
-"""VITA-TCOVIS tracked anew from saved detections: by other flags, and by a search for the best ones."""
+"""Searches for the best flags: of the tracker, from saved detections, and of whole runs."""

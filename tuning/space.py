@@ -1,14 +1,25 @@
-"""What a search over the flags of a run may draw: lists and ranges, by a grid, at random or by Optuna."""
+"""What a search over the flags of a run may draw: lists and ranges, by a grid, at random or by Optuna.
+
+And the flags of tuning.hpo, which are checked here: nothing in here loads torch.
+"""
 
 import math
 import random
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from common.errors import UserError, require
+from common.config import Parser, within
+from common.errors import UserError, available, require
+from configs.tuning import SHOWN
+from tools.run_report.commands import flag_words
+from training.config import check_flags, parse_args
 
 Flags = dict[str, str]  # of a trial: {flag: value as text}
+MAX_TRIALS = 10_000
+NO_RUNS = ("check_data", "dry_run", "queue", "resume")  # flags of main.py that make no new run here
 FORMS = "NAME=A,B,C or NAME=LOW..HIGH or NAME=LOW..HIGH:log"
 
 
@@ -16,6 +27,11 @@ class Choice(NamedTuple):
     """A flag that takes one of some values."""
 
     values: Sequence[str]
+
+    @property
+    def ends(self) -> Sequence[str]:
+        """The values that are legal only if all are."""
+        return self.values
 
 
 class Range(NamedTuple):
@@ -25,6 +41,11 @@ class Range(NamedTuple):
     high: float
     is_log: bool
     is_whole: bool
+
+    @property
+    def ends(self) -> Sequence[str]:
+        """The values that are legal only if all are."""
+        return [text_of(limit, self.is_whole) for limit in (self.low, self.high)]
 
     def draw(self, share: float) -> float:
         """The number at a share in [0, 1] of the range."""
@@ -144,3 +165,55 @@ class Optuna:
 
 
 METHODS = {"grid": Grid, "random": Random, "optuna": Optuna}
+
+
+def words_of(flags: Flags) -> list[str]:
+    """Flags as on a command line."""
+    return [word for name, value in flags.items() for word in flag_words(name, value)]
+
+
+def check_runs(fixed: Sequence[str], space: Space) -> None:
+    """Raise UserError, or end as main.py does, where a run of the search would refuse its flags."""
+    first = {name: values.ends[0] for name, values in space.items()}
+    for name, values in space.items():
+        for value in values.ends:
+            check_flags([*fixed, *words_of(first | {name: value})])
+    args, _ = parse_args([*fixed, *words_of(first)])
+    for name in NO_RUNS:
+        if getattr(args, name):
+            raise UserError(f"--{name} makes no run that a search can compare: leave it out")
+
+
+def parse_hpo(argv: Sequence[str] | None = None) -> tuple[Namespace, Sampler]:
+    """The flags of tuning.hpo, and the sampler that they ask for.
+
+    Raises UserError where they do not go together, and as `check_runs`.
+    """
+    parser = Parser(
+        prog="python -m tuning.hpo",
+        epilog="example:\n  python -m tuning.hpo --output O --vary lr_head=1e-5..1e-3:log --trials 9 -- "
+        "@presets/demo.txt\n",
+        usage="%(prog)s --output O --vary FLAG ... [flags] -- FLAGS",
+        description="Trains a run for each of several combinations of flags, and says which scores best.",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="a new folder for runs and results")
+    parser.add_argument("--vary", nargs="+", required=True, metavar="FLAG", help=f"flags of main.py: {FORMS}")
+    help = "grid of lists, random, or Optuna; by default a grid of lists, else Optuna where it is installed"
+    parser.add_argument("--method", choices=list(METHODS), help=help)
+    help = "runs to train; a grid has all of its own unless given"
+    parser.add_argument("--trials", type=within(1, MAX_TRIALS), help=help)
+    parser.add_argument("--by", choices=SHOWN[:-1], default="J&F", help="score to maximize")
+    parser.add_argument("--seed", type=within(0, 2**31), default=0, help="seed of random and Optuna")
+    parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="of main.py, the same in every run")
+    args = parser.parse_args(argv)
+    space = parse_space(args.vary)
+    if args.method is None:
+        is_list = all(isinstance(values, Choice) for values in space.values())
+        args.method = "grid" if is_list else "optuna" if available("optuna") else "random"
+    if args.trials is None and args.method != "grid":
+        raise UserError(f"--method {args.method} has no end of its own: give --trials")
+    args.trials = args.trials or MAX_TRIALS
+    if args.output.exists():
+        raise UserError(f"--output {args.output} is there already: give a new folder")
+    check_runs(args.flags, space)
+    return args, METHODS[args.method](space, args.seed)

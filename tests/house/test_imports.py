@@ -47,6 +47,8 @@ def test_a_package_that_is_missed_is_noticed(tmp_path):
         (["-m", "tuning.replay", "--help"], 0),
         (["-m", "tuning.replay", "none", "--output", "none"], 2),
         (["-m", "tuning.search", "--help"], 0),
+        (["-m", "tuning.hpo", "--help"], 0),
+        (["-m", "tuning.hpo", "--output", "none", "--vary", "lr_haed=1,2", "--", "--synthetic", "easy"], 2),
         (["-m", "video.synthetic", "--help"], 0),
         (["inference.py", "--help"], 0),
         (["inference.py", "--system", "xmem", "--help"], 0),

@@ -13,6 +13,7 @@ from tests.support.run_folders import write_run
 from tuning import hpo
 
 SCORES = {"1e-4": 60.0, "1e-3": 80.0, "1e9": None}  # by learning rate; None: the run fails
+FIXED = ["--synthetic", "easy", "--epochs", "2", "--project_name", "it's"]
 
 
 @pytest.fixture
@@ -39,19 +40,15 @@ def test_every_trial_is_trained_and_the_best_becomes_a_preset(tmp_path, trained)
         "--vary",
         "lr_head=1e-4,1e-3,1e9",
         "--",
-        "--epochs",
-        2,
-        "--project_name",
-        "it's",
+        *FIXED,
     ]
     outcome = run_here(hpo.main, *flags)
     assert outcome.status == 0, outcome.err
-    fixed = ["--epochs", "2", "--project_name", "it's"]
-    assert trained == [[*fixed, "--lr_head", rate] for rate in SCORES]
+    assert trained == [[*FIXED, "--lr_head", rate] for rate in SCORES]
     with open(tmp_path / "o/trials.csv", newline="") as file:
         rows = [(row["lr_head"], row["J&F"]) for row in csv.DictReader(file)]
     assert rows == [("1e-4", "60.0"), ("1e-3", "80.0"), ("1e9", "")]
-    assert preset_args(tmp_path / "o/best.txt") == [*fixed, "--lr_head", "1e-3"]
+    assert preset_args(tmp_path / "o/best.txt") == [*FIXED, "--lr_head", "1e-3"]
     assert outcome.out[-2:] == [f"next: python main.py @{tmp_path}/o/best.txt", str(tmp_path / "o")]
     assert "it failed" in outcome.out
     html = (tmp_path / "o/comparison.html").read_text(encoding="utf-8")
@@ -59,13 +56,22 @@ def test_every_trial_is_trained_and_the_best_becomes_a_preset(tmp_path, trained)
 
 
 def test_a_search_where_every_run_fails_says_so(tmp_path, trained):
-    outcome = run_here(hpo.main, "--output", tmp_path / "o", "--vary", "lr_head=1e9")
+    outcome = run_here(hpo.main, "--output", tmp_path / "o", "--vary", "lr_head=1e9", "--", *FIXED)
     assert_refused(outcome, "no run of 1 has a number J&F")
 
 
 def test_a_number_of_trials_ends_the_search(tmp_path, trained):
     flags = ["--output", tmp_path / "o", "--vary", "lr_head=1e-4,1e-3", "--method", "random", "--trials", 5]
-    assert run_here(hpo.main, *flags).status == 0 and len(trained) == 5
+    assert run_here(hpo.main, *flags, "--", *FIXED).status == 0 and len(trained) == 5
+
+
+def test_the_folder_of_a_run_is_found_among_the_lines_of_clearml(tmp_path, monkeypatch):
+    run_dir = tmp_path / "runs"
+    (tmp_path / "main.py").write_text(f"print({str(run_dir / '7')!r})\nprint('ClearML: session stored')\n")
+    monkeypatch.setattr(hpo, "ROOT", tmp_path)
+    assert hpo.train([], run_dir) == run_dir / "7"
+    (tmp_path / "main.py").write_text(f"print({str(run_dir / '8')!r})\nraise SystemExit(1)\n")
+    assert hpo.train([], run_dir) is None
 
 
 @pytest.mark.parametrize(
@@ -75,6 +81,11 @@ def test_a_number_of_trials_ends_the_search(tmp_path, trained):
         (["--vary", "lr_head=1e-4..1e-3", "--method", "grid"], "lr_head has a range"),
         (["--vary", "lr_head"], "--vary lr_head"),
         (["--vary", "lr_head=1,2", "--output", "."], "is there already"),
+        (["--vary", "lr_haed=1,2", "--", *FIXED], "--lr_haed"),
+        (["--vary", "lr_head=1,x", "--", *FIXED], "--lr_head"),
+        (["--vary", "lr_head=-1..1", "--method", "random", "--trials", "2", "--", *FIXED], "--lr_head -1"),
+        (["--vary", "lr_head=1,2", "--", *FIXED, "--dry_run"], "--dry_run makes no run"),
+        (["--vary", "lr_head=1,2", "--", "--dataset_root", "/none"], "/none is no folder"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_a_run(tmp_path, trained, flags, part):
