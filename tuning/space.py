@@ -215,5 +215,6 @@ def parse_hpo(argv: Sequence[str] | None = None) -> tuple[Namespace, Sampler]:
     args.trials = args.trials or MAX_TRIALS
     if args.output.exists():
         raise UserError(f"--output {args.output} is there already: give a new folder")
+    sampler = METHODS[args.method](space, args.seed)
     check_runs(args.flags, space)
-    return args, METHODS[args.method](space, args.seed)
+    return args, sampler
