@@ -99,6 +99,10 @@ class VideoStart:
         return self.video.path
 
     @property
+    def files(self) -> list[Path]:
+        return self.video.files
+
+    @property
     def size(self) -> tuple[int, int]:
         return self.video.size
 

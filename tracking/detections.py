@@ -170,6 +170,11 @@ class SavedVideo:
         return len(self.frame_names)
 
     @property
+    def files(self) -> list[Path]:
+        """What it is read from."""
+        return [self.path]
+
+    @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the frames that the detections are of."""
         return tuple(self._sizes[0][-1]) if self._sizes else (0, 0)

@@ -230,6 +230,7 @@ def simulated_gpu(capability: tuple[int, int] = (8, 0)) -> Iterator[SimulatedGPU
         "device_count": 1,
         "current_device": 0,
         "get_device_capability": capability,
+        "get_device_name": "simulated",
         "is_bf16_supported": capability >= (8, 0),
         "synchronize": None,
         "_lazy_init": None,

@@ -63,14 +63,16 @@ def test_a_video_file_whose_name_leads_elsewhere_harms_nobody(tmp_path, infer, n
     assert files_in(tmp_path / "output") == ["precious/thesis.tex"]
 
 
-def test_a_name_that_is_too_long_is_told_before_any_video_is_tracked(tmp_path, infer):
+def test_a_name_that_is_too_long_is_refused_and_that_of_a_frame_costs_its_video_alone(tmp_path, infer):
     write_frames(tmp_path / "videos" / "a", 2)
     write_frames(tmp_path / "videos" / ("b" * 250), 2)
     assert_refused(infer(), "bbb", "longer than 246 bytes")
     (tmp_path / "videos" / ("b" * 250)).rename(tmp_path / "videos" / "b")
     (tmp_path / "videos" / "b" / "00001.jpg").rename(tmp_path / "videos" / "b" / f"{'c' * 250}.jpg")
-    assert_refused(infer(), "ccc", "longer than 246 bytes")
     assert not (tmp_path / "output").exists()
+    outcome = infer()
+    assert outcome.status == 1 and "ccc" in outcome.err[0] and "longer than 246 bytes" in outcome.err[0]
+    assert [path.name for path in (tmp_path / "output" / "Annotations").iterdir()] == ["a"]
 
 
 def test_maps_that_no_run_wrote_are_not_replaced(tmp_path, infer):

@@ -114,6 +114,7 @@ def test_what_comes_once_is_not_shared(flags, start, tmp_path):
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "signals",
     [

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from common.config import given
 from common.errors import UserError, require
 from common.progress import say
 from video.streams.containers import CONTAINERS, of_one_size, upright
@@ -55,6 +56,7 @@ class LiveRoot(NamedTuple):
 
 def video_root(text: str) -> Path | LiveRoot:
     """A path, or what is none: `-`, the number of a camera unless a file has that name, an address."""
+    given(text)
     is_camera = text.isascii() and text.isdecimal() and not Path(text).exists()
     return LiveRoot(text) if text == "-" or is_camera or ADDRESS.fullmatch(text) else Path(text)
 

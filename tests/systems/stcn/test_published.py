@@ -77,5 +77,5 @@ def test_a_checkpoint_of_another_system_is_refused_by_the_command(trained, video
 def test_a_checkpoint_of_another_make_has_other_options(path, weights):
     state = {"format": 1, "system": "stcn", "config": {"network": {}}, "model": weights, "ema": None}
     save_checkpoint(path, state)
-    with pytest.raises(UserError, match=r"STCN\.Config has other fields"):
+    with pytest.raises(UserError, match=r"NetworkConfig has other fields"):
         load_network(path)

@@ -132,7 +132,6 @@ def test_mistakes_are_one_line_and_leave_nothing(infer, xmem, sam, trained, tmp_
         (["--discover", trained.run / "best.pth", "--click", "10,8"], "--discover takes no clicks"),
         (["--discover", xmem, "--box", "3,4,20,12"], "of the system xmem"),
         (["--annotate", "--click", "10,8"], "leave out --prompt_root, boxes, clicks"),
-        (["--annotate", "--cut", "sam_vit_b"], "leave out --prompt_root, boxes, clicks, --cut"),
     ):
         assert_refused(infer(xmem, *flags), words)
     assert files_in(tmp_path / "output") == []
