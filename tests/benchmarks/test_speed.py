@@ -58,6 +58,7 @@ def test_the_benchmark_of_training_tells_the_parts_of_a_step(met, monkeypatch):
 @pytest.mark.parametrize("met", [True, False])
 def test_the_benchmark_of_the_loader_tells_the_parts_of_a_clip(met, monkeypatch, small_pictures):
     name = "speed of the loader / bare decoding"
+    monkeypatch.setattr(loader, "MILLISECONDS", dict.fromkeys(loader.MILLISECONDS, 1e9))
     outcome = assert_judged(monkeypatch, loader, {"AIM": 0.0 if met else 1e9}, [] if met else [name], *DATA)
     table = rows(outcome)
     bare, whole = (table.pop(f"{name}, a frame") for name in ("bare JPEG decoding", "loader"))
@@ -67,6 +68,7 @@ def test_the_benchmark_of_the_loader_tells_the_parts_of_a_clip(met, monkeypatch,
 
 
 def test_the_benchmark_of_the_loader_takes_a_data_set(small_data, monkeypatch):
+    monkeypatch.setattr(loader, "MILLISECONDS", dict.fromkeys(loader.MILLISECONDS, 1e9))
     outcome = assert_judged(monkeypatch, loader, {"AIM": 0.0}, [], *DATA, "--dataset_root", small_data)
     assert f"{small_data / 'train'}: 4 videos, 2 clips of 2 frames" in outcome.out
 
