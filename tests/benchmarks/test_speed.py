@@ -104,6 +104,7 @@ def test_the_benchmark_of_the_tracker_has_a_table_for_each_size(met, monkeypatch
     assert {"update", "assign", "mask overlaps", "remember", "retire"} <= set(rows(outcome))
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_memory_compares_two_lengths(trained, monkeypatch):
     limits = {"LENGTHS": (2, 4), "AIM": 0.0}
     missed = ["peak memory, 4 / 2 frames"]
