@@ -22,6 +22,7 @@ from video.images import MOTS_MASKS, mots_sequences
 
 METRICS = """J F J&F J_tube AP AP50 AP75 AR10 HOTA DetA AssA IDF1 id_switches id_switches_per_100_frames
 cosine_positive cosine_negative cosine_margin videos frames""".split()  # of metrics.json, beside `seconds`
+CURVES_SECONDS = 30.0  # the least time between two drawings of the curves
 MODEL_SECONDS = 600.0  # the least time between two uploads of last.pth
 SHOWN = ("loss/total", "cosine/train_margin", "val/J&F", "id_switches/per_100_frames")  # after an epoch
 
@@ -89,7 +90,7 @@ class Report:
 
     def __init__(self, folder: Path, listeners: Listeners):
         self.folder, self.listeners = folder, listeners
-        self._last_sent = time.monotonic()
+        self._last_sent = self._last_drawn = time.monotonic()
 
     def numbers(self, values: dict[str, float], step: int) -> None:
         """Send numbers by their names, group/series; those without a group are left out."""
@@ -99,9 +100,14 @@ class Report:
                 self.listeners.scalars(group, {series: value}, step)
 
     def table(self, rows: list[Row]) -> None:
-        """Write results.csv and draw its curves."""
+        """Write results.csv, and now and then draw its curves, which takes a second."""
         write_rows(self.folder / "results.csv", rows)
+        if time.monotonic() - self._last_drawn >= CURVES_SECONDS:
+            self._draw_curves()
+
+    def _draw_curves(self) -> None:
         plot_curves(self.folder / "results.csv", self.folder / "results.png")
+        self._last_drawn = time.monotonic()
 
     def epoch(self, rows: list[Row], title: str, scores: Row) -> None:
         """Write the rows and curves of all epochs, and print a line of the last, whose scores are sent."""
@@ -158,6 +164,7 @@ class Report:
             text = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value
             say(f"{name:28} {text}")
             self.listeners.single_value(name, value)
+        self._draw_curves()
         self.listeners.figure("results", self.folder / "results.png", step)
         axis, groups = read_curves(self.folder / "results.csv")
         for group, curves in groups.items():

@@ -1,4 +1,4 @@
-"""What a run tells at its end: the command that comes next."""
+"""What a run writes about itself, and what it tells at its end: the command that comes next."""
 
 import shlex
 import shutil
@@ -15,7 +15,9 @@ from tests.support.mots import sequence_labels, write_sequence, write_text
 from tests.support.vos_folders import maps_of, write_video
 from tools.convert import __main__ as convert
 from tracking.prompts import PromptFolder
-from training.report import next_command, score_command
+from training import report
+from training.listeners.listener import Listeners
+from training.report import Report, next_command, score_command
 from video.images import read_label_map
 from video.reader import find_videos
 
@@ -83,3 +85,18 @@ def test_tracks_are_scored_by_the_protocol_of_their_annotations(tmp_path):
     for command, videos in expected.items():
         assert score_command(videos, BEST.parent, use_classes=False) == command
     assert score_command(StillImages(write_pairs(tmp_path, MAPS)), BEST.parent, use_classes=False) is None
+
+
+def test_curves_are_drawn_when_there_was_time_since_the_last_ones_and_at_the_end(tmp_path, monkeypatch):
+    drawn: list[Path] = []
+    monkeypatch.setattr(report, "plot_curves", lambda table, picture: drawn.append(picture))
+    now = [100.0]
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    told, rows = Report(tmp_path, Listeners()), [{"epoch": 1, "step": 2, "loss/total": 0.5}]
+    counts = []
+    for seconds in (29, 1, 29, 2):
+        now[0] += seconds
+        told.table(rows)
+        counts.append(len(drawn))
+    told.metrics({}, 62.0, 2)
+    assert counts == [0, 1, 1, 2] and drawn == [tmp_path / "results.png"] * 3
