@@ -4,6 +4,7 @@ import re
 import shlex
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 import main
@@ -126,3 +127,11 @@ def test_every_choice_of_a_flag_is_there():
     assert AMP_CHOICES == ("auto", *AMP)
     backbones = {item.name: item for item in fields(CONFIGS["siammask"].network)}["backbone"]
     assert backbones.metadata["choices"] == tuple(CORRELATED)
+
+
+def test_evaluations_between_epochs_track_eval_videos_and_the_last_one_all(train, monkeypatch):
+    asked = []
+    monkeypatch.setattr(main, "evaluate_tracker", lambda *_, num_videos, **__: asked.append(num_videos) or {})
+    monkeypatch.setattr(main.Gallery, "picture", lambda _: np.zeros((4, 4, 3), dtype=np.uint8))
+    assert train("--eval_videos", 1).status == 0
+    assert asked == [1, 0]
