@@ -16,6 +16,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from common.config import MAX_PIXELS
 from common.errors import UserError, require
 from common.files import atomic_write, check_file, is_visible
+from video.codecs.jpeg import decode_jpeg
+from video.codecs.png import decode_grey_png
 from video.label_maps import IGNORE, ids_in
 from video.pictures import PALETTE
 
@@ -96,6 +98,12 @@ def orientation_of(image: Image.Image) -> int:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except BROKEN:
         return 1
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, 3) pixels turned as an EXIF orientation says."""
+    turn = TURNS.get(orientation)
+    return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
 
 
 def check_frame_mode(path: Path, mode: str) -> None:
@@ -179,14 +187,18 @@ def read_frame(path: Path) -> np.ndarray:
     """
     with opened(path) as image:
         check_frame_mode(path, image.mode)
+        if image.format == "JPEG" and image.mode == "RGB":
+            pixels = decode_jpeg(path.read_bytes())
+            if pixels is not None:
+                return upright(pixels, orientation_of(image))
         deep = is_deep(image)
         image.load()  # a PNG may have its EXIF data after the pixels
-        turn = TURNS.get(orientation_of(image))
+        orientation = orientation_of(image)
         if deep:
             values = deep_values(path, image)
             image = Image.fromarray((values >> (bit_depth(path.parent) - 8)).astype(np.uint8))
         image = image if image.mode == "RGB" else image.convert("RGB")
-        return np.array(image if turn is None else image.transpose(turn))
+        return upright(np.array(image), orientation)
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -197,7 +209,8 @@ def read_pixels(path: Path) -> np.ndarray:
     """
     with opened(path) as image:
         mode, layout = image.mode, image.tile[0][3] if image.tile else None
-        labels = np.array(image)
+        plain = decode_grey_png(path.read_bytes()) if image.format == "PNG" and mode in ("L", "P") else None
+        labels = np.array(image) if plain is None else plain
     check_label_mode(path, mode)
     if labels.itemsize > 1:
         if labels.size and not 0 <= labels.min() <= labels.max() <= MAX_LABEL:
