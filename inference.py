@@ -11,12 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common.errors import run_command
+from common.errors import run_check, run_command
 from tracking.config import check_flags, make_parser, parse_first
 from training.listeners.agent import arguments
 
 if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
-    run_command(lambda: check_flags(arguments()))
+    run_check(lambda: check_flags(arguments()))
 
 import torch
 import torch.nn.functional as F

@@ -1,12 +1,14 @@
 """Mistakes that a user can make, told in one line with the remedy."""
 
 import importlib
+import io
 import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from types import FrameType, ModuleType
 from typing import Any, NoReturn, TextIO
 
@@ -134,3 +136,24 @@ def run_command(main: Callable[[], None]) -> None:
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+TURN = 10.0  # seconds in which the first process of a machine tells what all of them refuse
+
+
+def run_check(check: Callable[[], None]) -> None:
+    """As `run_command`, of what every process of torchrun checks alike: the first of a machine tells it.
+
+    The others wait meanwhile, because torchrun ends all where one has ended; what only they refuse they tell.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        return run_command(check)
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            run_command(check)
+    except SystemExit as end:
+        if end.code:
+            time.sleep(TURN)
+            sys.stderr.write(err.getvalue())
+        raise

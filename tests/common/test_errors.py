@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+from common import errors
 from common.errors import (
     ENDING_SIGNALS,
     REMEDIES,
@@ -12,6 +13,7 @@ from common.errors import (
     UserError,
     available,
     require,
+    run_check,
     run_command,
     write_line,
 )
@@ -153,3 +155,42 @@ def test_no_file_gets_the_number_of_a_closed_stream():
     code = "import os; from common.errors import run_command; "
     code += "run_command(lambda: os._exit(os.open(os.devnull, os.O_RDONLY)))"
     assert run_apart("-c", code, through=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]).status == 3
+
+
+def refuse() -> None:
+    print("a line of help")
+    raise UserError("it is refused")
+
+
+@pytest.mark.parametrize("rank, waited", [("0", []), ("1", [errors.TURN])])
+def test_what_all_processes_refuse_the_first_tells_at_once(monkeypatch, capsys, rank, waited):
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        assert capsys.readouterr() == ("", "")  # torchrun ends it now
+
+    monkeypatch.setattr(errors.time, "sleep", wait)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    with pytest.raises(SystemExit) as caught:
+        run_check(refuse)
+    assert caught.value.code == 2 and waits == waited
+    assert capsys.readouterr().err == "error: it is refused\n"  # after all, where torchrun does not end it
+
+
+@pytest.mark.parametrize(
+    "argv, lines",
+    [
+        (["main.py", "--epochs", "x"], ["error: argument --epochs: invalid int value: 'x'"]),
+        (
+            ["inference.py", "--checkpoint", "none.pth", "--video_root", ".", "--output", "o"],
+            ["error: checkp"],
+        ),
+        (["main.py", "--help"], []),
+    ],
+)
+def test_torchrun_shows_help_and_refusals_once(argv, lines):
+    outcome = run_apart("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 3, *argv)
+    told = [line for line in outcome.err if line.startswith("error: ")]
+    assert len(told) == len(lines) and all(map(str.startswith, told, lines)), outcome.err
+    assert sum(line.startswith("usage: ") for line in outcome.out) == (not lines)
