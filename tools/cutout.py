@@ -1,7 +1,7 @@
 """Objects cut out of their videos by label maps, and a table of where they are in each frame.
 
 python -m tools.cutout RESULTS --output O [--only 3,5] [--contours]
-    [--video_root V [--start T --end T --every N] [--cutout rgba|green|alpha|vp9 [--crops]]]
+    [--video_root V [--start T --end T --every N --fps X] [--cutout rgba|green|alpha|vp9 [--crops]]]
 
 RESULTS is an output of inference.py, or a folder <video>/<frame>.png.
 """
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from common.config import Parser
+from common.config import Parser, add_config_flags, config_from_args
 from common.errors import UserError, require, run_command
 from common.files import atomic_folder, below
 from common.progress import progress, say
@@ -27,7 +27,7 @@ from scoring.label_folders import mask_root
 from video.images import list_files, list_folders, read_label_map
 from video.label_maps import objects_in, span
 from video.reader import Video, find_videos
-from video.streams.parts import DEFAULT_FPS, Part
+from video.streams.parts import Part, PartFlags
 
 GREEN = (0, 177, 64)  # of a green screen
 # Of each video with alpha: the ending, the encoder, its pixel format, its options.
@@ -225,7 +225,8 @@ def tables(output: Path, *, contours: bool) -> Iterator[Callable[[str, Frame], N
 
 def check(args: argparse.Namespace) -> tuple[Path, list[str], dict[str, Video]]:
     """The folder of label maps, the names of its videos, and these where they are given; UserError."""
-    part = Part.of_flags(args.start, args.end, args.every, DEFAULT_FPS)
+    flags = config_from_args(PartFlags, args)
+    part = Part.of_flags(flags.start, flags.end, flags.every, flags.fps)
     if bool(args.cutout or part) != bool(args.video_root) or (args.crops and not args.cutout):
         cutting = "--cutout and --crops cut frames, --start, --end and --every choose them"
         raise UserError(f"{cutting}: give --video_root and --cutout, or a part, together")
@@ -233,7 +234,7 @@ def check(args: argparse.Namespace) -> tuple[Path, list[str], dict[str, Video]]:
     names = list_folders(root)
     if not names:
         raise UserError(f"{args.results} holds no folder of label maps: give an output of inference.py")
-    found = find_videos(args.video_root, part=part) if args.video_root else []
+    found = find_videos(args.video_root, flags.fps, part) if args.video_root else []
     videos = {video.name: video for video in found}
     if args.video_root and (absent := [name for name in names if name not in videos]):
         raise UserError(f"--video_root {args.video_root} has no video {absent[0]}, which {root} has")
@@ -281,9 +282,7 @@ def main() -> None:
     )
     parser.add_argument("--crops", action="store_true", help="write a crop of each object to its box, too")
     parser.add_argument("--contours", action="store_true", help="write the objects as polygons, too")
-    parser.add_argument("--start", help="first frame, or its time, as in inference.py")
-    parser.add_argument("--end", help="frame or time before which to end, as in inference.py")
-    parser.add_argument("--every", help="one of so many frames, or one in such a time, as in inference.py")
+    add_config_flags(parser, PartFlags, "part of the videos, as in inference.py")
     say(make(parser.parse_args()))
 
 

@@ -11,9 +11,9 @@ from common.config import AMP_CHOICES, Parser, add_config_flags, config_from_arg
 from common.files import check_checkpoint
 from configs.listeners import ClearMLConfig
 from configs.systems import CONFIGS, DEFAULT
-from video.reader import DEFAULT_FPS, find_videos
+from video.reader import find_videos
 from video.streams.live import LiveRoot, video_root
-from video.streams.parts import Part
+from video.streams.parts import Part, PartFlags
 
 EXAMPLES = """examples:
   python inference.py --checkpoint runs/1/best.pth --video_root videos --output out
@@ -23,6 +23,13 @@ EXAMPLES = """examples:
   python inference.py --system xmem --help                  the tracker flags of another system
   python inference.py --checkpoint runs/1/best.pth --help   their defaults in a checkpoint
 """
+
+
+@dataclass
+class VideoFlags(PartFlags):
+    """What is read of the videos."""
+
+    raw_size: str | None = option(None, "WIDTHxHEIGHT of raw RGB frames that --video_root - reads")
 
 
 @dataclass
@@ -62,10 +69,6 @@ class OutputFlags:
     """What is written."""
 
     overlays: bool = option(True, "write overlays/<video>.mp4")
-    start: str | None = option(None, "first frame that is read, as 300, or its time, as 12.5s or 1:23.5")
-    end: str | None = option(None, "frame or time before which reading ends")
-    every: str | None = option(None, "read one of so many frames, or one frame in such a time, as 0.5s")
-    fps: float = option(DEFAULT_FPS, "frames per second of overlays of image folders", least=0.1, most=1000)
     show: bool = option(False, "show the overlay of each frame in a window as it comes")
     save_detections: bool = option(
         False, "write detections/<video>.npz, for python -m tuning.replay and tuning.search"
@@ -82,18 +85,17 @@ class RunFlags:
     winograd: bool = option(
         True, "on a CPU: Winograd convolutions of STCN and XMem, faster, with 1.8 to 4 times their weights"
     )
-    raw_size: str | None = option(None, "WIDTHxHEIGHT of raw RGB frames that --video_root - reads")
     reverse: bool = option(False, "track backwards, too, from the prompts that start objects")
     save_state_every: int = option(
         500, "frames between saved states, from which an interrupted video continues; 0: none", least=0
     )
 
 
-GROUPS = {"prompts": PromptFlags, "output": OutputFlags, "run": RunFlags}
+GROUPS = {"video": VideoFlags, "prompts": PromptFlags, "output": OutputFlags, "run": RunFlags}
 
 
 @dataclass
-class RunConfig(PromptFlags, OutputFlags, RunFlags):
+class RunConfig(VideoFlags, PromptFlags, OutputFlags, RunFlags):
     """The flags of inference.py that are not a tracker's."""
 
     @property

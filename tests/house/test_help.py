@@ -58,5 +58,11 @@ def test_common_flags_come_first_and_those_of_the_system_have_its_name(name):
     assert titles[4:8] == system and titles[-1] == "examples"
 
 
+def test_what_is_read_of_a_video_stands_in_one_group():
+    text = tracking.make_parser("xmem").format_help()
+    (group,) = re.findall(r"^video:\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^  --(\w+)", group, re.MULTILINE) == ["start", "end", "every", "fps", "raw_size"]
+
+
 def test_a_share_is_shown_as_a_person_writes_it():
     assert "divided by 10 (default: 0.8333)" in " ".join(training.make_parser("stcn").format_help().split())

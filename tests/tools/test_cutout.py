@@ -130,6 +130,14 @@ def test_a_part_of_the_video_is_measured_and_cut(folder):
     assert (folder / "out" / "measurements.csv").read_text().splitlines() == [",".join(cutout.COLUMNS)]
 
 
+def test_a_time_in_a_folder_of_images_is_by_the_rate_that_is_given(folder):
+    flags = ["--video_root", folder / "videos", "--start", "0.1s", "--cutout", "rgba"]
+    assert_refused(cut(folder, *flags), "holds no frame in --start 0.1s")  # of two frames at the usual rate
+    assert cut(folder, *flags, "--fps", "10").status == 0
+    assert files_in(folder / "out" / "cutouts") == ["clip/00001.png"]
+    assert_refused(cut(folder, *flags, "--fps", "0"), "--fps 0.0 is too small")
+
+
 def test_every_map_is_read_once(folder, monkeypatch):
     read = []
     monkeypatch.setattr(cutout, "read_label_map", lambda path: read.append(path.name) or LABELS)

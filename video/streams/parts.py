@@ -1,7 +1,5 @@
 """Parts of a video: from a frame or a time to another, and of these every so many."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
+from common.config import option
 from common.errors import UserError
 from video.streams.containers import DEFAULT_FPS, Damage, decode, open_video, second_of, shown_times
 
@@ -29,6 +28,18 @@ def place_of(flag: str, text: str) -> Place:
     return (hours * 60 + minutes) * 60 + seconds
 
 
+@dataclass
+class PartFlags:
+    """Which frames of a video are read."""
+
+    start: str | None = option(None, "first frame that is read, as 300, or its time, as 12.5s or 1:23.5")
+    end: str | None = option(None, "frame or time before which reading ends")
+    every: str | None = option(None, "read one of so many frames, or one frame in such a time, as 0.5s")
+    fps: float = option(
+        DEFAULT_FPS, "frames per second of image folders, for times and videos", least=0.1, most=1000
+    )
+
+
 @dataclass(frozen=True)
 class Part:
     """The frames of a video from `start` to before `end`, and of these the first of every so many.
@@ -42,7 +53,7 @@ class Part:
     fps: float = DEFAULT_FPS
 
     @classmethod
-    def of_flags(cls, start: str | None, end: str | None, every: str | None, fps: float) -> Part | None:
+    def of_flags(cls, start: str | None, end: str | None, every: str | None, fps: float) -> "Part | None":
         """What --start, --end and --every say; None where they say nothing, UserError where it is no part."""
         texts = {"start": start, "end": end, "every": every}
         part = cls(**{k: place_of(f"--{k}", text) for k, text in texts.items() if text is not None}, fps=fps)
