@@ -193,8 +193,14 @@ class GlobalTracker:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.bank, self.dormant = dict(state["bank"]), dict(state["dormant"])
-        self.records = {track: TrackRecord(**record) for track, record in state["records"].items()}
+        self.bank, self.dormant = (
+            {track: embedding.cpu() for track, embedding in state[name].items()}
+            for name in ("bank", "dormant")
+        )
+        self.records = {
+            track: TrackRecord(**record | {"class_probs": record["class_probs"].cpu()})
+            for track, record in state["records"].items()
+        }
         self.frame, self.next_id = state["frame"], state["next_id"]
 
 

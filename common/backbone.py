@@ -1,5 +1,6 @@
 """Features at strides 4, 8, 16 and 32: torchvision's ResNet-50 and MobileNetV2, and a narrow ResNet."""
 
+import hashlib
 from bisect import bisect_right
 from collections import OrderedDict
 from itertools import pairwise
@@ -64,6 +65,17 @@ def _fold_batch_norms(module: nn.Module) -> None:
         previous = name
 
 
+def digest(network: nn.Module) -> str:
+    """The SHA-256 of a network's weights; after `for_inference` the same on every device."""
+    if hasattr(network, "plain_digest"):
+        return network.plain_digest
+    value = hashlib.sha256()
+    for name, weights in network.state_dict().items():
+        value.update(name.encode())
+        value.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return value.hexdigest()
+
+
 def for_inference(
     network: nn.Module, device: torch.device | None = None, *, winograd: bool = True
 ) -> nn.Module:
@@ -78,6 +90,7 @@ def for_inference(
     _fold_batch_norms(network)
     network.to(device, memory_format=torch.channels_last)
     if winograd and device.type == "cpu":
+        network.plain_digest = digest(network)
         for part in network.modules():
             if hasattr(part, "use_winograd"):
                 part.use_winograd()

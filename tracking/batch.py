@@ -3,7 +3,6 @@
 Several processes share the videos: the first one begins the output and ends it, with the results of all.
 """
 
-import hashlib
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -12,10 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import nn
 
 from common import distributed
+from common.backbone import digest
 from common.config import MAX_FRAMES, config_from_args
 from common.errors import UserError, available, is_out_of_memory
 from common.files import FULL, LOCK, sole_writer, write_json
@@ -45,15 +44,6 @@ def _networks(tracker: Any) -> Iterator[nn.Module]:
             yield part
         elif isinstance(part, Tracker):
             yield from _networks(part)
-
-
-def digest(network: nn.Module) -> str:
-    """The SHA-256 of a network's weights."""
-    value = hashlib.sha256()
-    for name, weights in network.state_dict().items():
-        value.update(name.encode())
-        value.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return value.hexdigest()
 
 
 def settings_of(args: Namespace, *parts: Any) -> dict[str, Any]:

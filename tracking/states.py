@@ -39,16 +39,12 @@ class States:
     def restore(self, tracker: Tracker, taken: int, device: torch.device) -> int:
         """Bring the tracker to the latest state of at most `taken` frames; returns how many it has taken.
 
-        device: where what was on a GPU goes, which may have been another one
+        device: where its tensors go, wherever they were; a tracker brings those to the CPU that belong there
         """
         tracker.reset()
         nearest = max((former for former in self.sizes if former <= taken), default=0)
         if nearest:
-            state = torch.load(
-                self._path(nearest),
-                map_location=lambda storage, place: storage if place == "cpu" else storage.to(device=device),
-                weights_only=True,
-            )
+            state = torch.load(self._path(nearest), map_location=device, weights_only=True)
             tracker.load_state_dict(state)
         return nearest
 

@@ -18,6 +18,8 @@ from inference import SYSTEMS
 from tests.support.commands import SMALL, run_here
 from tests.support.simulated_gpu import SimulatedGPU, simulated_gpu
 from tracking.discovery import DiscoveringTracker
+from tracking.output import VideoOutput
+from tracking.states import States
 from training.system import Plan
 from video.images import read_label_map, write_label_map
 
@@ -108,6 +110,20 @@ def test_objects_are_discovered_on_a_gpu(gpu, name):
     assert all(frame.ids.tolist() for frame in tracks)
 
 
+@pytest.mark.parametrize("devices", [("cpu", "cuda"), ("cuda", "cpu")], ids="-".join)
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_tracker_goes_on_from_the_state_of_another_device(gpu, tmp_path, name, devices):
+    expected, _ = track(make_tracker(name, "cpu"), gpu)
+    former, latter = (make_tracker(name, device) for device in devices)
+    frames, states = make_frames(), States(tmp_path)
+    former.step(frames[0], prompt_of({5: slice(2, 14)}) if former.needs_prompt else None)
+    for frame in frames[1:3]:
+        former.step(frame)
+    states.keep(3, former)
+    assert states.restore(latter, 3, torch.device(devices[1])) == 3
+    assert_alike([latter.step(frame) for frame in frames[3:]], expected[3:])
+
+
 def write_inputs(folder: Path, name: str) -> list[object]:
     """A video whose object is named on its third frame, and a checkpoint; the flags that name both."""
     plan = make_plan(name)
@@ -136,3 +152,24 @@ def test_the_command_writes_on_a_gpu_what_it_writes_on_a_cpu_backwards_too(gpu, 
         written[device] = np.stack([read_label_map(path) for path in maps])
     assert written["cpu"][:2].any() and (written["cpu"] == 5).any()
     assert (written["cuda"] == written["cpu"]).mean() > 0.99
+
+
+def test_the_same_command_goes_on_on_a_gpu_with_what_a_cpu_began(tmp_path, monkeypatch):
+    flags = [*write_inputs(tmp_path, "xmem"), "--output", tmp_path / "output", "--save_state_every", "1"]
+    with monkeypatch.context() as patch:
+        record, count = VideoOutput.record, iter(range(9))
+
+        def interrupted(self: VideoOutput, *frame: object) -> None:
+            record(self, *frame)
+            if next(count) == 4:
+                raise KeyboardInterrupt
+
+        patch.setattr(VideoOutput, "record", interrupted)
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        assert run_here(inference.main, *flags).status == 130
+    with simulated_gpu() as gpu:
+        outcome = run_here(inference.main, *flags)
+        assert gpu.copies, "the GPU took part"
+    assert outcome.status == 0, outcome.err
+    assert any("goes on after frame" in line for line in outcome.out)
+    assert len(list((tmp_path / "output" / "Annotations" / "walk").glob("*.png"))) == 6

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common.backbone import for_inference
+from common.backbone import digest, for_inference
 from systems.stcn import winograd
 from systems.stcn.blocks import JoinedConv2d
 from systems.stcn.winograd import WinogradConv2d, convolve, transform_weight
@@ -62,6 +62,14 @@ def test_for_inference_on_a_cpu_wide_convolutions_of_stride_one_change_their_for
 def test_convolutions_keep_their_form_where_it_is_not_asked_for_or_there_is_no_cpu(where):
     network = for_inference(wide_network(), **where)
     assert not any(part.m for part in network.modules() if isinstance(part, WinogradConv2d))
+
+
+def test_weights_are_known_by_the_same_digest_in_every_form():
+    plain, other = wide_network(), wide_network()
+    nn.init.zeros_(other[0].weight)
+    known = digest(for_inference(wide_network()))
+    assert known == digest(for_inference(for_inference(wide_network())))
+    assert known == digest(for_inference(plain, winograd=False)) != digest(for_inference(other))
 
 
 @pytest.mark.parametrize("frame_first", [False, True])
