@@ -113,6 +113,14 @@ def test_a_part_of_a_file_has_the_frames_of_the_whole_under_their_names(tmp_path
         assert not some.has_frame(next(name for name in expected if name not in names))
 
 
+@pytest.mark.parametrize("fps, numbers", [(10, [4, 9]), (4, [2, 4, 6, 8, 10])])
+def test_frames_without_times_come_at_the_rate_that_is_given(tmp_path, fps, numbers):
+    path = save_clip(tmp_path / "clip.h264")
+    (video,) = find_videos(path, part=Part.of_flags("0.4s", None, "0.5s", fps))
+    assert [name for name, _ in video.frames()] == [f"{number:05d}" for number in numbers]
+    assert video.times == {}
+
+
 def test_a_part_of_a_folder_is_of_its_images_which_come_at_its_rate(tmp_path):
     folder = save_images(tmp_path / "clip", ["00005", "00010", "00015", "00020", "00025"])
     (video,) = find_videos(folder, 10, part("1", None, "2"))

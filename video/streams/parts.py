@@ -36,7 +36,7 @@ class PartFlags:
     end: str | None = option(None, "frame or time before which reading ends")
     every: str | None = option(None, "read one of so many frames, or one frame in such a time, as 0.5s")
     fps: float = option(
-        DEFAULT_FPS, "frames per second of image folders, for times and videos", least=0.1, most=1000
+        DEFAULT_FPS, "frames per second of images, and of files without times", least=0.1, most=1000
     )
 
 
@@ -44,7 +44,7 @@ class PartFlags:
 class Part:
     """The frames of a video from `start` to before `end`, and of these the first of every so many.
 
-    fps: frames per second of still images, which gives them times
+    fps: frames per second of still images and of files without times, which gives them times
     """
 
     start: Place = 0
@@ -103,6 +103,13 @@ def shown_in(part: Part, path: Path) -> dict[int, int] | None:
     return {time: number for number, time in part.chosen((time, time * unit) for time in times)}
 
 
+def _timed(frames: Iterable[Any], fps: float) -> Iterator[tuple[Any, Fraction]]:
+    """(frame as PyAV has it, its second); fps: of a file without times, as raw H.264 is."""
+    for number, frame in enumerate(frames):
+        second = second_of(frame)
+        yield frame, number / Fraction(fps) if second is None else second
+
+
 def decode_part(path: Path, part: Part | None, shown: dict[int, int] | None) -> Iterator[tuple[int, Any]]:
     """Yield (number, frame as PyAV has it) of the frames of a file that are in the part; Damage as `decode`.
 
@@ -112,7 +119,7 @@ def decode_part(path: Path, part: Part | None, shown: dict[int, int] | None) -> 
     if part is None:
         yield from enumerate(decode(path))
     elif shown is None:
-        yield from part.chosen((frame, second_of(frame) or Fraction(0)) for frame in decode(path))
+        yield from part.chosen(_timed(decode(path), part.fps))
     else:
         missing = dict(shown)
         for frame in decode(path, min(missing, default=None)):
