@@ -202,11 +202,15 @@ def test_standard_input_that_stays_open_is_ended_by_an_interrupt(feed):
         assert len(list(video.frames())) == 3
 
 
-def test_an_interrupt_while_the_first_frame_is_waited_for_ends_standard_input_too(feed):
+@pytest.mark.parametrize("raw_size", [None, "32x24"])
+@pytest.mark.parametrize("wait", ["check", "size"])
+def test_an_interrupt_while_the_first_frame_is_waited_for_ends_it_with_a_line(feed, capsys, raw_size, wait):
     feed(b"", close=False)
+    (video,) = find_videos(video_root("-"), raw_size=raw_size)
     threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
-    with pytest.raises(UserError, match="standard input"):
-        opened("-", raw_size="32x24")
+    with pytest.raises(KeyboardInterrupt):
+        video.check() if wait == "check" else video.size
+    assert capsys.readouterr().err == "standard input: stopped before its first frame came\n"
 
 
 def test_standard_input_without_a_video_is_refused_with_the_remedy(feed):

@@ -193,10 +193,17 @@ class LiveVideo:
 
     @cached_property
     def _first(self) -> LivePicture:
-        picture = next(self._pictures, None)
-        if picture is None:
-            raise UserError(f"{self.place} holds no frame: choose another")
-        return picture
+        with ended_by_interrupt(self):
+            try:
+                if (picture := next(self._pictures, None)) is not None:
+                    return picture
+            except UserError:
+                if not self._stopped.is_set():
+                    raise
+        if self._stopped.is_set():
+            say(f"{self.place}: stopped before its first frame came", error=True)
+            raise KeyboardInterrupt
+        raise UserError(f"{self.place} holds no frame: choose another")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -212,9 +219,8 @@ class LiveVideo:
         return name.isdecimal() and name == f"{int(name):05d}"
 
     def check(self) -> None:
-        """Wait for the first frame; UserError where none comes."""
-        with ended_by_interrupt(self):
-            _ = self._first
+        """Wait for the first frame; UserError where none comes, KeyboardInterrupt where Ctrl-C does."""
+        _ = self._first
 
     def stop(self) -> None:
         """Let it end after the frame that is being read."""
