@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import run_check, run_command
-from tracking.config import check_flags, make_parser, parse_first
+from tracking.config import check_flags, check_page, make_parser, parse_first
 from training.listeners.agent import arguments
 
 if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
@@ -40,7 +40,7 @@ from systems.xmem import system as xmem
 from tools.shown import showing_tracks
 from tracking.arrays import ArrayTracker, tracker_options
 from tracking.assignment import Detections, TrackRecord, assign, assign_prompt, bi_softmax, give_id
-from tracking.batch import track_all
+from tracking.batch import settings_of, track_all
 from tracking.config import RunConfig
 from tracking.detections import FrameDetections
 from tracking.discovery import DiscoveringTracker, is_propagator
@@ -379,7 +379,8 @@ def run() -> dict[str, str]:
     if config.annotate:
         from tools.annotate.server import annotate  # a web server, which no other run needs
 
-        annotate(tracker, videos, args.output, config, args.prompt_root, cutter)
+        check_page(args)
+        annotate(tracker, videos, args.output, config, settings_of(args, tracker), cutter)
         return {}
     return track_all(tracker, videos, args, categories, cutter, showing_tracks(args, parser))
 

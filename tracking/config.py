@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import AMP_CHOICES, Parser, add_config_flags, config_from_args, option
+from common.errors import UserError
 from common.files import check_checkpoint
 from configs.listeners import ClearMLConfig
 from configs.systems import CONFIGS, DEFAULT
@@ -91,6 +92,7 @@ class RunFlags:
     )
 
 
+WITHOUT_PAGE = ("show", "save_detections", "enable_clearml", "clearml_offline")  # not beside --annotate
 GROUPS = {"video": VideoFlags, "prompts": PromptFlags, "output": OutputFlags, "run": RunFlags}
 
 
@@ -151,6 +153,21 @@ def make_parser(system: str) -> Parser:
     return _make_parser({f"tracker of {system} (defaults: as trained)": CONFIGS[system].tracker})
 
 
+def check_page(args: Namespace) -> None:
+    """Raise UserError where --annotate stands beside flags that its page does not use."""
+    run, prompts = config_from_args(RunConfig, args), args.output / "prompts"
+    if run.part:
+        raise UserError(f"--annotate shows whole videos: leave out {run.part}")
+    if args.prompt_root or run.marks or run.reverse:
+        remedy = "leave out --prompt_root, boxes, clicks and --reverse"
+        raise UserError(
+            f"--annotate paints the prompts of a run forwards: {remedy}; maps in {prompts} are taken up"
+        )
+    if others := [name for name in WITHOUT_PAGE if getattr(args, name)]:
+        after = f"the same command with --prompt_root {prompts} --prompt_frames all instead takes it"
+        raise UserError(f"--annotate makes no use of --{others[0]}: leave it out; {after}")
+
+
 def check_flags(argv: Sequence[str]) -> None:
     """Show the help, or refuse flags and paths that no run can have, as far as that takes no checkpoint.
 
@@ -170,6 +187,8 @@ def check_flags(argv: Sequence[str]) -> None:
             parser.error(f"unrecognized arguments: {word}")
     run = config_from_args(RunConfig, args)
     part, root = run.part, args.video_root
+    if run.annotate:
+        check_page(args)
     if args.checkpoint.suffix:  # a published one has a name without
         check_checkpoint(args.checkpoint)
     if isinstance(root, LiveRoot) or run.raw_size or not (root.exists() or glob(str(root))):

@@ -1,5 +1,9 @@
-"""Writes the results of annotated videos as inference.py does, beside the page, which shows how far it is."""
+"""Writes the results of annotated videos as inference.py does, beside the page, which shows how far it is.
 
+What is stopped or killed goes on from its last saved state, by the same command here or without the page.
+"""
+
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -36,15 +40,30 @@ class _Watched:
         self.count += 1
         return self.tracker.step(frame, prompt)
 
+    def state_dict(self) -> dict[str, Any]:
+        return self.tracker.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.tracker.load_state_dict(state)
+
 
 class Results:
-    """One run at a time over all videos that have prompts, or all where the tracker needs none."""
+    """One run at a time over all videos that have prompts, or all where the tracker needs none.
+
+    settings: as of `Work.goes_on`
+    """
 
     def __init__(
-        self, tracker: Tracker, videos: list[Video], output: Path, config: RunConfig, prompt_root: Path
+        self,
+        tracker: Tracker,
+        videos: list[Video],
+        output: Path,
+        config: RunConfig,
+        prompt_root: Path,
+        settings: dict[str, Any] | None = None,
     ):
         self.tracker, self.videos, self.output = tracker, videos, output
-        self.config, self.prompt_root = config, prompt_root
+        self.config, self.prompt_root, self.settings = config, prompt_root, settings
         self.error, self.done = "", False
         self._watched, self._thread = _Watched(tracker), Thread()
 
@@ -64,25 +83,27 @@ class Results:
             videos = [video for video in videos if root and (root / video.name).is_dir()]
         if not videos:
             raise UserError("no video has a prompt: paint an object first")
-        Work(self.output).check(videos, overwrite=True)
+        Work(self.output).check(videos, self.settings, overwrite=True)
         self.error, self.done, self._watched = "", False, _Watched(self.tracker)
         self._thread = Thread(target=self._run, args=(videos, root), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the run, which leaves the results of finished videos, and wait for it."""
+        """End the run, which leaves the results of finished videos and the last saved state; wait for it."""
         self._watched.stopping.set()
         if self.running:
             self._thread.join()
 
     def _run(self, videos: list[Video], root: Path | None) -> None:
-        prompts = PromptFolder(root, "all") if root else None
+        prompts, config = PromptFolder(root, "all") if root else None, replace(self.config, overwrite=True)
         try:
-            failed = process_videos(self._watched, videos, prompts, self.output, self.config)
+            failed = process_videos(
+                self._watched, videos, prompts, self.output, config, settings=self.settings
+            )
             self.done = not failed
             self.error = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         except _Stopped:
-            self.error = "stopped: the results of unfinished videos are left out"
+            self.error = "stopped: Write results goes on from the last saved state"
         except Exception as error:
             known = isinstance(error, UserError | OSError) or is_out_of_memory(error)
             self.error = str(error) if known else f"{type(error).__name__}: {error}"

@@ -71,6 +71,7 @@ class Annotator:
     """What the page asks for, by method and path; `n` is the number of a video or of a frame, from 0.
 
     cutter: cuts objects out at clicks; None: the page takes no clicks
+    settings: of the results, as of `Work.goes_on`
     """
 
     def __init__(
@@ -80,12 +81,13 @@ class Annotator:
         output: Path,
         config: RunConfig,
         cutter: EncodingCutter | None = None,
+        settings: dict[str, Any] | None = None,
     ):
         self.tracker, self.videos, self.output, self.config = tracker, videos, output, config
         self.token = secrets.token_urlsafe(24)
         self.lock = RLock()  # of what changes something
         self.click_masks = ClickMasks(cutter, config) if cutter else None
-        self.results = Results(tracker, videos, output, config, output / PROMPTS)
+        self.results = Results(tracker, videos, output, config, output / PROMPTS, settings)
         self.calls: dict[tuple[str, str], Callable[[int, bytes], Reply]] = {
             ("POST", "/open"): self.open,
             ("POST", "/run"): self.run,
@@ -301,26 +303,22 @@ def annotate(
     videos: list[Video],
     output: Path,
     config: RunConfig,
-    prompt_root: Path | None = None,
+    settings: dict[str, Any],
     cutter: EncodingCutter | None = None,
 ) -> None:
     """Serve the page until the command is ended by Ctrl-C; then nothing but prompts and results is left.
 
-    prompt_root: --prompt_root, which is refused, as are boxes and clicks: prompts are painted into the output
+    settings: of the same command without the page, which goes on with results, and they with its
     cutter: cuts objects out at clicks; None: the tracker's own, where it has one
     """
-    if config.part:
-        raise UserError(f"--annotate shows whole videos: leave out {config.part}")
     if distributed.world_size() > 1:
         raise UserError("--annotate serves one page: start it without torchrun")
-    if prompt_root or config.marks or config.reverse:
-        others = "--prompt_root, boxes, clicks and --reverse"
-        remedy = f"leave out {others}; maps in {output / PROMPTS} are taken up"
-        raise UserError(f"--annotate paints the prompts of a run forwards: {remedy}")
     check_repeats(videos, "--annotate")
     with sole_writer(output / LOCK):
         remove_left(output)
-        annotator = Annotator(tracker, videos, output, config, cutter or getattr(tracker, "cutter", None))
+        settings |= {"prompt_root": str((output / PROMPTS).resolve()), "prompt_frames": "all"}
+        cutter = cutter or getattr(tracker, "cutter", None)
+        annotator = Annotator(tracker, videos, output, config, cutter, settings)
         try:
             with make_server(annotator) as server:
                 port = server.server_address[1]

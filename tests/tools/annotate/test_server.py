@@ -23,7 +23,7 @@ from tests.support.commands import ROOT, assert_refused, files_in, run_here
 from tests.support.sam_networks import small_network
 from tools.annotate.clicks import ClickMasks
 from tools.annotate.server import remove_left
-from tracking.config import RunConfig
+from tracking.config import RunConfig, check_flags
 from video.images import read_label_map
 
 
@@ -272,7 +272,21 @@ def test_the_command_serves_until_it_is_interrupted_and_leaves_prompts_alone(tra
     assert [path.name for path in output.iterdir()] == ["prompts"]
 
 
-def test_prompts_by_other_flags_are_refused_beside_the_page(trained, small_data, tmp_path):
-    flags = ["--checkpoint", trained.run / "best.pth", "--video_root", small_data / "valid", "--annotate"]
-    outcome = run_here(inference.main, *flags, "--output", tmp_path / "o", "--prompt_root", small_data)
-    assert_refused(outcome, "--annotate", "leave out --prompt_root")
+@pytest.mark.parametrize(
+    "flags, part",
+    [
+        (["--prompt_root", "."], "leave out --prompt_root"),
+        (["--box", "1,2,3,4"], "leave out --prompt_root, boxes"),
+        (["--start", "3"], "shows whole videos: leave out --start 3"),
+        (["--show"], "no use of --show: leave it out; the same command with --prompt_root"),
+        (["--save_detections", "true"], "no use of --save_detections"),
+        (["--enable_clearml"], "no use of --enable_clearml"),
+    ],
+)
+def test_flags_that_the_page_does_not_use_are_refused(trained, small_data, tmp_path, flags, part):
+    command = ["--checkpoint", trained.run / "best.pth", "--video_root", small_data / "valid", "--annotate"]
+    command += ["--output", tmp_path / "o", *flags]
+    assert_refused(run_here(inference.main, *command), "--annotate", part)
+    with pytest.raises(UserError, match=re.escape(part)):
+        check_flags(list(map(str, command)))  # before torch is loaded, too
+    assert not (tmp_path / "o").exists()
