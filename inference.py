@@ -136,17 +136,20 @@ class GlobalTracker:
             return
         cosine = detections.embeddings[free] @ torch.stack([memory[track] for track in tracks]).T
         # Who stayed in place may look somewhat different.
-        place_of = {track: place for place, track in enumerate(recent)}
-        places = [place_of.get(track) for track in tracks]
-        ious = detections.overlaps.ious_with(free, places) if detections.overlaps else 0
-        bonus = self.config.iou_weight * ious
-        least = {True: self.config.match_threshold, False: self.config.revive_threshold}
-        thresholds = torch.tensor([least[track in self.bank] for track in tracks])
+        bonus = torch.zeros(())
+        if detections.overlaps:
+            place_of = {track: place for place, track in enumerate(recent)}
+            places = [place_of.get(track) for track in tracks]
+            bonus = self.config.iou_weight * detections.overlaps.ious_with(free, places)
+        # The active tracks come first, then the dormant ones.
+        thresholds = torch.full((len(tracks),), self.config.revive_threshold)
+        thresholds[: sum(track in self.bank for track in tracks)] = self.config.match_threshold
         similarity = (1 + cosine) / 2
         if self.config.similarity == "bi_softmax":
             similarity = bi_softmax(cosine, self.config.similarity_temperature)
-        for row, column in assign(similarity + bonus, cosine + bonus >= thresholds):
-            ids[free[row]] = tracks[column]
+        pairs = assign(similarity + bonus, cosine + bonus >= thresholds)
+        rows, columns = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).unbind(1)
+        ids[free[rows]] = torch.tensor(tracks)[columns]
 
     def _retire(self) -> None:
         """Move tracks that are unseen for too long to the store of dormant ones, and bound it."""
@@ -160,12 +163,10 @@ class GlobalTracker:
         """Update bank and records; a detection that is not clear leaves the embedding alone."""
         embeddings, scores, masks, _, class_probs, prompted_ids = detections
         former = [self.bank.get(track, self.dormant.pop(track, None)) for track in ids.tolist()]
-        continued = [index for index, mu in enumerate(former) if mu is not None]
-        old = embeddings.clone()
-        for index in continued:
-            old[index] = former[index]
-        kept = torch.zeros(len(ids), dtype=torch.bool)
-        kept[continued] = prompted_ids[continued] == 0  # a prompt replaces what was remembered
+        old = [e if mu is None else mu for e, mu in zip(embeddings, former, strict=True)]
+        old = torch.cat([embeddings[:0].flatten(), *old]).view_as(embeddings)
+        kept = torch.tensor([mu is not None for mu in former], dtype=torch.bool)
+        kept &= prompted_ids == 0  # a prompt replaces what was remembered
         clear = detections.are_clear(self.config.update_score, self.config.max_overlap)
         mixed = F.normalize((1 - self.config.beta) * old + self.config.beta * embeddings, dim=-1)
         mixed = torch.where(kept[:, None], torch.where(clear[:, None], mixed, old), embeddings)

@@ -2,10 +2,42 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from common.device import in_float32
+
+
+def bits_of(masks: Tensor) -> np.ndarray:
+    """(N, h, w) bool masks on the CPU to (N, S) uint64: a bit for each pixel, zeros after the last."""
+    octets = np.packbits(masks.flatten(1).numpy(), axis=1)
+    return np.pad(octets, [(0, 0), (0, -octets.shape[1] % 8)]).view(np.uint64)
+
+
+def count_bits(masks: Tensor, others: Tensor) -> Tensor:
+    """As `multiply` on the CPU, by words of 64 pixels, without those that are empty in one of the K.
+
+    Needs NumPy 2.
+    """
+    bits = np.concatenate([bits_of(masks), bits_of(others)])
+    counts = np.empty((len(masks) + 1, len(bits)), dtype=np.float32)
+    for row, mask in zip(counts[:-1], bits, strict=False):  # the first K
+        filled = mask.nonzero()[0]
+        np.bitwise_count(bits[:, filled] & mask[filled]).sum(1, out=row)
+    np.bitwise_count(bits).sum(1, out=counts[-1])
+    return torch.from_numpy(counts)
+
+
+def multiply(masks: Tensor, others: Tensor) -> Tensor:
+    """(K, h, w) and (R, h, w) bool masks of one device to (K + 1, K + R) float32 on the CPU.
+
+    The pixels that each of the K has in common with each of all, and last the areas of all: in one product
+    and one transfer.
+    """
+    both = torch.cat([masks, others]).flatten(1).float()
+    with in_float32(masks.device):
+        return torch.cat([both[: len(masks)] @ both.T, both.sum(1)[None]]).cpu()
 
 
 class Overlaps(NamedTuple):
@@ -20,10 +52,9 @@ class Overlaps(NamedTuple):
 
     @classmethod
     def of(cls, masks: Tensor, others: Tensor) -> "Overlaps":
-        """Those of (K, h, w) and (R, h, w) bool masks of one device, in one product and one transfer."""
-        both = torch.cat([masks, others]).flatten(1).float()
-        with in_float32(masks.device):
-            counts = torch.cat([both[: len(masks)] @ both.T, both.sum(1)[None]]).cpu()
+        """Those of (K, h, w) and (R, h, w) bool masks of one device."""
+        count = count_bits if masks.device.type == "cpu" and hasattr(np, "bitwise_count") else multiply
+        counts = count(masks, others)
         return cls(counts[:-1], counts[-1])
 
     def ious(self) -> Tensor:
@@ -35,8 +66,8 @@ class Overlaps(NamedTuple):
         """(F, N) IoU of some of the K masks, (F,) indices, with N of the R others; 0 for None."""
         ious = torch.zeros(len(rows), len(others))
         known = [column for column, other in enumerate(others) if other is not None]
-        places = [len(self.common) + others[column] for column in known]
-        ious[:, known] = self.ious()[rows][:, places]
+        places = torch.tensor([len(self.common) + others[column] for column in known], dtype=torch.int64)
+        ious[:, torch.tensor(known, dtype=torch.int64)] = self.ious()[rows][:, places]
         return ious
 
     def shares(self) -> Tensor:

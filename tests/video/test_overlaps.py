@@ -1,9 +1,11 @@
 """Overlaps of masks, and non-maximum suppression, by hand."""
 
+import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from video.overlaps import Overlaps, suppress
+from video.overlaps import Overlaps, count_bits, multiply, suppress
 
 
 def masks_of(*rows: str) -> Tensor:
@@ -19,6 +21,16 @@ def test_overlaps_by_hand():
     assert chosen.common.tolist() == [[1, 1, 1, 1, 0], [1, 2, 1, 2, 0]]
     assert chosen.areas.tolist() == [1, 2, 3, 2, 0]
     assert Overlaps.of(masks_of("11")[:0], masks_of("11")).ious().shape == (0, 1)
+
+
+@pytest.mark.skipif(not hasattr(np, "bitwise_count"), reason="bits are counted with NumPy 2 only")
+@pytest.mark.parametrize("K, R, size", [(5, 7, (9, 31)), (1, 0, (8, 8)), (0, 3, (3, 5)), (3, 1, (96, 160))])
+@pytest.mark.parametrize("share", [0.001, 0.5, 1.0])
+def test_bits_are_counted_as_the_product_of_the_masks_counts_them(K, R, size, share):
+    generator = torch.Generator().manual_seed(K)
+    masks, others = torch.rand(K + R, *size, generator=generator).lt(share).split([K, R])
+    counts = count_bits(masks, others)
+    assert counts.dtype == torch.float32 and torch.equal(counts, multiply(masks, others))
 
 
 def kept(
