@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -19,6 +19,7 @@ from video.images import (
     check_end,
     check_label_mode,
     exif_remedy,
+    folder_state,
     list_files,
     list_folders,
     mots_ids,
@@ -27,6 +28,7 @@ from video.images import (
     read_frame_size,
     read_header,
     read_label_map,
+    shows_one_object,
     smoothed_edges_line,
 )
 from video.label_maps import has_smoothed_edges, objects_in
@@ -39,6 +41,7 @@ class AnnotatedVideo:
     frames, annotated: all frames, and those that have a mask, in order
     size: (H, W) of all frames, where they were checked; otherwise None
     is_mots: whether the id 10000 stands for pixels to ignore
+    asked: whether its masks `shows_one_object`, and of what state of its folder that is
     categories: those of its objects by id, None where `meta`, the file that would tell, does not
     """
 
@@ -52,6 +55,7 @@ class AnnotatedVideo:
     is_mots: bool = False
     categories: dict[int, str] | None = None
     meta: Path = Path("meta.json")
+    asked: tuple[Any, bool] | None = field(default=None, init=False, compare=False, repr=False)
 
     def frame_path(self, frame: str) -> Path:
         return self.frame_folder / f"{frame}{self.suffix}"
@@ -71,8 +75,14 @@ class AnnotatedVideo:
 
     def read_mask(self, frame: str) -> np.ndarray:
         """As `read_labels`, whatever its size."""
-        labels = read_label_map(self.mask_path(frame), self._masks_of_frames())
+        labels = read_label_map(self.mask_path(frame), self._shows_one_object)
         return mots_ids(labels) if self.is_mots else labels
+
+    def _shows_one_object(self) -> bool:
+        state = folder_state(self.mask_folder), len(self.frames), len(self.annotated)
+        if self.asked is None or self.asked[0] != state:
+            self.asked = state, shows_one_object(self._masks_of_frames())
+        return self.asked[1]
 
     def _masks_of_frames(self) -> Iterator[Path]:
         frames = set(self.frames)

@@ -28,6 +28,7 @@ from video.images import (
     mots_ids,
     read_header,
     read_label_map,
+    shows_one_object,
 )
 from video.label_maps import IGNORE, has_smoothed_edges, objects_in
 from video.masks import prompt_from_labels
@@ -194,7 +195,7 @@ class PromptFolder:
         """
         if is_painted(path):
             return self._colour_ids(video).read(path)
-        labels = read_label_map(path, self._maps(video))
+        labels = read_label_map(path, lambda: shows_one_object(self._maps(video)))
         if has_smoothed_edges(labels):
             labels, joined = join_edges(path, labels)
             labels = labels // IGNORE if holds_255_only(labels) else labels  # one object, painted in white

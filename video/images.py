@@ -4,9 +4,9 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -249,17 +249,30 @@ def shows_one_object(maps: Iterable[Path]) -> bool:
     return _shows_one_object(tuple(map(state_of, maps)))
 
 
-def read_label_map(path: Path, maps: Iterable[Path] | None = None) -> np.ndarray:
+FolderState = tuple[Path, int, tuple[str, ...]]
+
+
+def folder_state(folder: Path) -> FolderState:
+    """A folder with the time at which an entry last came, left or was replaced, and their names."""
+    return folder, folder.stat().st_mtime_ns, tuple(os.listdir(folder))
+
+
+@lru_cache(256)
+def _one_object_in(folder: FolderState) -> bool:
+    return shows_one_object(list_files(folder[0], {".png"}))
+
+
+def read_label_map(path: Path, one_object: Callable[[], bool] | None = None) -> np.ndarray:
     """Read an (H, W) map of object ids, 0 background; dtype and errors as of `read_pixels`.
 
-    maps: those of the frames of its video, by default all in its folder; where they `shows_one_object`, its
-        id is 1
+    one_object: whether the maps of its video `shows_one_object`, whose id is then 1; by default all in its
+        folder are asked, once as long as no file joins them, leaves or is replaced
     """
     pixels = read_pixels(path)
     if not holds_255_only(pixels):
         return pixels
-    maps = list_files(path.parent, {".png"}) if maps is None else maps
-    return pixels // IGNORE if shows_one_object(maps) else pixels
+    is_one = one_object() if one_object else _one_object_in(folder_state(path.parent))
+    return pixels // IGNORE if is_one else pixels
 
 
 def mots_ids(labels: np.ndarray) -> np.ndarray:

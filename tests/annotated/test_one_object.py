@@ -1,6 +1,7 @@
 """Masks of 0 and 255: one object in a video that has no other value; and 255 in maps of 16 bits, an id."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 import evaluate
+from annotated import videos
 from annotated.layouts import split_videos
 from annotated.videos import VOSFolder
 from common.errors import UserError
@@ -18,6 +20,7 @@ from tests.support.image_files import write_frame, write_mask
 from tests.support.label_folders import NOTHING, boxes, roots, write
 from tools.convert import __main__ as convert
 from tracking.prompts import PromptFolder
+from video import images
 from video.images import list_files, read_label_map, shows_one_object
 from video.label_maps import objects_in, void_in
 from video.reader import find_videos
@@ -58,15 +61,28 @@ def test_a_mask_that_is_added_later_is_taken_into_account(tmp_path):
     assert read_label_map(tmp_path / "a/00000.png").max() == 255
 
 
-def test_a_mask_that_changes_in_its_place_is_looked_at_anew(tmp_path):
+def test_a_mask_that_is_replaced_is_looked_at_anew(tmp_path):
     write(tmp_path / "a", [BINARY, BINARY])
-    folder = (tmp_path / "a").stat()
     assert read_label_map(tmp_path / "a/00000.png").max() == 1
     write(tmp_path / "b", [BINARY, MIXED])
-    (tmp_path / "a/00001.png").write_bytes((tmp_path / "b/00001.png").read_bytes())
-    os.utime(tmp_path / "a/00001.png", (0, 0))
-    assert (tmp_path / "a").stat().st_mtime_ns == folder.st_mtime_ns  # a folder does not see such a change
+    former = (tmp_path / "a").stat().st_mtime_ns
+    while (tmp_path / "a").stat().st_mtime_ns == former:  # a clock of file systems has coarse ticks
+        shutil.copy(tmp_path / "b/00001.png", tmp_path / "b/new")
+        os.replace(tmp_path / "b/new", tmp_path / "a/00001.png")
     assert read_label_map(tmp_path / "a/00000.png").max() == 255
+
+
+def test_the_maps_of_a_folder_are_asked_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
+    write(tmp_path / "Annotations/a", [BINARY, BINARY])
+    for t in range(2):
+        write_frame(tmp_path / f"JPEGImages/a/{t:05d}.jpg", 20, 30)
+    asked, shows = [], images.shows_one_object
+    for module in (images, videos):
+        monkeypatch.setattr(module, "shows_one_object", lambda maps: asked.append(1) or shows(maps))
+    folder = tmp_path / "Annotations/a"
+    assert [read_label_map(folder / f"{t:05d}.png").max() for t in (0, 1, 0)] == [1] * 3 and len(asked) == 1
+    (video,) = VOSFolder(tmp_path).videos
+    assert [video.read_mask(frame).max() for frame in video.annotated * 2] == [1] * 4 and len(asked) == 2
 
 
 def test_a_file_that_cannot_be_read_does_not_hide_what_the_others_show(tmp_path):
