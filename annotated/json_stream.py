@@ -15,6 +15,7 @@ from common.files import DECODER, open_text
 WHITESPACE = re.compile(r"[ \t\n\r]*")
 CHUNK = 1 << 20  # characters
 UNSURE = len("e+")  # characters after a number that may be a part of it
+LONGEST_WORD = 16  # characters at the end of a text that may be cut off, as of `-Infinity`
 LENIENT = json.JSONDecoder()  # several times as fast as `DECODER`; for what is read again before it is used
 
 
@@ -52,7 +53,7 @@ class JsonStream:
             except RecursionError as error:
                 raise self._bad("it is nested too deeply") from error
             except ValueError as error:
-                if not self._read_on():
+                if self._is_fault(error) or not self._read_on():
                     raise self._bad(str(error)) from error
             else:
                 # A number may go on in the next chunk, where this one ends in "1", "1." or "1e+".
@@ -96,6 +97,12 @@ class JsonStream:
         self._bytes += len(text) if text.isascii() else len(text.encode())
         self._counted = self._place
         return self._bytes
+
+    def _is_fault(self, error: ValueError) -> bool:
+        """Whether an error is no matter of where the text ends, which no more text mends."""
+        if not isinstance(error, json.JSONDecodeError) or error.msg.startswith("Unterminated string"):
+            return False
+        return error.pos + LONGEST_WORD < len(self._text)
 
     def _read_on(self) -> bool:
         """Read more of the file and forget what was taken; False at its end."""

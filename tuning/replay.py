@@ -19,7 +19,7 @@ if __name__ == "__main__":  # help and mistakes are told before torch is loaded,
 from common.config import checked, config_from_dict
 from common.device import pick_device
 from common.errors import UserError
-from common.files import LOCK, sole_writer
+from common.files import LOCK, read_json, sole_writer, write_json
 from common.types import Prompt, Tracks
 from inference import VITATracker
 from tracking.batch import process_videos, tell_end
@@ -70,6 +70,8 @@ def main() -> None:
     with sole_writer(args.output / LOCK):
         Work(args.output).check(videos, overwrite=args.overwrite)
         failed = process_videos(ReplayTracker(options, args.device), videos, None, args.output, run)
+        if (names := videos[0].path.resolve().parent.parent / "categories.json").is_file():  # of the full run
+            write_json(args.output / names.name, read_json(names))
     tell_end(failed, videos, args.output)
     sys.exit(1 if failed else 0)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from common.config import MAX_PIXELS
 from common.errors import UserError, require
@@ -52,11 +52,25 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
+def _is_odd_tiff(path: Path) -> bool:
+    """Whether a file that Pillow does not know is a TIFF of pixels that it has no mode for."""
+    try:
+        TiffImagePlugin.TiffImageFile(path).close()
+    except BROKEN as error:
+        return "unknown pixel mode" in str(error)
+    return False
+
+
 def bad_file(path: Path, error: Exception) -> Exception:
     """What to raise for an error in reading an image; the file system's own complaints name the path."""
     if isinstance(error, OSError) and error.filename:
         return error
-    reason = "no known image format" if isinstance(error, UnidentifiedImageError) else error
+    reason = error
+    if isinstance(error, UnidentifiedImageError):
+        if _is_odd_tiff(path):
+            form = "a TIFF of a form that is not read, as 16-bit grey with alpha"
+            return UserError(f"{path} is {form}: save it without alpha, or as PNG")
+        reason = "no known image format"
     return UserError(f"{path} is corrupt or cut short ({reason}): replace it, or leave it out")
 
 

@@ -53,6 +53,19 @@ def test_what_is_no_json_list_is_named(tmp_path, text):
         stream.end()
 
 
+@pytest.mark.parametrize(
+    "head", ['{"a": [1, 2', '{"a" 1', '["\\x"', "[nonsense", "[1 2]", '{"a": 1, b: 2}', '["\n"]', "[truth]"]
+)
+def test_a_fault_is_told_before_the_rest_of_the_file_is_read(tmp_path, monkeypatch, head):
+    monkeypatch.setattr(json_stream, "CHUNK", 100)
+    (tmp_path / "x.json").write_text(head + 10_000 * " " + "}")
+    with open(tmp_path / "x.json", encoding="utf-8") as file:
+        with pytest.raises(UserError, match=r"x\.json is not a JSON"):
+            JsonStream(file).value()
+        is_long = head == '{"a": [1, 2'  # of which the list might go on
+        assert bool(file.read(1)) != is_long
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     values=st.lists(st.recursive(st.none() | st.integers(-9, 9) | st.text(), st.lists, max_leaves=5)),

@@ -1,5 +1,6 @@
 """Tracks made anew from saved detections are those of a full run with the same flags, to the byte."""
 
+import json
 import shutil
 import zipfile
 
@@ -39,6 +40,14 @@ def test_a_replay_equals_a_full_run_with_the_same_flags(track, tmp_path, flags):
     again = run_here(replay.main, saved / "detections", "--output", tmp_path / "again", *flags)
     assert again.err == []
     assert_same_results(full, again.run)
+
+
+def test_the_names_of_categories_go_along(track, tmp_path):
+    saved = track("saved", "--save_detections", "true").run
+    (saved / "categories.json").write_text('{"1": "ape"}')  # as of a network of classes
+    for number, place in enumerate((saved, saved / "detections")):
+        again = run_here(replay.main, place, "--output", tmp_path / str(number)).run
+        assert json.loads((again / "categories.json").read_text()) == {"1": "ape"}
 
 
 @pytest.mark.parametrize("flags", FLAGS[1:])

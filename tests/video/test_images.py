@@ -7,12 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
 from common.errors import UserError
 from tests.support.image_files import cut, png_chunk, write_frame, write_mask
-from video.images import natural_key, read_frame, read_header, read_label_map, write_label_map
+from video.images import (
+    natural_key,
+    read_frame,
+    read_frame_size,
+    read_header,
+    read_label_map,
+    write_label_map,
+)
 from video.pictures import PALETTE
 from video.reader import find_videos
 
@@ -153,6 +161,15 @@ def test_a_file_of_a_format_that_no_frame_has_is_refused_unread(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     with pytest.raises(UserError, match="no known image format"):
         read_frame(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("read", [read_frame, read_frame_size, read_label_map])
+def test_grey_of_16_bits_with_alpha_is_told_for_what_it_is(tmp_path, read):
+    pixels = np.zeros((6, 8, 2), dtype=np.uint16)
+    options = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
+    with pytest.raises(UserError, match=r"a\.tif is a TIFF .* 16-bit grey with alpha: save it without"):
+        read(tmp_path / "a.tif")
 
 
 def write_tiff(path: Path, kind: int = 4, following: bytes = b"") -> Path:

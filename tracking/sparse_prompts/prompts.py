@@ -38,7 +38,7 @@ class SparsePrompts:
         """Look at a video's prompt before anything is tracked; UserError where it is absent or wrong."""
         prompt = self.prompts.get(video.name, Prompt())
         if needed and not prompt.ids:
-            names = ", ".join(self.prompts) or "none"
+            names = named(self.prompts) or "none"
             raise UserError(f"video {video.name} has no box or click: {self.source} names {names}")
         for track, box in prompt.boxes.items():
             check_box(track, box, video.size)

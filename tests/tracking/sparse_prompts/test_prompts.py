@@ -77,6 +77,11 @@ def test_an_absent_file_and_a_video_without_a_box_are_refused(videos, tmp_path):
     with pytest.raises(UserError, match="video two has no box"):
         prompts.check(videos[1], needed=True)
     prompts.check(videos[1], needed=False)
+    names = ["one", *(f"v{k}" for k in range(10, 40))]
+    many = write(tmp_path / "b.json", {name: {"1": [0, 0, 5, 5]} for name in names})
+    prompts = read_sparse_prompts(videos, RunConfig(boxes=str(many)))
+    with pytest.raises(UserError, match=r"names one, v10, v11, v12, v13 and 26 more$"):
+        prompts.check(videos[1], needed=True)
 
 
 @pytest.mark.parametrize("box", [(40, 0, 5, 5), (0, 0, 0, 5), (-9, 0, 9, 5), (0, 0, np.inf, 5)])
