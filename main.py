@@ -379,7 +379,7 @@ def main() -> None:
             names = {"tags": [args.system], "continued": continued}
             listeners = open_listeners(args, parser, **names, own=[RunRecord(args, parser)])
         args.clearml_task = distributed.broadcast(listeners.task or continued)
-        with listeners, ExitStack() as locks, loader_errors():
+        with ExitStack() as locks, listeners, loader_errors():  # the folder is locked until all is told
             run_training(args, listeners, begun, locks)
 
 

@@ -11,6 +11,7 @@ from common.errors import UserError
 from common.files import check_checkpoint
 from configs.listeners import TrainingListenersConfig
 from configs.systems import CONFIGS, DEFAULT
+from training.run_folder import find_checkpoint, has_results
 
 EXAMPLES = """examples:
   python main.py --synthetic easy --epochs 2                    make data, train and evaluate
@@ -196,6 +197,8 @@ def check_flags(argv: Sequence[str]) -> None:
         check_checkpoint(Path(options.resume))
     if options.synthetic or args.clearml_dataset:
         return
+    if has_results(find_checkpoint(options.resume, Path(options.run_dir))):
+        return  # it may have nothing to train any more
     for root in options.dataset_root:
         if not Path(root).is_dir():
             raise UserError(f"--dataset_root {root} is no folder: give one with train/, or --synthetic easy")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from common import distributed
 from common.files import atomic_write
+from common.progress import say
 
 UNPLOTTED = {"videos", "frames", "id_switches"}  # counts that say nothing as curves
 GROUPS = {"gradient_norm": "optimiser", "nonfinite_costs": "optimiser"}
@@ -202,3 +203,10 @@ class History:
         self.rows, self.row, self.seconds = list(state["rows"]), state["row"], state["seconds"]
         self.run_before = numbers["run_seconds"]
         self.means.load_state_dict(means)
+
+
+def say_metrics(metrics: dict[str, Any]) -> None:
+    """Print what metrics.json holds, {name: number}, a line each; what does not apply is "-"."""
+    for name, value in metrics.items():
+        text = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+        say(f"{name:28} {text}")

@@ -15,7 +15,7 @@ from common.device import peak_memory
 from common.files import atomic_write, write_json
 from common.progress import say
 from training.curves import plot_curves, read_curves
-from training.history import Row, write_rows
+from training.history import Row, say_metrics, write_rows
 from training.listeners.listener import Listeners, table_of
 from training.state import TrainState
 from video.images import MOTS_MASKS, mots_sequences
@@ -160,9 +160,8 @@ class Report:
         """
         metrics = {name: scores.get(name) for name in METRICS} | {"seconds": round(seconds, 1)}
         write_json(self.folder / "metrics.json", metrics)
+        say_metrics(metrics)
         for name, value in metrics.items():
-            text = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else value
-            say(f"{name:28} {text}")
             self.listeners.single_value(name, value)
         self._draw_curves()
         self.listeners.figure("results", self.folder / "results.png", step)

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from common.checkpoint import read_checkpoint
 from common.files import read_json
 
 
@@ -39,6 +38,11 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> Path | None:
     return max(checkpoints, key=lambda path: int(path.parent.name), default=None)
 
 
+def has_results(checkpoint: Path | None) -> bool:
+    """Whether a checkpoint is of a run that was scored at its end, and has not gone on since."""
+    return checkpoint is not None and checkpoint.with_name("metrics.json").is_file()
+
+
 def task_of(checkpoint: Path | None) -> str | None:
     """The id of the ClearML task of a checkpoint's run, by args.json beside it, or by the checkpoint.
 
@@ -46,6 +50,8 @@ def task_of(checkpoint: Path | None) -> str | None:
     """
     if checkpoint is None:
         return None
+    from common.checkpoint import read_checkpoint  # torch, which a refusal of flags does without
+
     args = checkpoint.with_name("args.json")
     flags = read_json(args) if args.is_file() else read_checkpoint(checkpoint)["args"]
     task = flags.get("clearml_task") if isinstance(flags, dict) else None

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from common.checkpoint import check_weights, read_checkpoint
 from common.device import pick_device, resolve_amp
 from common.errors import UserError
+from common.files import read_json
 from common.progress import say
 from training.config import TrainConfig
-from training.history import History, Row, num_without_improvement
+from training.history import History, Row, num_without_improvement, say_metrics
 from training.optim import OPTIMIZERS, MovingAverage, check_optimizer, learning_rate
+from training.run_folder import has_results
 
 # Flags of the training loop that decide what a step draws, or that are part of the optimiser's state.
 RUN_FLAGS = """seed batch_size accumulate optimizer lr_head lr_backbone weight_decay schedule drop_at
@@ -126,13 +128,14 @@ def is_stale(rows: list[Row], best: dict[str, float] | None, patience: int) -> b
 
 
 def is_finished(path: Path, state: dict[str, Any], options: TrainConfig) -> bool:
-    """Whether the run of a checkpoint has all its epochs and its scores; a line says so."""
+    """Whether the run of a checkpoint has all its epochs and its scores, which are told, with its folder."""
     rows = (state.get("history") or {}).get("rows", [])
     stale = is_stale(rows, state["best"], options.patience)
-    if not (stale or state["epoch"] >= options.epochs) or not (path.parent / "metrics.json").is_file():
+    if not (stale or state["epoch"] >= options.epochs) or not has_results(path):
         return False
     done = f"the {state['epoch']} epochs of {path} are done and scored"
     say(f"nothing to resume: {done}; raise {'--patience' if stale else '--epochs'} to train on")
+    say_metrics(read_json(path.with_name("metrics.json")))
     say(str(path.parent))
     return True
 

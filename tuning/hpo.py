@@ -77,7 +77,7 @@ def write_best(path: Path, best: Trial, fixed: Sequence[str], by: str) -> None:
 
 
 def main() -> None:
-    """Search; print the best trials, and write all of them, the best as a preset, and a page of all runs."""
+    """Search; print the best trials, and write all of them, the best as a preset, a page of several runs."""
     args, sampler = parse_hpo()
     with sole_writer(args.output / LOCK):
         done = search(sampler, args.trials, args.flags, args.output, args.by)
@@ -86,7 +86,8 @@ def main() -> None:
             raise UserError(f"no run of {len(done)} has a number {args.by}: see their lines above")
         best = min(scored, key=lambda one: one.trial.rank(args.by))
         write_best(args.output / BEST, best.trial, args.flags, args.by)
-        write_comparison([one.run for one in scored], args.output / PAGE)
+        if len(scored) > 1:
+            write_comparison([one.run for one in scored], args.output / PAGE)
     for line in table([one.trial for one in scored], args.by):
         say(line)
     say(f"next: python main.py @{args.output / BEST}")

@@ -49,6 +49,8 @@ def test_a_package_that_is_missed_is_noticed(tmp_path):
         (["-m", "tuning.search", "--help"], 0),
         (["-m", "tuning.hpo", "--help"], 0),
         (["-m", "tuning.hpo", "--output", "none", "--vary", "lr_haed=1,2", "--", "--synthetic", "easy"], 2),
+        (["-m", "tools.run_report", "--help"], 0),
+        (["-m", "tools.run_report", "none"], 2),
         (["-m", "video.synthetic", "--help"], 0),
         (["inference.py", "--help"], 0),
         (["inference.py", "--system", "xmem", "--help"], 0),

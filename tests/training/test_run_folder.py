@@ -1,11 +1,17 @@
+"""The folder of a run: its number, its lock, the checkpoint and the task to go on with."""
+
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+import main
 from common.checkpoint import read_checkpoint, save_checkpoint
 from common.files import LOCK, write_json
 from tests.support.commands import assert_refused, files_in, held_elsewhere
+from tools.run_report.record import RunRecord
+from training.config import check_flags
 from training.run_folder import find_checkpoint, new_run_folder, task_of
 
 
@@ -80,3 +86,28 @@ def test_two_processes_do_not_train_into_one_folder(train, trained, tmp_path):
         with held_elsewhere(run / LOCK):
             assert_refused(train(*flags, "--resume", resume), run, "process 7 on a node")
         assert sorted(files_in(tmp_path / "runs")) == [f"1/{LOCK}", "1/last.pth"]
+
+
+def test_a_run_keeps_its_folder_until_its_record_is_closed(train, monkeypatch):
+    close, locked = RunRecord.close, []
+
+    def closing(record: RunRecord, error: BaseException | None = None) -> None:
+        locked.append((record._folder / LOCK).is_file())
+        close(record, error)
+
+    monkeypatch.setattr(RunRecord, "close", closing)
+    monkeypatch.setattr(main, "finish", lambda trainer: None)
+    assert train("--eval_every", 0).status == 0 and locked == [True]
+
+
+@pytest.mark.parametrize("resume", ["auto", "last.pth"])
+def test_a_finished_run_whose_data_are_gone_shows_its_results(train, trained, tmp_path, resume):
+    run = Path(shutil.copytree(trained.run, tmp_path / "runs" / "1"))
+    flags = ["--epochs", 2, "--dataset_root", tmp_path / "gone"]
+    flags += ["--resume", resume if resume == "auto" else run / resume]
+    check_flags([*map(str, flags), "--run_dir", str(tmp_path / "runs")])
+    outcome = train(*flags)
+    assert outcome.run == run and any(line.startswith("J&F ") for line in outcome.out)
+    assert_refused(train(*flags, "--epochs", 4), tmp_path / "gone")
+    (run / "metrics.json").unlink()
+    assert_refused(train(*flags), tmp_path / "gone")

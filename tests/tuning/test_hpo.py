@@ -55,6 +55,15 @@ def test_every_trial_is_trained_and_the_best_becomes_a_preset(tmp_path, trained)
     assert html.startswith("<!doctype html>") and "2 runs" in html
 
 
+def test_one_run_is_compared_with_none(tmp_path, trained):
+    outcome = run_here(hpo.main, "--output", tmp_path / "o", "--vary", "lr_head=1e-4,1e9", "--", *FIXED)
+    assert outcome.status == 0 and sorted(path.name for path in (tmp_path / "o").iterdir()) == [
+        "best.txt",
+        "runs",
+        "trials.csv",
+    ]
+
+
 def test_a_search_where_every_run_fails_says_so(tmp_path, trained):
     outcome = run_here(hpo.main, "--output", tmp_path / "o", "--vary", "lr_head=1e9", "--", *FIXED)
     assert_refused(outcome, "no run of 1 has a number J&F")

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from common.progress import say
+
 
 class Listener:
     """Takes the reports of a run; what a listener does not override, it does not show.
@@ -94,3 +96,12 @@ class Listeners(Forwarding):
     def forward(self, name: str, *report: Any) -> None:
         for listener in self.listeners:
             getattr(listener, name)(*report)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Close each of them, whatever becomes of the others, which is told."""
+        for listener in self.listeners:
+            try:
+                listener.close(error)
+            except Exception as trouble:
+                reason = " ".join(f"{type(trouble).__name__}: {trouble}".split())
+                say(f"{type(listener).__name__} has not ended its reports ({reason})", error=True)

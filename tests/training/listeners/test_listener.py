@@ -32,6 +32,17 @@ def test_every_report_reaches_every_listener():
     assert first.told == second.told == expected
 
 
+def test_where_one_listener_cannot_be_closed_the_others_are_and_it_is_told(capsys):
+    class Failing(Recorder):
+        def forward(self, name: str, *report: Any) -> None:
+            raise OSError("the disk\nis full")
+
+    last = Recorder()
+    Listeners([Failing(), last]).close()
+    assert last.told == [("close", None)]
+    assert capsys.readouterr().err == "Failing has not ended its reports (OSError: the disk is full)\n"
+
+
 def test_clearml_takes_every_report():
     assert set(REPORTS) <= vars(ClearMLReports).keys()
     assert len(REPORTS) == 11
