@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from common import checkpoint
 from common.backbone import for_inference
 from common.config import Parser, config_from_args, config_from_dict
-from common.device import on_device, pick_device
+from common.device import on_device, pick_device, resolve_amp
 from common.errors import UserError
 from common.types import Prompt, Tracker, Tracks
 from configs.systems import DEFAULT
@@ -194,10 +194,8 @@ class GlobalTracker:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.bank, self.dormant = (
-            {track: embedding.cpu() for track, embedding in state[name].items()}
-            for name in ("bank", "dormant")
-        )
+        former = state["bank"], state["dormant"]
+        self.bank, self.dormant = ({track: mu.cpu() for track, mu in bank.items()} for bank in former)
         self.records = {
             track: TrackRecord(**record | {"class_probs": record["class_probs"].cpu()})
             for track, record in state["records"].items()
@@ -241,10 +239,9 @@ class VITATracker:
         size = fit_short_side(*frame.shape[-2:], config.image_size, LONGEST * config.image_size)
         small = normalise(resize_frames(frame.to(device, non_blocking=True), size))
         padded = pad_to_stride(small, self.network.stride)
-        sizes = padded.shape[-2:], size, frame.shape[-2:]
         outputs = self.network(padded[None, None], queries=self.queries)
         self.queries = outputs["queries"]
-        tokens = FrameDetections.of(outputs, *sizes)
+        tokens = FrameDetections.of(outputs, padded.shape[-2:], size, frame.shape[-2:])
         tokens = tokens._replace(prompted_ids=assign_prompt(prompt, tokens.masks))
         good = (tokens.scores > config.score_threshold) | (tokens.prompted_ids > 0)
         tokens = tokens.chosen(good.nonzero()[:, 0])
@@ -319,6 +316,12 @@ def load_tracker(
 # ------------------------------------------------------------------------------------------------ the command
 
 
+def prepared(network: nn.Module, args: argparse.Namespace) -> nn.Module:
+    """The network on the device of --device; Winograd's form is of float32, not of mixed precision."""
+    device = pick_device(args.device)
+    return for_inference(network, device, winograd=args.winograd and resolve_amp(args.amp, device) == "off")
+
+
 def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, list[str], Parser]:
     """Read the flags; returns the checkpoint's tracker, the flags, the names of categories, the parser.
 
@@ -332,8 +335,7 @@ def tracker_of_run(argv: Sequence[str]) -> tuple[Tracker, argparse.Namespace, li
     parser.set_defaults(**asdict(config_from_dict(tracker.Config, config["tracker"], str(known.checkpoint))))
     args = parser.parse_args(argv)
     run = config_from_args(RunConfig, args)  # with the ranges of its numbers
-    network = for_inference(network, pick_device(args.device), winograd=args.winograd)
-    built = tracker(network, config_from_args(tracker.Config, args))
+    built = tracker(prepared(network, args), config_from_args(tracker.Config, args))
     built = discovering(built, args) if args.discover and not run.marks else built
     return built, args, config.get("categories", []), parser
 
@@ -363,8 +365,7 @@ def cutter_of_run(args: argparse.Namespace, config: RunConfig) -> Cutter | None:
         raise UserError("--cut and --discover: give one of the two")
     if args.cut:
         network, options = load_network(args.cut)
-        network = for_inference(network, pick_device(args.device), winograd=args.winograd)
-        cutter = SYSTEMS[options["system"]].cutter(network)
+        cutter = SYSTEMS[options["system"]].cutter(prepared(network, args))
         if cutter is None:
             raise UserError(f"--cut {args.cut} is no SAM with its prompt encoder: give one, as sam_vit_b")
         return cutter

@@ -5,9 +5,10 @@ python -m benchmarks.forms --systems stcn xmem --size 480 854 --rounds 3 --layer
 python -m benchmarks.forms --systems vita_tcovis --size 480 854 --device cuda
 
 For inference, batch norms are folded into the convolutions and channels are last in memory, and then, on a
-CPU, wide 3x3 convolutions take Winograd's form. Networks of full size with random weights and without
-backbone weights, but VITA-TCOVIS's, whose backbone has the frozen batch norms that it has with weights; one
-object from a mask. All forms take turns; medians over the rounds. With --layers a second table is of single
+CPU, wide 3x3 convolutions take Winograd's form. "bf16" is the folded form with --amp bf16, which pays on a
+CPU that multiplies bf16 by itself. Networks of full size with random weights and without backbone weights,
+but VITA-TCOVIS's, whose backbone has the frozen batch norms that it has with weights; objects from masks. All
+forms take turns; medians over the rounds. With --layers a second table is of single
 convolutions on the CPU, with widths and, at 854x480, sizes of XMem's and STCN's decoders.
 """
 
@@ -19,12 +20,13 @@ import torch
 from benchmarks.measuring import Phases, add_machine_flags, counted, set_up
 from common.backbone import for_inference
 from common.config import Parser, add_config_flags, config_from_args
+from common.device import autocast
 from common.errors import UserError, run_command
 from common.types import Prompt
 from inference import SYSTEMS
 from systems.stcn.winograd import WinogradConv2d
 
-FORMS = ("training", "folded", "inference")
+FORMS = {"training": "off", "folded": "off", "bf16": "bf16", "inference": "off"}  # and their --amp
 LAYERS = (
     (1024, 512, 30, 54),
     (512, 512, 30, 54),
@@ -41,20 +43,26 @@ def measure(name: str, args: argparse.Namespace, device: torch.device) -> dict[s
     add_config_flags(flags, system.network.Config, name)
     network = system.network(config_from_args(system.network.Config, flags.parse_args([]))).to(device).eval()
     folded = for_inference(copy.deepcopy(network), winograd=False)
-    networks = dict(zip(FORMS, (network, folded, for_inference(copy.deepcopy(network))), strict=True))
+    fast = for_inference(copy.deepcopy(network))
+    networks = dict(zip(FORMS, (network, folded, folded, fast), strict=True))
     trackers = {form: system.tracker(each, system.tracker.Config()) for form, each in networks.items()}
     frames = torch.randint(0, 256, (3, 3, *args.size), dtype=torch.uint8)
     labels = torch.zeros(args.size, dtype=torch.int64)
-    labels[args.size[0] // 4 : args.size[0] // 2, args.size[1] // 4 : args.size[1] // 2] = 1
+    width = args.size[1] // args.objects
+    for number in range(args.objects):
+        labels[args.size[0] // 4 : args.size[0] // 2, number * width : (2 * number + 1) * width // 2] = (
+            number + 1
+        )
     phases = Phases(device)
     for _ in range(args.rounds):
         phases.begin()
         for form, tracker in trackers.items():
             tracker.reset()
-            tracker.step(frames[0], Prompt(labels.clone()))
-            with phases.part(form):
-                for frame in frames[1:]:
-                    tracker.step(frame)
+            with autocast(device, FORMS[form]):
+                tracker.step(frames[0], Prompt(labels.clone()))
+                with phases.part(form):
+                    for frame in frames[1:]:
+                        tracker.step(frame)
     return {form: counted(spent) / (len(frames) - 1) for form, spent in phases.medians().items()}
 
 
@@ -81,19 +89,22 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, nargs=2, default=[240, 432], help="height and width of the frames"
     )
+    parser.add_argument("--objects", type=int, default=1, help="objects that are tracked")
     parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken")
     parser.add_argument("--layers", action="store_true", help="measure single convolutions, too")
     add_machine_flags(parser)
     args = parser.parse_args()
-    if args.rounds < 1 or min(args.size) < 16:
-        raise UserError("--rounds must be at least 1, and --size at least 16")
+    if min(args.rounds, args.objects) < 1 or min(args.size) < 16:
+        raise UserError("--rounds and --objects must be at least 1, and --size at least 16")
     device = set_up(args.device, args.threads)
-    heads = f"{'training ms':>12}{'folded ms':>12}{'inference ms':>14}{'to training':>13}{'to folded':>11}"
-    print(f"\n{'':16}{heads}")
+    heads = "".join(f"{form + ' ms':>14}" for form in FORMS)
+    print(f"\n{'':16}{heads}{'to training':>13}{'to folded':>11}{'bf16 to folded':>16}")
     for name in args.systems:
-        training, folded, inference = measure(name, args, device).values()
-        shares = f"{inference / training:13.2f}{inference / folded:11.2f}"
-        print(f"{name:16}{training:12.1f}{folded:12.1f}{inference:14.1f}{shares}", flush=True)
+        spent = measure(name, args, device)
+        columns = "".join(f"{milliseconds:14.1f}" for milliseconds in spent.values())
+        training, folded, bf16, inference = spent.values()
+        shares = f"{inference / training:13.2f}{inference / folded:11.2f}{bf16 / folded:16.2f}"
+        print(f"{name:16}{columns}{shares}", flush=True)
     if args.layers:
         print(f"\n{'convolution':28}{'plain ms':>10}{'Winograd ms':>13}{'ratio':>8}")
         for layer in LAYERS:

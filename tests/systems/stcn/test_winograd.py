@@ -1,10 +1,13 @@
 """Convolutions in Winograd's form are the plain ones, and which of a network take it."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import inference
 from common.backbone import digest, for_inference
 from systems.stcn import winograd
 from systems.stcn.blocks import JoinedConv2d
@@ -82,3 +85,12 @@ def test_a_joined_convolution_changes_its_form_too(frame_first):
     result = for_inference(network)[0](objects, frame)
     assert network[0].m == 4
     torch.testing.assert_close(result, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "flags, form", [({}, True), ({"amp": "bf16"}, False), ({"winograd": False}, False)], ids=str
+)
+def test_the_command_takes_winograds_form_in_float32_alone(flags, form):
+    args = Namespace(**{"device": "cpu", "amp": "auto", "winograd": True} | flags)
+    prepared = inference.prepared(wide_network(), args)
+    assert any(part.m for part in prepared.modules() if isinstance(part, WinogradConv2d)) == form
