@@ -12,7 +12,7 @@ from video.images import read_frame
 from video.reader import ImageSequence, Video
 from video.streams.containers import open_video, shown_times, upright
 
-KEPT = 128 << 20  # bytes of pixels of the frames that were decoded last
+KEPT, MOST_KEPT = 128 << 20, 256  # bytes of pixels, and number, of the frames that were decoded last
 NEAR = 64  # frames further on that are decoded on the way; further ones may have a nearer key frame
 
 
@@ -92,5 +92,6 @@ class Pictures:
 
     def _keep(self, k: int, picture: np.ndarray) -> None:
         self._kept[k] = picture
-        while len(self._kept) > 1 and len(self._kept) * picture.nbytes > KEPT:
+        room = min(KEPT // picture.nbytes, MOST_KEPT)
+        while len(self._kept) > max(room, 1):
             self._kept.popitem(last=False)

@@ -43,10 +43,11 @@ def test_frames_in_any_order_are_those_of_reading_from_the_start(tmp_path, monke
         assert np.array_equal(pictures.at(k), expected[k]), k
 
 
-def test_memory_is_bounded_by_the_bytes_of_the_pictures_that_are_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize("limit, value", [("KEPT", 5 * 48 * 64 * 3), ("MOST_KEPT", 5)])
+def test_memory_is_bounded_by_the_pictures_that_are_kept(tmp_path, monkeypatch, limit, value):
     (video,) = find_videos(save_clip(tmp_path / "clip.mp4"))
     pictures = Pictures(video)
-    monkeypatch.setattr(seek, "KEPT", 5 * 48 * 64 * 3)
+    monkeypatch.setattr(seek, limit, value)
     pictures.at(80)
     assert list(pictures._kept) == [76, 77, 78, 79, 80]
 

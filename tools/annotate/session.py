@@ -2,7 +2,7 @@
 
 import time
 from contextlib import suppress
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -21,6 +21,7 @@ from tracking.states import SpacedStates
 from video.images import list_files, read_label_map, write_label_map
 from video.reader import Video
 from video.seek import Pictures
+from video.streams.parts import Part
 
 
 class Session:
@@ -128,7 +129,10 @@ class Session:
         if self.prompted:
             prompt_of = PromptFolder(self.prompt_root, "all").of_video(self.video)
         begun, first = time.monotonic(), taken
-        frames = prefetch(islice(self.video.frames(), taken, None))
+        rest = (
+            replace(self.video, part=Part(start=taken)) if taken else self.video
+        )  # those before stay unread
+        frames = prefetch(rest.frames())
         try:
             for name, frame in frames:
                 prompt = prompt_of(name, frame) if prompt_of else None

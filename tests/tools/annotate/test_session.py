@@ -9,6 +9,7 @@ from tools.annotate.session import Session
 from tracking.config import RunConfig
 from tracking.loop import track_video
 from tracking.prompts import PromptFolder
+from video import reader
 from video.images import read_label_map, write_label_map
 
 NUM_FRAMES = 30
@@ -62,16 +63,19 @@ def test_a_whole_run_is_that_of_the_command(make_session):
     assert session.labels(3)[0] == "track" and session.labels(3)[1][3, 5] == 1
 
 
-def test_a_correction_runs_on_from_its_frame_and_not_from_the_start(make_session):
+def test_a_correction_runs_on_from_its_frame_and_not_from_the_start(make_session, monkeypatch):
     tracker = ShiftingTracker()
     session = make_session(tracker)
     session.paint(0, square(3, 4))
     run_to_end(session)
     assert tracker.steps == NUM_FRAMES
+    read, read_frame = [], reader.read_frame
+    monkeypatch.setattr(reader, "read_frame", lambda path: read.append(path.stem) or read_frame(path))
     session.paint(19, square(10, 2, track=2))
     assert (session.tracked, session.reached) == (19, NUM_FRAMES)
     run_to_end(session)
     assert tracker.steps == NUM_FRAMES + (NUM_FRAMES - 16)  # the state after 16 frames is the nearest
+    assert read == [f"f{k}" for k in range(16, NUM_FRAMES)]
     assert_unbroken(session)
     session.paint(19, np.zeros(SIZE, dtype=np.uint16))  # and back
     run_to_end(session)
