@@ -1,11 +1,13 @@
 """Trains a run for each of several combinations of flags, and says which scores best.
 
 python -m tuning.hpo --output O --vary lr_head=1e-5..1e-3:log --trials 9 -- @presets/demo.txt --epochs 5
+python -m tuning.hpo --output O --vary lr_head=1e-5..1e-3:log --trials 9 --clearml_template ID --queue Q
 """
 
 import shlex
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +31,7 @@ NO_NUMBERS: Numbers = dict.fromkeys([*METRICS, "seconds"])  # of a run that fail
 
 
 class Finished(NamedTuple):
-    """A trial, and the folder of its run, None where it made none."""
+    """A trial, and the folder of its run, None where it made none here."""
 
     trial: Trial
     run: Path | None
@@ -68,6 +70,19 @@ def search(sampler: Sampler, num_trials: int, fixed: Sequence[str], output: Path
     return done
 
 
+def search_by_agents(args: Namespace) -> list[Finished]:
+    """As `search`, by ClearML; a line names the task of the best trial."""
+    from tuning import clearml_search  # ClearML, which no other search needs
+
+    found = clearml_search.search(args)
+    done = [Finished(one.trial, None) for one in found]
+    if done:
+        write_csv(args.output / TRIALS, [one.trial for one in done])
+        best = min(found, key=lambda one: one.trial.rank(args.by))
+        say(f"the best is the task {best.task}, whose other arguments are those of {args.clearml_template}")
+    return done
+
+
 def write_best(path: Path, best: Trial, fixed: Sequence[str], by: str) -> None:
     """Write a preset of the best trial: the flags of all runs, and those that were varied."""
     lines = [f"# The best {by} of a search: {best.numbers[by]:.3f}"]
@@ -80,13 +95,16 @@ def main() -> None:
     """Search; print the best trials, and write all of them, the best as a preset, a page of several runs."""
     args, sampler = parse_hpo()
     with sole_writer(args.output / LOCK):
-        done = search(sampler, args.trials, args.flags, args.output, args.by)
+        if args.clearml_template:
+            done = search_by_agents(args)
+        else:
+            done = search(sampler, args.trials, args.flags, args.output, args.by)
         scored = [one for one in done if one.trial.numbers[args.by] is not None]
         if not scored:
             raise UserError(f"no run of {len(done)} has a number {args.by}: see their lines above")
         best = min(scored, key=lambda one: one.trial.rank(args.by))
         write_best(args.output / BEST, best.trial, args.flags, args.by)
-        if len(scored) > 1:
+        if len(scored) > 1 and not args.clearml_template:
             write_comparison([one.run for one in scored], args.output / PAGE)
     for line in table([one.trial for one in scored], args.by):
         say(line)

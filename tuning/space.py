@@ -204,9 +204,18 @@ def parse_hpo(argv: Sequence[str] | None = None) -> tuple[Namespace, Sampler]:
     parser.add_argument("--trials", type=within(1, MAX_TRIALS), help=help)
     parser.add_argument("--by", choices=SHOWN[:-1], default="J&F", help="score to maximize")
     parser.add_argument("--seed", type=within(0, 2**31), default=0, help="seed of random and Optuna")
+    group = parser.add_argument_group("ClearML")
+    help = "id of a task of main.py, of which agents train copies in place of runs here"
+    group.add_argument("--clearml_template", help=help)
+    group.add_argument("--queue", help="ClearML queue of these agents")
+    help = "copies that are trained at the same time"
+    group.add_argument("--concurrent", type=within(1, 1000), default=1, help=help)
     parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="of main.py, the same in every run")
     args = parser.parse_args(argv)
-    space = parse_space(args.vary)
+    args.space = space = parse_space(args.vary)
+    if bool(args.clearml_template) != bool(args.queue) or (args.queue and args.flags):
+        remedy = "give both, and no flags after --, which the template has"
+        raise UserError(f"--clearml_template names a task and --queue its agents: {remedy}")
     if args.method is None:
         is_list = all(isinstance(values, Choice) for values in space.values())
         args.method = "grid" if is_list else "optuna" if available("optuna") else "random"
@@ -216,5 +225,6 @@ def parse_hpo(argv: Sequence[str] | None = None) -> tuple[Namespace, Sampler]:
     if args.output.exists():
         raise UserError(f"--output {args.output} is there already: give a new folder")
     sampler = METHODS[args.method](space, args.seed)
-    check_runs(args.flags, space)
+    if not args.clearml_template:
+        check_runs(args.flags, space)
     return args, sampler

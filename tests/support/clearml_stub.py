@@ -5,6 +5,8 @@ types and no states. Passing against it does not prove that a real server is con
 """
 
 import base64
+import copy
+import hashlib
 import json
 import re
 import threading
@@ -65,8 +67,18 @@ class ClearMLStub:
     def add_events(self, lines: list[str]) -> None:
         """Take the lines of `events.add_batch`; of the console's there may be several in an iteration."""
         for event in (json.loads(line) for line in lines if line.startswith("{")):
+            if event["type"] == "training_stats_scalar" and event["task"] in self.tasks:
+                self._keep_last(event)
             name = tuple(event.get(part) for part in ("task", "iter", "metric", "variant", "key"))
             self._events[uuid.uuid4() if event["type"] == "log" else name] = event
+
+    def _keep_last(self, event: dict[str, Any]) -> None:
+        """Put a scalar among the last ones of its task, under the digests of its names."""
+        metrics, value = self.tasks[event["task"]].setdefault("last_metrics", {}), event["value"]
+        metric, variant = (hashlib.md5(event[part].encode()).hexdigest() for part in ("metric", "variant"))
+        names = {part: event[part] for part in ("metric", "variant")}
+        numbers = dict.fromkeys(("value", "min_value", "max_value"), value)
+        metrics.setdefault(metric, {})[variant] = names | numbers
 
     @property
     def environment(self) -> dict[str, str]:
@@ -80,7 +92,7 @@ class ClearMLStub:
         if call == "auth.login":
             return {"token": TOKEN}
         if service not in COLLECTIONS:
-            return {}
+            return {"workers": []} if service == "workers" else {}
         return self._answer_collection(service, action, sent)
 
     def _answer_collection(self, service: str, action: str, sent: dict[str, Any]) -> dict[str, Any]:
@@ -90,9 +102,13 @@ class ClearMLStub:
             item = {"id": uuid.uuid4().hex, "status": "created", **empty, **sent}
             items[item["id"]] = item
             return {"id": item["id"]}
+        if action == "clone":
+            changes = {key.removeprefix("new_task_"): value for key, value in sent.items() if key != "task"}
+            new = {"id": uuid.uuid4().hex, "status": "created", "last_metrics": {}, "tags": []}
+            items[new["id"]] = copy.deepcopy(items[sent["task"]]) | changes | new
+            return {"id": new["id"]}
         if action.startswith("get_all"):
-            pattern = sent.get("name") or ".*"
-            return {service: [item for item in items.values() if re.search(pattern, item.get("name", ""))]}
+            return {service: [item for item in items.values() if _fits(item, sent)]}
         if action == "get_by_id":
             return {name: items.get(sent[name])}
         item = items.get(sent.get(name, ""), {})
@@ -113,6 +129,16 @@ class ClearMLStub:
         elif action == "enqueue":
             item.update(status="queued", queue=sent.get("queue") or sent.get("queue_name"))
         return {"updated": 1, "fields": {}, "queued": 1}
+
+
+def _fits(item: dict[str, Any], sent: dict[str, Any]) -> bool:
+    """Whether a filter of `get_all` lets something through: by its name, id, parent and status."""
+    wanted = {key: sent[key] for key in ("id", "parent", "status") if sent.get(key)}
+    sets = {key: value if isinstance(value, list) else [value] for key, value in wanted.items()}
+    pattern = sent.get("name") or ".*"
+    return re.search(pattern, item.get("name", "")) is not None and all(
+        item.get(key) in values for key, values in sets.items()
+    )
 
 
 def _handler(stub: ClearMLStub) -> type[BaseHTTPRequestHandler]:
