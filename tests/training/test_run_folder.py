@@ -107,7 +107,8 @@ def test_a_finished_run_whose_data_are_gone_shows_its_results(train, trained, tm
     flags += ["--resume", resume if resume == "auto" else run / resume]
     check_flags([*map(str, flags), "--run_dir", str(tmp_path / "runs")])
     outcome = train(*flags)
-    assert outcome.run == run and any(line.startswith("J&F ") for line in outcome.out)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert outcome.run == run and [line.split()[0] for line in outcome.out[1:-1]] == list(metrics)
     assert_refused(train(*flags, "--epochs", 4), tmp_path / "gone")
     (run / "metrics.json").unlink()
     assert_refused(train(*flags), tmp_path / "gone")
