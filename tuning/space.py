@@ -184,6 +184,22 @@ def check_runs(fixed: Sequence[str], space: Space) -> None:
             raise UserError(f"--{name} makes no run that a search can compare: leave it out")
 
 
+def _add_clearml(parser: Parser) -> None:
+    group = parser.add_argument_group("ClearML")
+    help = "id of a task of main.py, of which agents train copies in place of runs here"
+    group.add_argument("--clearml_template", help=help)
+    group.add_argument("--queue", help="ClearML queue of these agents")
+    help = "copies that are trained at the same time"
+    group.add_argument("--concurrent", type=within(1, 1000), default=1, help=help)
+
+
+def _check_template(args: Namespace) -> None:
+    """Raise UserError where the flags of a search by ClearML do not go together."""
+    if bool(args.clearml_template) != bool(args.queue) or (args.queue and args.flags):
+        remedy = "give both, and no flags after --, which the template has"
+        raise UserError(f"--clearml_template names a task and --queue its agents: {remedy}")
+
+
 def parse_hpo(argv: Sequence[str] | None = None) -> tuple[Namespace, Sampler]:
     """The flags of tuning.hpo, and the sampler that they ask for.
 
@@ -204,18 +220,11 @@ def parse_hpo(argv: Sequence[str] | None = None) -> tuple[Namespace, Sampler]:
     parser.add_argument("--trials", type=within(1, MAX_TRIALS), help=help)
     parser.add_argument("--by", choices=SHOWN[:-1], default="J&F", help="score to maximize")
     parser.add_argument("--seed", type=within(0, 2**31), default=0, help="seed of random and Optuna")
-    group = parser.add_argument_group("ClearML")
-    help = "id of a task of main.py, of which agents train copies in place of runs here"
-    group.add_argument("--clearml_template", help=help)
-    group.add_argument("--queue", help="ClearML queue of these agents")
-    help = "copies that are trained at the same time"
-    group.add_argument("--concurrent", type=within(1, 1000), default=1, help=help)
+    _add_clearml(parser)
     parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="of main.py, the same in every run")
     args = parser.parse_args(argv)
     args.space = space = parse_space(args.vary)
-    if bool(args.clearml_template) != bool(args.queue) or (args.queue and args.flags):
-        remedy = "give both, and no flags after --, which the template has"
-        raise UserError(f"--clearml_template names a task and --queue its agents: {remedy}")
+    _check_template(args)
     if args.method is None:
         is_list = all(isinstance(values, Choice) for values in space.values())
         args.method = "grid" if is_list else "optuna" if available("optuna") else "random"
