@@ -69,22 +69,24 @@ def template(stub, tmp_path) -> str:
 @pytest.mark.slow
 def test_agents_train_copies_with_edited_arguments_and_the_best_is_told(stub, template, agent, tmp_path):
     run, output = runner(stub, tmp_path / "search", SEARCH), tmp_path / "o"
-    flags = ["--output", output, "--vary", "lr=0.5,0.25,2", "--clearml_template", template]
+    flags = ["--output", output, "--vary", "score=81,81.25,79.5", "--clearml_template", template]
     done = run(*flags, "--queue", "default")
     copies = {
-        task["hyperparams"]["Args"]["lr"]["value"]: task for task in stub.tasks.values() if "parent" in task
+        task["hyperparams"]["Args"]["score"]["value"]: task
+        for task in stub.tasks.values()
+        if "parent" in task
     }
-    assert list(copies) == ["0.5", "0.25", "2.0"]
+    assert list(copies) == ["81.0", "81.25", "79.5"]
     assert {task["status"] for task in copies.values()} == {"completed"}
     assert {task["queue"] for task in copies.values()} == {"q"}
     with open(output / "trials.csv", newline="") as file:
-        assert {row["lr"]: row["J&F"] for row in csv.DictReader(file)} == {
-            "0.5": "81.0",
-            "0.25": "81.25",
-            "2.0": "79.5",
+        assert {row["score"]: row["J&F"] for row in csv.DictReader(file)} == {
+            "81.0": "81.0",
+            "81.25": "81.25",
+            "79.5": "79.5",
         }
-    assert preset_args(output / "best.txt") == ["--lr", "0.25"]
-    assert f"the best is the task {copies['0.25']['id']}" in done.stdout
+    assert preset_args(output / "best.txt") == ["--score", "81.25"]
+    assert f"the best is the task {copies['81.25']['id']}" in done.stdout
     assert done.stdout.splitlines()[-1] == str(output)
 
 
