@@ -82,10 +82,7 @@ class VideoOutput:
 
     def go_on(self, num_frames: int) -> None:
         """Begin to write after so many frames, of which those that are written for good are kept."""
-        if num_frames:
-            self.spool.go_on(num_frames)
-        else:
-            self.spool.start_video(self.video.name)
+        self.spool.go_on(self.video.name, num_frames)
 
     def redrawn(self, frames: Iterable[tuple[str, Tensor]], num_frames: int) -> Iterator[tuple[str, Tensor]]:
         """The same frames; the first ones, whose maps are written already, go into the overlay once more."""

@@ -40,8 +40,8 @@ class TrackRow(NamedTuple):
 def track_rows(tracks: BinaryTracks, *, encode: bool) -> list[TrackRow]:
     """What results.json and tracks.json keep of one frame: every track whose mask has a pixel.
 
-    A track that only the label map shows, the likeliest of several unlikely ones, has a score and no mask,
-    and so has one of which there is a box alone.
+    A track that only the label map shows, because all its probabilities are below the threshold, has a score
+    and no mask, and so has one of which there is a box alone.
     encode: whether masks are run-length encoded, which needs pycocotools
     """
     classes = [0] * len(tracks.ids) if tracks.classes is None else tracks.classes.tolist()
@@ -137,8 +137,10 @@ class ResultsSpool:
         self._names.append(name)
         self._lengths.append(0)
 
-    def go_on(self, num_frames: int) -> None:
-        """Go on with the video started last after so many of its frames; what is kept of later ones goes."""
+    def go_on(self, name: str, num_frames: int) -> None:
+        """Start a video, or go on with it, the one started last, after so many frames; later ones go."""
+        if name not in self._names:
+            self.start_video(name)
         with self._disk_errors():
             for table in ("frames", "rows"):
                 query = f"DELETE FROM {table} WHERE video = ? AND frame >= ?"

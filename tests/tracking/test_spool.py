@@ -19,15 +19,21 @@ DATABASE = "rows.sqlite"
 RLES = [{"size": [2, 2], "counts": f"{number}"} for number in range(4)]
 
 
+ANT = (
+    ("00005", []),
+    ("00010", [TrackRow(2, 0.25, 3, RLES[1]), TrackRow(1, 1.0, 4, RLES[2])]),
+    ("00015", [TrackRow(2, 0.75, 2, RLES[3])]),
+    ("00020", []),
+)
+
+
 def fill(spool: ResultsSpool) -> None:
     """Two videos, given against the order of their names."""
     spool.start_video("zebra")
     spool.add_frame("00000", [TrackRow(7, 0.5, 1, RLES[0])])
     spool.start_video("ant")
-    spool.add_frame("00005", [])
-    spool.add_frame("00010", [TrackRow(2, 0.25, 3, RLES[1]), TrackRow(1, 1.0, 4, RLES[2])])
-    spool.add_frame("00015", [TrackRow(2, 0.75, 2, RLES[3])])
-    spool.add_frame("00020", [])
+    for frame in ANT:
+        spool.add_frame(*frame)
 
 
 def test_results_json_has_an_entry_for_each_track_and_null_where_it_is_absent(tmp_path: Path):
@@ -108,7 +114,8 @@ def test_no_videos_no_tracks_and_masks_that_were_not_encoded_are_legal(tmp_path:
     assert read["null"][0]["segmentations"] == [None]
 
 
-def test_an_interrupted_spool_keeps_what_was_committed_and_goes_on_from_there(tmp_path: Path):
+@pytest.mark.parametrize("taken", [0, 2, 4])  # 0: it was killed before the first state was saved
+def test_an_interrupted_spool_keeps_what_was_committed_and_goes_on_from_there(tmp_path: Path, taken):
     with ResultsSpool(tmp_path / "unbroken.sqlite") as unbroken:
         fill(unbroken)
         unbroken.write_tracks(tmp_path / "unbroken.json")
@@ -120,10 +127,10 @@ def test_an_interrupted_spool_keeps_what_was_committed_and_goes_on_from_there(tm
         raise KeyboardInterrupt
     with ResultsSpool(tmp_path / DATABASE) as spool:
         assert spool.num_frames == 4
-        spool.go_on(2)
-        assert spool.num_frames == 2
-        spool.add_frame("00015", [TrackRow(2, 0.75, 2, RLES[3])])
-        spool.add_frame("00020", [])
+        spool.go_on("ant", taken)
+        assert spool.num_frames == taken
+        for frame in ANT[taken:]:
+            spool.add_frame(*frame)
         spool.write_tracks(tmp_path / "tracks.json")
         spool.write_results(tmp_path / "results.json")
     for name, other in (("tracks", "unbroken"), ("results", "unbroken_results")):
