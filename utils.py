@@ -152,9 +152,8 @@ class HungarianMatcher:
     """Matches one token with each object by the least sum of class, mask and dice costs (DETR, 2020).
 
     `assign` is `clip`: one matching for the clip, costs summed over the frames in which the object is
-    visible (TCOVIS's global assignment); `frame`: one for every frame; or `track`: one for every frame, of
-    the objects that the frame before does not show, while the others keep their tokens (TrackFormer, MOTR).
-    `num_nonfinite` counts the costs of the last call that were not finite and were clamped.
+    visible (TCOVIS's global assignment); or `frame`: one for every frame. `num_nonfinite` counts the costs of
+    the last call that were not finite and were clamped.
     """
 
     def __init__(self, cost_class: float, cost_mask: float, cost_dice: float, *, assign: str = "clip"):
@@ -213,33 +212,20 @@ class HungarianMatcher:
 
     def _solve(self, cost: np.ndarray) -> np.ndarray:
         """(L, B, T, N, K) costs, NaN where an object is not visible, to (L, B, T, K) tokens or -1."""
+        from scipy.optimize import linear_sum_assignment
+
         visible = ~np.isnan(cost[:, :, :, 0])  # (L, B, T, K)
-        cost, tokens = np.nan_to_num(cost), np.full(visible.shape, -1, dtype=np.int64)
-        nobody = np.full(visible.shape[-1], -1)
-        for place in np.ndindex(*visible.shape[:2]):
-            if self.assign == "clip":
-                tokens[place] = _continued(cost[place].sum(0), visible[place].any(0), nobody)
-                continue
-            held = nobody
-            for t, (costs, seen) in enumerate(zip(cost[place], visible[place], strict=True)):
-                tokens[place][t] = _continued(costs, seen, held)
-                held = tokens[place][t] if self.assign == "track" else nobody
+        if self.assign == "clip":
+            problems = np.nan_to_num(cost).sum(2, keepdims=True)
+            solvable = visible.any(2, keepdims=True)
+        else:
+            problems, solvable = np.nan_to_num(cost), visible
+        tokens = np.full(solvable.shape, -1, dtype=np.int64)
+        for place in np.ndindex(*solvable.shape[:3]):
+            slots = solvable[place].nonzero()[0]
+            rows, columns = linear_sum_assignment(problems[place][:, slots])
+            tokens[place][slots[columns]] = rows
         return np.where(visible, tokens, -1)
-
-
-def _continued(cost: np.ndarray, visible: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """(K,) the token of each visible object: the one that it holds, or of the others those of least cost.
-
-    cost (N, K); visible (K,) bool; held (K,) tokens; -1 for none, and where no token is left
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    tokens = np.where(visible, held, -1)
-    new = (visible & (tokens < 0)).nonzero()[0]
-    free = np.setdiff1d(np.arange(len(cost)), tokens)
-    rows, columns = linear_sum_assignment(cost[free][:, new])
-    tokens[new[columns]] = free[rows]
-    return tokens
 
 
 # ----------------------------------------------------------------------------------------------------

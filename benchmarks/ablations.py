@@ -40,7 +40,6 @@ TRAINING = {
     "no contrastive loss": "--w_ctr 0",
     "neither": "--w_match 0 --w_ctr 0",
     "one assignment for the clip": "--assign clip",
-    "one assignment for each frame": "--assign frame",
     "every frame by itself": "--propagate false",
     "no masked attention": "--masked_attention false",
     "no foreground loss": "--w_foreground 0",

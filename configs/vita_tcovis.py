@@ -55,11 +55,7 @@ class CriterionConfig:
     cost_class: float = option(2.0, "classification cost of the Hungarian matcher", least=0)
     cost_mask: float = option(5.0, "binary cross-entropy cost of the Hungarian matcher", least=0)
     cost_dice: float = option(5.0, "dice cost of the Hungarian matcher", least=0)
-    assign: str = option(
-        "clip",
-        "match tokens to objects once a clip; in each frame; or (track) where an object appears",
-        ("clip", "frame", "track"),
-    )
+    assign: str = option("clip", "match tokens to objects once a clip, or in each frame", ("clip", "frame"))
     num_points: int = option(
         12544, "sampled points on which masks are compared; all pixels of smaller masks", least=4
     )

@@ -84,39 +84,6 @@ def test_clip_matching_holds_one_token_for_the_clip_and_frame_matching_follows_t
     assert match(outputs, clip, "frame").tolist() == [[[0, 1], [0, 1], [1, 0]]]
 
 
-def test_track_matching_keeps_the_token_of_an_object_for_as_long_as_it_is_visible():
-    clip, outputs = swapped_clip()
-    assert match(outputs, clip, "track").tolist() == [[[0, 1], [0, 1], [0, 1]]]
-    outputs["mask_logits"] = outputs["mask_logits"][:, [0, 2, 2]]
-    clip.labels[:, 1].masked_fill_(clip.labels[:, 1] == 2, 0)
-    assert match(outputs, clip, "track").tolist() == [[[0, 1], [0, -1], [0, 1]]]  # token 0 is not free
-    clip.labels[:, 1] = 0
-    assert match(outputs, clip, "track").tolist() == [[[0, 1], [-1, -1], [1, 0]]]
-
-
-@pytest.mark.parametrize("seed, tokens, slots", [(0, 4, 3), (1, 5, 2), (2, 3, 3), (3, 2, 4), (4, 1, 3)])
-def test_track_matching_gives_new_objects_the_best_of_the_free_tokens(seed, tokens, slots):
-    clip = random_clip(seed, slots=slots)
-    outputs = random_outputs(seed, clip, tokens=tokens, classes=3)
-    matched = match(outputs, clip, "track")
-    for b in range(2):
-        held: dict[int, int] = {}
-        for t in range(3):
-            seen = clip.present[b, t].nonzero()[:, 0].tolist()
-            kept = {k: held[k] for k in seen if k in held}
-            new = [k for k in seen if k not in kept]
-            free = [n for n in range(tokens) if n not in kept.values()]
-            held = {k: n for k in seen if (n := int(matched[b, t, k])) >= 0}
-            paired = {k: n for k, n in held.items() if k in new}
-            assert held == kept | paired and set(paired.values()) <= set(free)
-            assert len(set(paired.values())) == len(paired) == min(len(new), len(free))
-            costs = torch.tensor([[dense_cost(outputs, clip, b, t, n, k) for k in new] for n in free])
-            if paired:
-                total = sum(costs[free.index(n), new.index(k)].item() for k, n in paired.items())
-                assert total == pytest.approx(best_total(costs), abs=1e-3)
-    assert (matched[~clip.present] == -1).all()
-
-
 def test_a_frame_in_which_the_object_is_not_visible_costs_nothing():
     clip, outputs = swapped_clip()
     outputs["mask_logits"][:, :2] *= 0.01  # the last frame is what is sure
@@ -228,7 +195,7 @@ def test_sampled_losses_of_a_uniform_mask_are_the_dense_ones():
     assert sampled["dice"] == pytest.approx(dense["dice"], rel=0.01)
 
 
-@pytest.mark.parametrize("assign", ["clip", "frame", "track"])
+@pytest.mark.parametrize("assign", ["clip", "frame"])
 def test_what_is_predicted_on_ignored_pixels_changes_no_match_and_no_mask_loss(assign):
     clip = random_clip(1)
     outputs = {**random_outputs(1, clip), "aux": []}
