@@ -1,16 +1,13 @@
 """One video under work: painted prompts, a run of the tracker that can be stopped, and its label maps."""
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from common.device import autocast, pick_device
 from common.errors import UserError, is_out_of_memory
@@ -125,12 +122,6 @@ class Session:
             self.error = str(error) if known else f"{type(error).__name__}: {error}"
             say(f"{self.video.name}: {self.error}", error=True)
 
-    def _frames_after(self, taken: int) -> Iterator[tuple[str, Tensor]]:
-        """The frames after the first `taken` ones, which are read only where the video is a part."""
-        if self.video.part is None and taken:
-            return replace(self.video, part=Part(start=taken)).frames()
-        return islice(self.video.frames(), taken, None)
-
     def _track(self) -> None:
         """Step from the nearest state; frames that are tracked already only bring the tracker up to date."""
         taken = self.states.restore(self.tracker, self.tracked, pick_device(self.config.device))
@@ -138,7 +129,8 @@ class Session:
         if self.prompted:
             prompt_of = PromptFolder(self.prompt_root, "all").of_video(self.video)
         begun, first = time.monotonic(), taken
-        frames = prefetch(self._frames_after(taken))
+        rest = replace(self.video, part=Part(start=taken)) if taken else self.video  # the page has no parts
+        frames = prefetch(rest.frames())
         try:
             for name, frame in frames:
                 prompt = prompt_of(name, frame) if prompt_of else None

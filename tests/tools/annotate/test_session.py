@@ -1,7 +1,5 @@
 """A session's tracks are those of an unbroken run, however it was stopped, mended and run on."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,6 @@ from tracking.loop import track_video
 from tracking.prompts import PromptFolder
 from video import reader
 from video.images import read_label_map, write_label_map
-from video.streams.parts import Part
 
 NUM_FRAMES = 30
 
@@ -27,12 +24,10 @@ def video(tmp_path):
 def make_session(video, tmp_path):
     """A function that begins a session of a tracker on the video."""
 
-    def make(tracker: ShiftingTracker, number: int = 0, part: Part | None = None) -> Session:
+    def make(tracker: ShiftingTracker, number: int = 0) -> Session:
         work = tmp_path / f"work{number}"
         work.mkdir()
-        return Session(
-            tracker, replace(video, part=part), tmp_path / "prompts", work, RunConfig(device="cpu", amp="off")
-        )
+        return Session(tracker, video, tmp_path / "prompts", work, RunConfig(device="cpu", amp="off"))
 
     return make
 
@@ -51,7 +46,7 @@ def unbroken(video, prompt_root) -> list[np.ndarray]:
 
 
 def maps_of(session: Session) -> list[np.ndarray]:
-    return [read_label_map(session._map_path(k)) for k in range(len(session.video.frame_names))]
+    return [read_label_map(session._map_path(k)) for k in range(NUM_FRAMES)]
 
 
 def assert_unbroken(session: Session) -> None:
@@ -84,19 +79,6 @@ def test_a_correction_runs_on_from_its_frame_and_not_from_the_start(make_session
     assert_unbroken(session)
     session.paint(19, np.zeros(SIZE, dtype=np.uint16))  # and back
     run_to_end(session)
-    assert_unbroken(session)
-
-
-def test_a_part_of_a_video_runs_on_within_the_part(make_session):
-    session = make_session(ShiftingTracker(), part=Part(start=3, every=2))
-    names = session.video.frame_names
-    assert names == [f"f{k}" for k in range(3, NUM_FRAMES, 2)]
-    session.paint(0, square(3, 4))
-    for changed in (0, 9):
-        session.paint(changed, square(3, 4))
-        session.run()
-        session._thread.join(20)
-        assert session.error == "" and session.tracked == len(names)
     assert_unbroken(session)
     assert not any((labels == 2).any() for labels in maps_of(session))
 
