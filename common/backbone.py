@@ -89,11 +89,11 @@ def for_inference(
     network.eval().requires_grad_(False)
     _fold_batch_norms(network)
     network.to(device, memory_format=torch.channels_last)
-    if winograd and device.type == "cpu":
+    wide = [part for part in network.modules() if hasattr(part, "use_winograd")]
+    if wide and winograd and device.type == "cpu":
         network.plain_digest = digest(network)
-        for part in network.modules():
-            if hasattr(part, "use_winograd"):
-                part.use_winograd()
+        for part in wide:
+            part.use_winograd()
     return network
 
 
