@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from common import distributed
 from common.config import config_from_dict
+from common.device import without_memory
 from common.errors import UserError
 from common.files import Download, check_checkpoint, fetch
 from common.progress import say
@@ -277,7 +278,7 @@ def _build(path: Path, network: type[Network], options: Any, states: list[dict[s
     """
     config = config_from_dict(network.Config, options, str(path))
     try:
-        with torch.device("meta"):
+        with without_memory():
             built = network(config)
     except RuntimeError as error:  # a size that is too large even to be written down
         raise UserError(f"{path}: no network has its options ({error!s:.60}); pass another") from error

@@ -1,12 +1,14 @@
 """Where tensors are, by the flag `--device`; their precision, by `--amp`; and memory for large ones."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from common.errors import UserError
 
@@ -46,6 +48,29 @@ def without_gradient(device: torch.device) -> Iterator[None]:
     """
     enabled = torch.is_autocast_enabled(device.type)
     with torch.no_grad(), torch.autocast(device.type, enabled=enabled, cache_enabled=False):
+        yield
+
+
+class _NotDrawn(TorchFunctionMode):
+    """Inside, weights are not filled with random numbers."""
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is torch.randn:
+            function = torch.empty
+        if function is Tensor.normal_ or getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Inside, tensors have shapes alone, on the device "meta", for networks whose weights are loaded later.
+
+    To draw random numbers there, torch would load its compiler: 150 MiB, and a second of a CPU.
+    """
+    with _NotDrawn(), torch.device("meta"):
         yield
 
 

@@ -96,6 +96,32 @@ print(*features[32].shape, len(stages_of("narrow")), DilatedResNet("resnet50").c
     assert outcome.out == ["1 96 1 2 2 (64, 256, 512, 1024)"], outcome.err
 
 
+def test_checkpoints_are_loaded_without_the_compiler_of_torch(tmp_path):
+    code = f"""
+import sys
+from dataclasses import asdict
+import torch
+from inference import SYSTEMS, load_network
+small = {{"backbone": "narrow", "backbone_weights": "none"}}
+for system, options in {{
+    "vita_tcovis": small,
+    "siammask": small | {{"refine": True}},
+    "stcn": small,
+    "xmem": small,
+    "sam_track": {{"embed_dim": 48, "depth": 1, "num_heads": 2, "global_blocks": "0"}},
+}}.items():
+    network = SYSTEMS[system].network
+    made = network.Config(**options)
+    weights = network(made).state_dict()
+    config = {{"network": asdict(made), "data": {{}}, "tracker": {{}}, "criterion": {{}}}}
+    torch.save({{"format": 1, "system": system, "config": config, "model": weights}}, "{tmp_path}/c.pth")
+    loaded = load_network("{tmp_path}/c.pth")[0].state_dict()
+    print(all(torch.equal(x, weights[name]) for name, x in loaded.items()), "sympy" in sys.modules)
+"""
+    outcome = run_apart("-c", code)
+    assert outcome.out == ["True False"] * 5, outcome.err
+
+
 @pytest.mark.parametrize("protocol", ["tcovis", "davis_unsupervised", "mots"])
 def test_label_maps_are_scored_and_explained_without_torch_in_all_processes(tmp_path, protocol):
     results, truth = roots(tmp_path, MOVING, SWITCHED)
