@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from common.types import Prompt, Tracks
+from tests.support.waiting import SECONDS
 from tools.annotate.server import Annotator, make_server
 from tracking.config import RunConfig
 from video.reader import Video, find_videos
@@ -39,7 +40,7 @@ class ShiftingTracker:
         self.taken = 0
 
     def step(self, frame: Tensor, prompt: Prompt | None = None) -> Tracks:
-        assert self.go.wait(10)
+        assert self.go.wait(SECONDS)
         self.steps += 1
         self.taken += 1
         if self.labels is not None:
@@ -78,7 +79,7 @@ class SquareCutter:
         return frame[:1, :1, :1].float()
 
     def cut_encoded(self, embedding: Tensor, size: tuple[int, int], prompt: Prompt) -> Prompt:
-        assert self.go.wait(10) and int(embedding) == self.encoded[-1]
+        assert self.go.wait(SECONDS) and int(embedding) == self.encoded[-1]
         ((track, clicks),) = prompt.clicks.items()
         labels = torch.zeros(size, dtype=torch.int64)
         for x, y, label in sorted(clicks, key=lambda click: -click[2]):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import ROOT
+from tests.support.waiting import SECONDS
 
 SCRIPT = """
 import json, signal, sys
@@ -89,7 +90,6 @@ def train(run, args):
 
 run_command(main)
 """
-SECONDS = 240  # in which a process must end, on a machine that does much else
 
 
 def finish(process: subprocess.Popen, text: str = "") -> tuple[str, str]:

@@ -35,6 +35,7 @@ class ClearMLStub:
         server
     statuses: {task: every status that it was given, in order}
     files: {path: bytes} uploaded
+    calls: the names of all calls, such as `tasks.create`, in order
     refuses_logins: whether the credentials are wrong
     """
 
@@ -46,6 +47,7 @@ class ClearMLStub:
         self._events: dict[Any, dict] = {}
         self.statuses: dict[str, list[str]] = {}
         self.files: dict[str, bytes] = {}
+        self.calls: list[str] = []
         self.refuses_logins = False
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -153,6 +155,7 @@ def _handler(stub: ClearMLStub) -> type[BaseHTTPRequestHandler]:
             if self.path in stub.files:
                 return self._reply(stub.files[self.path])
             call = self.path.partition("?")[0].rsplit("/", 1)[-1]
+            stub.calls.append(call)
             refused = call == "auth.login" and stub.refuses_logins
             if call == "events.add_batch":
                 stub.add_events(body.decode().splitlines())

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from systems.sam_track.cutter import cutter_of
 from tests.support.annotating import SIZE, ShiftingTracker, SquareCutter, make_video, served, square
 from tests.support.commands import ROOT, assert_refused, files_in, run_here
 from tests.support.sam_networks import small_network
+from tests.support.waiting import SECONDS, wait_for
 from tools.annotate.clicks import ClickMasks
 from tools.annotate.server import remove_left
 from tracking.config import RunConfig, check_flags
@@ -39,7 +39,7 @@ def page(tmp_path, cutter):
     with served(ShiftingTracker(), videos, tmp_path / "output", cutter) as (annotator, port):
 
         def ask(method: str, path: str, body: bytes | None = None, **headers: str):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
             sent = {"X-Token": annotator.token} | {name.replace("_", "-"): v for name, v in headers.items()}
             connection.request(method, path, body, sent)
             reply = connection.getresponse()
@@ -55,13 +55,16 @@ def json_of(answer):
     return json.loads(answer[2])
 
 
-def wait_for(page, name: str) -> dict:
-    for _ in range(500):
-        status = json_of(page("GET", "/status"))
-        if not (status["running"] or status["results"]["running"]):
-            return status
-        time.sleep(0.02)
-    raise AssertionError(f"{name} does not end")
+def status_at_end(page) -> dict:
+    """What the server says when nothing runs any more."""
+    status = {}
+
+    def ended() -> bool:
+        status.update(json_of(page("GET", "/status")))
+        return not (status["running"] or status["results"]["running"])
+
+    wait_for(ended)
+    return status
 
 
 def painted(labels: np.ndarray) -> bytes:
@@ -206,10 +209,10 @@ def test_a_click_on_the_page_marks_what_sam_cuts_out_there(tmp_path):
 def test_a_run_and_its_results_are_those_of_the_prompts(page, tmp_path):
     page("PUT", "/labels?n=1", painted(square(3, 4)))
     assert json_of(page("POST", "/run"))["error"] == ""
-    assert wait_for(page, "the run")["tracked"] == 12
+    assert status_at_end(page)["tracked"] == 12
     tracked = [page("GET", f"/labels?n={k}")[2] for k in range(12) if k != 1]
     page("POST", "/results")
-    results = wait_for(page, "the writing")["results"]
+    results = status_at_end(page)["results"]
     assert results["done"] and results["error"] == ""
     output = tmp_path / "output"
     maps = [read_label_map(output / "Annotations" / "bear" / f"f{k}.png") for k in range(12) if k != 1]
@@ -259,14 +262,14 @@ def test_the_command_serves_until_it_is_interrupted_and_leaves_prompts_alone(tra
     command = [sys.executable, ROOT / "inference.py", "--annotate", *flags, "--output", output]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         port, token = re.search(r"http://127\.0\.0\.1:(\d+)/#(\S+)", process.stdout.readline()).groups()
-        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=SECONDS)
         connection.request("POST", "/open", headers={"X-Token": token})
         height, width = json.loads(connection.getresponse().read())["size"]
         body = painted(np.ones((height, width)))
         connection.request("PUT", "/labels?n=0", body, headers={"X-Token": token})
         assert connection.getresponse().status == 200
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(SECONDS) == 130
         assert "--prompt_frames all" in process.stdout.read()
     assert all(name.startswith("prompts/") for name in files_in(output)) and len(files_in(output)) == 1
     assert [path.name for path in output.iterdir()] == ["prompts"]

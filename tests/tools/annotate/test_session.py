@@ -5,6 +5,7 @@ import pytest
 
 from common.errors import UserError
 from tests.support.annotating import SIZE, ShiftingTracker, make_video, square
+from tests.support.waiting import SECONDS
 from tools.annotate.session import Session
 from tracking.config import RunConfig
 from tracking.loop import track_video
@@ -34,7 +35,7 @@ def make_session(video, tmp_path):
 
 def run_to_end(session: Session) -> None:
     session.run()
-    session._thread.join(20)
+    session._thread.join(SECONDS)
     assert session.error == "" and session.tracked == NUM_FRAMES
 
 
@@ -148,7 +149,7 @@ def test_what_a_tracker_raises_is_told_and_the_frames_before_it_stay(make_sessio
 
     monkeypatch.setattr(tracker, "step", failing)
     session.run()
-    session._thread.join(20)
+    session._thread.join(SECONDS)
     assert (session.tracked, session.status()["error"]) == (5, "the frame is odd")
     assert "clip: the frame is odd" in capsys.readouterr().err
     monkeypatch.setattr(tracker, "step", step)

@@ -9,6 +9,7 @@ from configs.systems import CONFIGS
 from inference import SYSTEMS
 from tests.support.annotating import make_video, square
 from tests.support.commands import SMALL
+from tests.support.waiting import SECONDS
 from tools.annotate.session import Session
 from tracking import states
 from tracking.config import RunConfig
@@ -18,7 +19,7 @@ from video.images import read_pixels
 
 
 def wait_for(session: Session) -> None:
-    session._thread.join(60)
+    session._thread.join(SECONDS)
     assert session.error == "" and not session.running
 
 

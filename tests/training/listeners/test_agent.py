@@ -10,6 +10,7 @@ import pytest
 from common.errors import UserError
 from tests.support.clearml_runs import Runner, final, only, own_lines, scalars
 from tests.support.clearml_stub import ClearMLStub
+from tests.support.waiting import SECONDS
 from training.listeners.agent import left_to_queue
 
 
@@ -89,6 +90,7 @@ TAKE_DATASET = """
 from argparse import Namespace
 from common.errors import run_command
 import sys
+from tests.support.waiting import SECONDS
 from training.listeners.agent import take_dataset
 args = Namespace(clearml_dataset=sys.argv[1], dataset_root=("none",))
 run_command(lambda: take_dataset(args))
@@ -99,7 +101,7 @@ print(args.dataset_root[0])
 def printed(run: Runner, code: str, argument: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-c", code, str(argument)]
     return subprocess.run(
-        command, cwd=run.folder, env=run.environment, text=True, timeout=60, capture_output=True
+        command, cwd=run.folder, env=run.environment, text=True, timeout=SECONDS, capture_output=True
     )
 
 

@@ -1,11 +1,11 @@
 """A run is shown by ClearML, offline or on a (fake) server, and no trouble with that reaches the training."""
 
 import json
-import time
 
 import pytest
 
 from tests.support.clearml_runs import events_in, final, finish, only, own_lines, scalars
+from tests.support.waiting import wait_for
 
 EXPECTED_SCALARS = [("loss", "total", 0, 1.5), ("loss", "total", 1, 0.5), ("Summary", "J&F", -(2**31), 80.5)]
 PLOTS = {"per video", "results", "loss by epoch"}
@@ -74,10 +74,8 @@ def test_without_credentials_the_run_is_recorded_offline(run):
 def test_a_server_that_does_not_answer_does_not_hold_the_run(run):
     run.environment |= {"CLEARML_API_HOST": "http://127.0.0.1:9", "CLEARML_WEB_HOST": "http://127.0.0.1:9"}
     run.environment |= {"CLEARML_API_ACCESS_KEY": "access", "CLEARML_API_SECRET_KEY": "secret"}
-    start = time.monotonic()
     (line,) = own_lines(run("--enable_clearml").stderr)
     assert line == "ClearML: no server answers at http://127.0.0.1:9; this run is recorded offline"
-    assert time.monotonic() - start < 30
     run.environment["CLEARML_TASK_ID"] = "cloned"
     (line,) = own_lines(run("--enable_clearml", status=2).stderr)
     assert "the run of an agent needs the server" in line
@@ -96,11 +94,8 @@ def test_refused_credentials_leave_the_run_offline(run, stub):
 )
 def test_what_a_server_that_goes_away_has_not_received_is_in_an_offline_session(run, stub, end, status):
     process = run.waiting("--enable_clearml", "--trouble", f"server goes away, {end}")
-    deadline = time.monotonic() + 20
-    while not any(event.get("variant") == "early" for event in stub.events):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    time.sleep(1)  # until the client knows that it was received
+    wait_for(lambda: any(event.get("variant") == "early" for event in stub.events))
+    wait_for(lambda: stub.calls.count("debug.ping") == 2)  # at the beginning, and once a report was received
     stub.__exit__()
     output, errors = finish(process, "go on\n")
     assert process.returncode == status
@@ -137,13 +132,10 @@ def test_the_task_tells_how_the_run_ended(run, stub, trouble, exit_status, statu
 
 def test_a_killed_run_leaves_its_models_behind(run, stub):
     process = run.waiting("--enable_clearml", "--trouble", "killed")
-    deadline = time.monotonic() + 20
-    while not any(path.endswith("best.pth") for path in stub.files):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: any(model.get("uri", "").endswith("/best.pth") for model in stub.models.values()))
     process.kill()
     process.communicate()
-    assert only(stub.models)["uri"].endswith("/models/best.pth")
+    assert stub.files[only(stub.models)["uri"].removeprefix(stub.url)] == b"weights"
 
 
 def test_nothing_of_clearml_is_imported_when_it_is_not_enabled(run):

@@ -2,16 +2,16 @@
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from common.checkpoint import read_checkpoint
-from tests.support.clearml_runs import SECONDS, Runner, only, own_lines, scalars
+from tests.support.clearml_runs import Runner, only, own_lines, scalars
 from tests.support.clearml_stub import ClearMLStub
 from tests.support.commands import ROOT, TINY
+from tests.support.waiting import SECONDS, wait_for
 
 ARTIFACTS = {"metrics", "results", "args", "commands"}
 Start = Callable[..., tuple]
@@ -60,13 +60,6 @@ def test_a_training_run_is_shown_once_and_whole(run, stub, small_data):
     assert {model["name"] for model in stub.models.values()} == {"best", "last"}
     films = [content for path, content in stub.files.items() if path.endswith(".mp4")]
     assert len(films) == 2 and all(b"avc1" in content for content in films)  # H.264
-
-
-def wait_for(found: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def interrupted(run: Runner, stub: ClearMLStub, data: Path, by: int) -> None:
