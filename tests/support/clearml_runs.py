@@ -18,7 +18,7 @@ from tests.support.commands import ROOT
 from tests.support.waiting import SECONDS
 
 SCRIPT = """
-import json, signal, sys
+import json, multiprocessing, os, signal, sys, threading
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -28,6 +28,9 @@ from configs.listeners import TrainingListenersConfig
 from training.listeners import clearml_listener
 from training.listeners.agent import arguments, left_to_queue
 from training.listeners.opening import open_listeners, task_names
+
+forks = []
+os.register_at_fork(before=lambda: forks.append("fork"))
 
 def main():
     parser = Parser()
@@ -51,11 +54,18 @@ def main():
     values = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     print(json.dumps({"args": values, "clearml": "clearml" in sys.modules, "task": run.task}))
 
+def work():
+    print(f"a worker of {threading.active_count()} threads, fork {len(forks)}")
+
 def wait():
     print("ready", flush=True)
     sys.stdin.readline()
 
 def train(run, args):
+    if "worker" in args.trouble:
+        worker = multiprocessing.get_context("fork").Process(target=work)
+        worker.start()
+        worker.join()
     if "server goes away" in args.trouble:
         clearml_listener.PATIENCE_SECONDS = 1.0
         run.scalars("loss", {"early": 2.5}, 0)

@@ -5,7 +5,8 @@ import os
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
@@ -54,6 +55,24 @@ def why_offline(clearml: ModuleType) -> str | None:
     return None if answers(host_of(clearml)) else f"no server answers at {host_of(clearml)}"
 
 
+@contextmanager
+def _one_process(clearml: ModuleType) -> Iterator[None]:
+    """A task that is begun inside is reported to from the threads of this process alone.
+
+    ClearML would fork a process to report from, and report from those that are forked later, such as the
+    workers of a data loader. They would share this process's connections to the server: each takes answers
+    that are for another, and all wait for theirs.
+    """
+    hooks = getattr(clearml.binding.environ_bind, "PatchOsFork", None)
+    if hooks is None or not hasattr(clearml.Task, "_report_subprocess_enabled"):  # no documented interface
+        say("ClearML: this version reports from forked processes, by which a run may hang", error=True)
+    # The setting report_use_subprocess would not do: it goes unheeded once other settings were read.
+    clearml.Task._report_subprocess_enabled = False
+    yield
+    if hooks is not None:
+        hooks.patch_fork(None)
+
+
 def init_task(
     clearml: ModuleType,
     *,
@@ -63,24 +82,19 @@ def init_task(
     continued: str | None = None,
 ) -> Any:
     """Begin a task, or go on with the one of the id `continued`; offline where ClearML was set so."""
-    try:
-        # ClearML's default is to report from a forked process, which can hold the exit for minutes.
-        overrides = {"sdk": {"development": {"report_use_subprocess": False}}}
-        clearml.config.config_obj.set_overrides(overrides)
-    except AttributeError:  # not a documented interface
-        say("ClearML: report_use_subprocess could not be set; the exit may be slow", error=True)
     clearml.Task.force_requirements_env_freeze(False, str(REQUIREMENTS))
-    return clearml.Task.init(
-        project_name=project_name,
-        task_name=task_name,
-        tags=list(tags),
-        reuse_last_task_id=continued or False,  # by default a second run within a day overwrites the first
-        continue_last_task=0 if continued else False,  # steps are absolute: nothing is added to them
-        output_uri=True,
-        auto_connect_arg_parser=False,
-        # No upload of every checkpoint, and nothing twice that goes to TensorBoard, too.
-        auto_connect_frameworks={"pytorch": False, "matplotlib": False, "tensorboard": False},
-    )
+    with _one_process(clearml):
+        return clearml.Task.init(
+            project_name=project_name,
+            task_name=task_name,
+            tags=list(tags),
+            reuse_last_task_id=continued or False,  # by default a run overwrites the one of the same day
+            continue_last_task=0 if continued else False,  # steps are absolute: nothing is added to them
+            output_uri=True,
+            auto_connect_arg_parser=False,
+            # No upload of every checkpoint, and nothing twice that goes to TensorBoard, too.
+            auto_connect_frameworks={"pytorch": False, "matplotlib": False, "tensorboard": False},
+        )
 
 
 def _is_known(clearml: ModuleType, task: str) -> bool:

@@ -57,6 +57,15 @@ def test_a_server_receives_everything(run, stub):
     assert arguments["lr"]["description"] == "learning rate"
 
 
+def test_one_process_alone_uses_the_connections_to_the_server(run, stub):
+    begun = run("--enable_clearml", "--trouble", "worker")
+    task = final(begun.stdout)["task"]
+    continued = run("--enable_clearml", "--trouble", "worker", "--continued", task)
+    for done in (begun, continued):
+        assert final(done.stdout)["task"] == task and "ClearML:" not in done.stderr
+        assert "a worker of 1 threads, fork 1" in done.stdout.splitlines()
+
+
 def test_the_curves_of_a_plot_are_drawn_together(run, stub):
     run("--enable_clearml")
     (plot,) = [event for event in stub.events if event.get("metric") == "loss by epoch"]
