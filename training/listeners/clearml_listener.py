@@ -71,8 +71,8 @@ class ClearMLListener(Forwarding):
 
     def close(self, error: BaseException | None = None) -> None:
         self.forward("close", error)
-        if not self._ends():
-            self._rescue()
+        if trouble := self._wait_for_end():
+            self._rescue(trouble)
             atexit.register(_leave, _status_of(error))
         if self._num_failures > 1:
             say(f"ClearML: {self._num_failures} reports failed in all", error=True)
@@ -104,28 +104,27 @@ class ClearMLListener(Forwarding):
         if self._reports.is_offline or answers(host_of(self._reports.clearml)):
             self._unconfirmed.clear()
 
-    def _ends(self) -> bool:
-        """Wait until everything is sent, but not any more once the server does not answer."""
+    def _wait_for_end(self) -> str:
+        """Wait until everything is sent; why that is given up, or an empty string."""
         for _ in range(MAX_WAITS):
             self._thread.join(PATIENCE_SECONDS)
             if not self._thread.is_alive():
-                return True
+                return ""
             if not self._reports.is_offline and not answers(host_of(self._reports.clearml)):
-                return False
-        return False
+                return "ClearML: the server does not answer"
+        return f"ClearML: not everything was sent in {MAX_WAITS * PATIENCE_SECONDS:.0f} s"
 
-    def _rescue(self) -> None:
+    def _rescue(self, trouble: str) -> None:
         """Put what the server had not received into an offline session, and say where that is."""
         calls = [*self._unconfirmed]
         while not self._calls.empty():
             calls.append(self._calls.get())
         task = self._reports.task
         names = {"project_name": task.get_project_name(), "task_name": task.name}
-        trouble = "ClearML: the server does not answer"
         try:
             session = record_offline([call for call in calls if call.name != "close"], **names)
         except Exception as error:
-            say(f"{trouble}, and what it had not received is lost ({one_line(error)})", error=True)
+            say(f"{trouble}, and what the server had not received is lost ({one_line(error)})", error=True)
             return
         remedy = f"Task.import_offline_session({session!r}, previous_task_id={task.id!r})"
-        say(f"{trouble}; what it had not received is in {session}: {remedy}", error=True)
+        say(f"{trouble}; what the server had not received is in {session}: {remedy}", error=True)

@@ -117,6 +117,13 @@ def test_what_a_server_that_goes_away_has_not_received_is_in_an_offline_session(
         assert session.read(weights) == b"weights"
 
 
+def test_a_call_that_does_not_end_does_not_hold_the_run(run, stub):
+    (line,) = own_lines(run("--enable_clearml", "--trouble", "calls without an end").stderr)
+    assert line.startswith("ClearML: not everything was sent in 4 s; ")
+    with run.session() as session:
+        assert session.filename in line and scalars(events_in(session)) == EXPECTED_SCALARS
+
+
 def test_failed_reports_are_told_once_and_counted(run):
     errors = run("--enable_clearml", "--clearml_offline", "--trouble", "missing files").stderr
     first, last = own_lines(errors)
