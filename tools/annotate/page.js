@@ -2,7 +2,7 @@
 import { showKeys } from "./keys.js";
 import { History, LabelMap } from "./paint.js";
 import { ask, Pictures } from "./server.js";
-import { drawTimeline, View } from "./view.js";
+import { drawTimeline, listObjects, View } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
 const POLL = 150, PAUSE = 250; // milliseconds: from one look at a run to the next; from a change to its saving
@@ -11,7 +11,8 @@ let facts = null, status = null, map = null, isPrompt = false;
 let frame = 0, wanted = 0, picture = null, tool = "brush", object = 1, known = new Set([1]);
 let history = new History(), before = null, wasPrompt = false; // of the change that is being made
 let points = [], last = null, cross = null, panning = null;
-let dirty = false, cutting = false, timer = 0, saving = Promise.resolve(), following = false, playing = 0, asked = 0;
+let changes = 0, saved = 0, timer = 0, saving = Promise.resolve(); // so many were made, and so many the server has
+let opening = false, cutting = false, following = false, playing = 0, asked = 0;
 const pictures = new Pictures(), view = new View($("view"));
 
 // ---------------------------------------------------------------------------------------------- the server
@@ -33,17 +34,17 @@ const attempt = (action) => async (...args) => {
 function save() { // what is painted goes to the server, one map after the other
   clearTimeout(timer);
   saving = saving.catch(() => {}).then(async () => {
-    if (!dirty) return;
-    dirty = false;
+    if (saved === changes) return;
+    const sent = changes;
     $("saved").textContent = "saving";
     try {
       status = await (await ask("PUT", `/labels?n=${frame}`, (isPrompt ? map.ids : new Uint16Array(map.ids.length)).slice())).json();
     } catch (error) {
-      dirty = true;
       $("saved").textContent = "not saved";
       throw error;
     }
-    $("saved").textContent = dirty ? "saving" : `saved in ${facts.folder}`;
+    saved = sent;
+    $("saved").textContent = saved < changes ? "saving" : `saved in ${facts.folder}`;
     show();
   });
   return saving;
@@ -52,8 +53,19 @@ function save() { // what is painted goes to the server, one map after the other
 async function open(n) {
   if (facts) {
     checkIdle();
-    await save();
+    opening = true;
   }
+  try {
+    await save();
+    await load(n);
+  } finally {
+    opening = false;
+    if (facts) show();
+  }
+  if (status.running || status.results.running) poll();
+}
+
+async function load(n) { // video n
   facts = status = await (await ask("POST", `/open?n=${n}`)).json();
   $("video").replaceChildren(...facts.videos.map((name, i) => new Option(name, i, false, i === n)));
   pictures.clear();
@@ -66,18 +78,17 @@ async function open(n) {
   $("saved").textContent = status.prompted.length ? `saved in ${facts.folder}` : "";
   await go(status.prompted[0] ?? 0);
   fit();
-  if (status.running || status.results.running) poll();
 }
 
 async function go(k) { // show frame k
   wanted = k = Math.min(Math.max(k, 0), facts.frames.length - 1);
   const ticket = ++asked;
-  if (dirty) await save();
-  const [seen, reply] = await Promise.all([pictures.of(k), ask("GET", `/labels?n=${k}`)]);
+  await save();
+  const made = changes, [seen, reply] = await Promise.all([pictures.of(k), ask("GET", `/labels?n=${k}`)]);
   const ids = new Uint16Array(await reply.arrayBuffer());
   if (ticket !== asked) return; // another frame was asked for
-  if (before || dirty || cutting) return void (wanted = frame); // painting has begun
-  giveUp();
+  if (before || cutting || made !== changes) return void (wanted = frame); // what is shown was changed meanwhile
+  if (k !== frame) giveUp();
   [frame, picture, isPrompt] = [k, seen, reply.headers.get("X-Origin") === "prompt"];
   map.ids = ids;
   map.present().forEach((id) => known.add(id));
@@ -120,7 +131,7 @@ async function results() {
 
 // ---------------------------------------------------------------------------------------------- what is shown
 
-const running = () => status && (status.running || status.results.running), busy = () => cutting || running();
+const running = () => status && (status.running || status.results.running), busy = () => opening || cutting || running();
 
 function show() {
   const total = facts.frames.length, writing = status.results;
@@ -148,21 +159,7 @@ function show() {
 
 const colours = (id) => facts.colours[((id - 1) % 255) + 1]; // of the fill, of the outline
 
-function showObjects() {
-  const ids = [...known].sort((a, b) => a - b);
-  if (ids.join() === $("objects").dataset.ids && String(object) === $("objects").dataset.object) return;
-  Object.assign($("objects").dataset, { ids: ids.join(), object });
-  $("objects").replaceChildren(...ids.map((id) => {
-    const button = document.createElement("button"), swatch = document.createElement("i");
-    [swatch.style.background, swatch.style.borderColor] = colours(id).map((rgb) => `rgb(${rgb})`);
-    button.append(swatch, String(id));
-    button.setAttribute("aria-pressed", id === object);
-    button.setAttribute("aria-label", `object ${id}`);
-    button.onclick = () => choose(id);
-    return button;
-  }));
-}
-
+const showObjects = () => listObjects($("objects"), known, object, colours, choose);
 const showTimeline = () => drawTimeline($("marks"), facts.frames.length, status);
 
 function draw() {
@@ -184,6 +181,7 @@ function zoomBy(factor, x, y) {
 // ---------------------------------------------------------------------------------------------- painting
 
 function checkIdle() { // as it must be where something changes
+  if (opening) throw new Error("the video is being opened: wait a moment");
   if (cutting) throw new Error("the object is being cut out: wait a moment");
   if (running()) throw new Error("the tracker runs: stop it, then paint");
 }
@@ -198,7 +196,11 @@ function commit(click) { // a change is made: what is on the frame is its prompt
   history.add(frame, wasPrompt, before, map.ids, click);
   before = null;
   isPrompt = map.ids.some(Boolean);
-  dirty = true;
+  changed();
+}
+
+function changed() { // the frame's prompt is another
+  changes += 1;
   $("saved").textContent = "saving";
   clearTimeout(timer);
   timer = setTimeout(attempt(save), PAUSE);
@@ -273,18 +275,17 @@ function take(name) {
   show();
 }
 
-async function undo(redo) {
-  const change = history.last(redo);
-  if (!change || busy()) return;
-  await go(change.frame);
+async function undo(redo) { // at once, unless its frame must be shown first
+  const change = history.last(redo), ready = () => change && change === history.last(redo) && !before && !busy();
+  if (ready() && change.frame !== frame) await go(change.frame);
+  if (!ready() || change.frame !== frame) return; // where something else was done meanwhile, too
   isPrompt = history.move(map.ids, redo);
-  dirty = true;
-  await save();
-  await go(frame); // a frame without a prompt shows its track
+  changed();
+  if (!isPrompt) await go(frame); // it shows its track
 }
 
 function clear() {
-  if (!isPrompt) return;
+  if (!isPrompt || before) return;
   begin();
   map.ids.fill(0);
   commit();
@@ -393,6 +394,6 @@ for (const button of $("tools").querySelectorAll("button")) button.onclick = att
 $("slider").oninput = attempt(() => move($("slider").value - wanted));
 $("radius").oninput = $("shown").onchange = () => show();
 $("video").onchange = attempt(() => open(Number($("video").value)));
-addEventListener("beforeunload", (event) => dirty && event.preventDefault());
+addEventListener("beforeunload", (event) => saved < changes && event.preventDefault());
 new ResizeObserver(() => map && (view.fitted ? fit() : redraw(), showTimeline())).observe($("stage"));
 attempt(() => open(0))();

@@ -1,4 +1,5 @@
-// The canvas: a frame with its objects, at any zoom, and the guides of the tool; the timeline. Points are pixels of the frame.
+// The canvas: a frame with its objects, at any zoom, and the guides of the tool; the timeline; the list of objects.
+// Points are pixels of the frame.
 
 const FILL = 140; // of 255, the opacity of objects
 const SMOOTH_UP_TO = 2; // zoom from which single pixels are seen
@@ -147,4 +148,19 @@ export function drawTimeline(marks, total, { tracked, reached, prompted }) { // 
   fill("--stale", tracked, reached);
   fill("--fresh", 0, tracked);
   for (const k of prompted) fill("--prompt", k, k + Math.max(1, 3 / step));
+}
+
+export function listObjects(list, known, object, colours, choose) { // a button for each of the known ids; colours: as of `draw`
+  const ids = [...known].sort((a, b) => a - b);
+  if (ids.join() === list.dataset.ids && String(object) === list.dataset.object) return;
+  Object.assign(list.dataset, { ids: ids.join(), object });
+  list.replaceChildren(...ids.map((id) => {
+    const button = document.createElement("button"), swatch = document.createElement("i");
+    [swatch.style.background, swatch.style.borderColor] = colours(id).map((rgb) => `rgb(${rgb})`);
+    button.append(swatch, String(id));
+    button.setAttribute("aria-pressed", id === object);
+    button.setAttribute("aria-label", `object ${id}`);
+    button.onclick = () => choose(id);
+    return button;
+  }));
 }

@@ -1,101 +1,11 @@
-"""The page in a real browser: what is clicked, typed and dragged is what stands in the prompts, exactly.
-
-Needs Chromium and playwright (`apt-get install chromium`, `pip install playwright`).
-"""
-
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
+"""The page in a real browser: what is clicked, typed and dragged is what stands in the prompts, exactly."""
 
 import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from tests.support.annotating import SIZE, ShiftingTracker, SquareCutter, make_video, served
+from tests.support.annotate_page import NUM_FRAMES, rectangle
 from video.images import read_label_map
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser: apt-get install chromium")
-NUM_FRAMES = 12
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-class Page:
-    """The open page, by pixels of the frame; and what lies in the output."""
-
-    def __init__(self, page, tracker: ShiftingTracker, cutter: SquareCutter, output: Path):
-        self.page, self.tracker, self.cutter, self.output = page, tracker, cutter, output
-        self.keys, self.mouse = page.keyboard, page.mouse
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where the middle of a pixel of the frame is on the screen."""
-        canvas = self.page.locator("#view")
-        box = canvas.bounding_box()
-        zoom, left, top = (float(canvas.get_attribute(f"data-{name}")) for name in ("zoom", "left", "top"))
-        return box["x"] + left + (x + 0.5) * zoom, box["y"] + top + (y + 0.5) * zoom
-
-    def drag(self, *points: tuple[int, int]) -> None:
-        self.mouse.move(*self.at(*points[0]))
-        self.mouse.down()
-        for point in points[1:]:
-            self.mouse.move(*self.at(*point))
-        self.mouse.up()
-
-    def wait(self, selector: str, text: str) -> None:
-        playwright.expect(self.page.locator(selector)).to_contain_text(text, timeout=10_000)
-
-    def brush(self, radius: int) -> None:
-        self.page.fill("#radius", str(radius))
-
-    def prompt(self, frame: int = 0) -> np.ndarray:
-        """The label map of a frame's prompt, once it is saved; (H, W)."""
-        self.wait("#saved", "saved in")
-        return read_label_map(self.output / "prompts" / "clip" / f"f{frame}.png")
-
-    def becomes(self, expected: np.ndarray) -> bool:
-        """Whether the prompt of the first frame is soon this map, (H, W); all background: none."""
-        path = self.output / "prompts" / "clip" / "f0.png"
-        for _ in range(100):
-            labels = read_label_map(path) if path.exists() else np.zeros(SIZE, dtype=np.uint8)
-            if np.array_equal(labels, expected):
-                return True
-            self.page.wait_for_timeout(50)
-        return False
-
-    def run(self) -> None:
-        self.page.click("#run")
-        self.wait("#run", "Run")
-
-
-@pytest.fixture
-def open_page(browser, tmp_path) -> Iterator[Page]:
-    tracker, cutter = ShiftingTracker(), SquareCutter()
-    video = make_video(tmp_path / "clip", NUM_FRAMES)
-    with served(tracker, [video], tmp_path / "output", cutter) as (annotator, port):
-        page, errors = browser.new_page(viewport={"width": 1000, "height": 700}), []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
-        page.goto(f"http://127.0.0.1:{port}/#{annotator.token}")
-        playwright.expect(page.locator("#where")).to_contain_text("f0 (1 of 12)")
-        page.wait_for_selector("#view[data-zoom]")
-        yield Page(page, tracker, cutter, tmp_path / "output")
-        page.close()
-        assert errors == []
-
-
-def rectangle(top: int, left: int, bottom: int, right: int, track: int = 1) -> np.ndarray:
-    """(H, W) map of a rectangle with these corners, which belong to it."""
-    labels = np.zeros(SIZE, dtype=np.uint8)
-    labels[top : bottom + 1, left : right + 1] = track
-    return labels
 
 
 def test_a_box_has_exactly_the_pixels_between_its_corners(open_page):
@@ -221,9 +131,11 @@ def test_while_an_object_is_cut_out_nothing_else_changes(open_page):
 def test_painting_is_exact_at_any_zoom(open_page):
     open_page.keys.press("x")
     open_page.mouse.move(*open_page.at(10, 10))
-    for _ in range(5):
+    zoom = float(open_page.page.locator("#view").get_attribute("data-zoom"))
+    for step in range(1, 6):
         open_page.mouse.wheel(0, -100)
-    open_page.page.wait_for_timeout(200)
+        zoomed = min(zoom * 1.2**step, 60)
+        open_page.page.wait_for_function(f"Math.abs(view.dataset.zoom / {zoomed} - 1) < 1e-6")
     open_page.drag((9, 9), (12, 11))
     assert np.array_equal(open_page.prompt(), rectangle(9, 9, 11, 12))
 
@@ -235,7 +147,7 @@ def test_run_correct_and_run_on(open_page):
     open_page.run()
     open_page.wait("#state", "all frames are tracked")
     open_page.wait("#where", "f11 (12 of 12), tracked")
-    assert open_page.tracker.steps == NUM_FRAMES
+    assert open_page.tracker.steps == NUM_FRAMES["clip"]
     keys.press("Home")
     for _ in range(9):
         keys.press("ArrowRight")
@@ -247,7 +159,7 @@ def test_run_correct_and_run_on(open_page):
     assert np.array_equal(labels == 2, rectangle(12, 20, 14, 22) > 0)
     open_page.run()
     open_page.wait("#state", "all frames are tracked")
-    assert open_page.tracker.steps == NUM_FRAMES + 4  # from the state after eight frames
+    assert open_page.tracker.steps == NUM_FRAMES["clip"] + 4  # from the state after eight frames
     page.click("#results")
     open_page.wait("#state", "results are in")
     last = read_label_map(open_page.output / "Annotations" / "clip" / "f11.png")
