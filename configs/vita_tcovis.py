@@ -94,7 +94,7 @@ class TrackerConfig(GlobalTrackerConfig):
         384, "short side of frames in evaluation and inference, in pixels", least=16, most=MAX_SIDE
     )
     score_threshold: float = option(0.3, "minimum score of a detection")
-    nms_iou: float = option(0.3, "non-maximum suppression: maximum mask IoU with a better detection")
+    nms_iou: float = option(0.4, "non-maximum suppression: maximum mask IoU with a better detection")
     nms_inside: float = option(0.8, "non-maximum suppression: maximum share inside a better detection")
     mask_threshold: float = option(0.5, "minimum probability of a pixel of an object")
 
