@@ -1,19 +1,18 @@
 """The training command in two processes: they train into one folder, and end together."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from torch.distributed import TCPStore
 
 from common.checkpoint import read_checkpoint
-from tests.support.commands import ROOT, TINY, run_apart
+from tests.support.commands import TINY, run_apart
+from tests.support.forks import Forked, script
+from tests.support.processes import place_of
 
 ENDLESS = ["--epochs", "10000", "--eval_every", "0", "--save_every", "0", "--log_steps", "1"]
 FAILS_AT_ITS_THIRD_STEP = """
@@ -27,7 +26,7 @@ main.Trainer.optimise = optimise
 sys.argv[0] = "main.py"
 main.run_command(main.main)
 """
-Start = Callable[..., list[subprocess.Popen]]
+Start = Callable[..., list[Forked]]
 
 
 def flags_of(data: Path, runs: Path) -> list[str]:
@@ -37,25 +36,20 @@ def flags_of(data: Path, runs: Path) -> list[str]:
 @pytest.fixture
 def start(small_data, tmp_path) -> Iterator[Start]:
     """A function of Python's arguments that starts an endless run in two processes, as torchrun does."""
-    processes, store = [], TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with ExitStack() as processes:
 
-    def begin(*argv: str) -> list[subprocess.Popen]:
-        command = [sys.executable, *argv, *flags_of(small_data, tmp_path), *ENDLESS]
-        for rank in range(2):
-            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-            place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
-            place |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            processes.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | place, **pipes))
-        return processes
+        def begin(*argv: str) -> list[Forked]:
+            work, begun = script(*argv, *flags_of(small_data, tmp_path), *ENDLESS), []
+            for rank in range(2):
+                place = place_of(rank, 2, store.port) | {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+                begun.append(processes.enter_context(Forked(work, place)))
+            return begun
 
-    yield begin
-    for process in processes:
-        process.kill()
-        process.communicate()
+        yield begin
 
 
-def wait_for_step(main_process: subprocess.Popen, number: int) -> None:
+def wait_for_step(main_process: Forked, number: int) -> None:
     """Read what the first process prints until it has trained so many steps."""
     for line in main_process.stdout:
         if f" step {number}/" in line:
@@ -63,11 +57,10 @@ def wait_for_step(main_process: subprocess.Popen, number: int) -> None:
     raise AssertionError(main_process.stderr.read())
 
 
-def ends_of(processes: list[subprocess.Popen], seconds: float = 60.0) -> tuple[list[int], list[str]]:
+def ends_of(processes: list[Forked]) -> tuple[list[int], list[str]]:
     """The exit statuses, and the lines on stderr of all processes together."""
-    end = time.monotonic() + seconds
-    errors = [process.communicate(timeout=end - time.monotonic())[1] for process in processes]
-    return [process.returncode for process in processes], "".join(errors).splitlines()
+    ends = [process.outcome() for process in processes]
+    return [end.status for end in ends], [line for end in ends for line in end.err]
 
 
 def test_two_processes_train_into_one_folder(small_data, tmp_path):
@@ -143,8 +136,8 @@ def test_where_any_process_is_asked_to_end_all_stop_at_the_same_step(start, tmp_
     wait_for_step(processes[0], 1)
     for rank in asked:
         processes[rank].send_signal(number)
-    printed, statuses = processes[0].communicate(timeout=60)[0].splitlines(), ends_of(processes[1:])
-    assert statuses == ([130], []) and processes[0].returncode == 130
+    first, others = processes[0].outcome(), ends_of(processes[1:])
+    assert others == ([130], []) and first.status == 130
     step = read_checkpoint(tmp_path / "1" / "last.pth")["step"]
-    told = [line for line in printed if "interrupted" in line]
+    told = [line for line in first.out if "interrupted" in line]
     assert len(told) == 1 and re.match(rf"interrupted at step {step};.*--resume", told[0])

@@ -3,11 +3,8 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +13,8 @@ import torch
 import inference
 from common.checkpoint import read_checkpoint, save_checkpoint
 from common.errors import UserError
-from tests.support.commands import ROOT, Outcome, assert_refused, files_in, run_here
-from tests.support.kills import run_for
+from tests.support.commands import Outcome, assert_refused, files_in, run_here
+from tests.support.forks import Forked, kill_after, run_forked, script
 from tests.support.vos_folders import write_frames, write_prompt
 from tracking.batch import FREE_FLAGS, reason_of
 from tracking.config import make_parser
@@ -186,21 +183,16 @@ def test_a_long_video_goes_on_from_its_last_state(tmp_path, trained, infer, numb
     flags = [*flags_in(tmp_path, trained.run / "best.pth"), "--save_state_every", 7]
     unbroken = content_of(infer("--save_state_every", 7, "--output", tmp_path / "unbroken").run)
     states = tmp_path / "output" / WORK / "videos" / "a" / "states"
-    command = [sys.executable, "inference.py", *map(str, flags)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with Forked(script("inference.py", *flags)) as process:
         while not any(int(path.stem) >= 14 for path in states.glob("[0-9]*.pt")):  # the rows lag behind
             assert process.poll() is None
             time.sleep(0.002)
         process.send_signal(number)
         assert process.wait() == 130
-        assert process.stderr.read().decode().startswith("0 of 1 videos are done: the same command goes on")
+        assert process.stderr.read().startswith("0 of 1 videos are done: the same command goes on")
     outcome = run_here(inference.main, *flags)
     assert outcome.status == 0 and ", goes on after frame " in outcome.out[0]
     assert content_of(tmp_path / "output") == unbroken
-
-
-def end_with_status(*flags: object) -> None:
-    raise SystemExit(run_here(inference.main, *flags).status)
 
 
 @pytest.fixture(scope="module")
@@ -209,10 +201,10 @@ def unbroken(trained, tmp_path_factory) -> tuple[Path, float]:
     folder = tmp_path_factory.mktemp("unbroken")
     for name in ("a", "b", "c"):
         write_frames(folder / "videos" / name, FRAMES)
-    start = partial(end_with_status, *flags_in(folder, trained.run / "best.pth"))
-    run_for(0, start)  # the imports
+    flags = flags_in(folder, trained.run / "best.pth")
+    run_forked("-c", "")  # the imports
     begun = time.monotonic()
-    assert run_for(None, start) == 0
+    assert run_forked("inference.py", *flags).status == 0
     return folder, time.monotonic() - begun
 
 
@@ -220,9 +212,9 @@ def unbroken(trained, tmp_path_factory) -> tuple[Path, float]:
 def test_a_run_that_is_killed_at_random_ends_like_an_unbroken_one(trained, tmp_path, unbroken, number):
     folder, seconds = unbroken
     flags = [*flags_in(folder, trained.run / "best.pth"), "--output", tmp_path / "output"]
-    start = partial(end_with_status, *flags, "--save_state_every", 3)
+    command = ["inference.py", *flags, "--save_state_every", 3]
     moments = random.Random(number)
-    statuses = [run_for(moments.uniform(0.2, 1) * seconds, start) for _ in range(moments.randint(2, 5))]
+    statuses = [kill_after(moments.uniform(0.2, 1) * seconds, *command) for _ in range(moments.randint(2, 5))]
     assert set(statuses) <= {0, -9, 2}  # 2: it was killed when all was done
-    assert run_for(None, start) in (0, 2)
+    assert run_forked(*command).status in (0, 2)
     assert content_of(tmp_path / "output") == content_of(folder / "output")

@@ -3,10 +3,9 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,10 @@ from PIL import Image
 
 import inference
 from common.files import LOCK
-from tests.support.commands import (
-    ROOT,
-    Outcome,
-    assert_refused,
-    files_in,
-    held_elsewhere,
-    run_apart,
-    run_here,
-)
+from tests.support.commands import Outcome, assert_refused, files_in, held_elsewhere, run_apart, run_here
+from tests.support.forks import Forked, end_of, script
 from tests.support.vos_folders import write_frames, write_prompt
+from tracking.output import VideoOutput
 from tracking.work import WORK
 from video.writer import OverlayWriter
 
@@ -212,25 +205,23 @@ def test_what_only_looks_like_a_killed_runs_is_not_removed(tmp_path, infer, name
     assert (tmp_path / "output" / name).read_text() == "half" and files_in(tmp_path / "output") == [name]
 
 
-KILLED = """
-import os, signal
-import inference
-from tracking.output import VideoOutput
+def track_until_killed(flags: list[object]) -> None:
+    """Track in this process, which dies while it writes the first map."""
 
-def fatal(self, name, *_):
-    self.paths.maps.mkdir(parents=True)
-    (self.paths.maps / "00000.png").write_text("half")
-    os.kill(os.getpid(), signal.SIGKILL)
+    def fatal(output: VideoOutput, *_: object) -> None:
+        output.paths.maps.mkdir(parents=True)
+        (output.paths.maps / "00000.png").write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
 
-VideoOutput.record = fatal
-inference.main()
-"""
+    VideoOutput.record = fatal
+    run_here(inference.main, *flags)
 
 
 def test_what_a_run_leaves_that_is_killed_in_its_first_video_is_known_as_its_own(tmp_path, infer, trained):
     write_frames(tmp_path / "videos" / "a", 2)
     flags = ["--checkpoint", trained.run / "best.pth", "--video_root", tmp_path / "videos", "--device", "cpu"]
-    killed = run_apart("-c", KILLED, *flags, "--output", tmp_path / "output", "--overlays", "off")
+    flags += ["--output", tmp_path / "output", "--overlays", "off"]
+    killed = end_of(partial(track_until_killed, flags))
     assert killed.status == -signal.SIGKILL, killed.err
     place = f"{WORK}/videos/a"
     left = [LOCK, RECORD, f"{place}/maps/00000.png", f"{place}/rows.sqlite", f"{place}/source.json"]
@@ -250,7 +241,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path, infer):
     assert infer().status == 0 and LOCK not in files_in(tmp_path / "output")
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
+def wait_for(path: Path, process: Forked) -> None:
     while not path.exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -261,13 +252,13 @@ def test_a_signal_that_ends_a_run_is_heeded_as_ctrl_c_is(tmp_path, trained, numb
     write_frames(tmp_path / "videos" / "a", 1)
     for t in range(1, 3000):  # longer than this test takes
         os.link(tmp_path / "videos" / "a" / "00000.jpg", tmp_path / "videos" / "a" / f"{t:05d}.jpg")
-    command = [sys.executable, "inference.py", "--checkpoint", trained.run / "best.pth", "--device", "cpu"]
-    command += ["--video_root", tmp_path / "videos", "--output", tmp_path / "output"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+    flags = ["--checkpoint", trained.run / "best.pth", "--device", "cpu"]
+    flags += ["--video_root", tmp_path / "videos", "--output", tmp_path / "output"]
+    with Forked(script("inference.py", *flags)) as process:
         wait_for(tmp_path / "output" / WORK / "videos" / "a" / "maps", process)
         process.send_signal(number)
         process.send_signal(signal.SIGTERM)  # a second one does not stop the cleaning up
-        assert process.wait() == 130 and process.stderr.read() == b""
+        assert process.wait() == 130 and process.stderr.read() == ""
     assert files_in(tmp_path / "output") == []
 
 

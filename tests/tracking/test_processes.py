@@ -1,25 +1,24 @@
 """Several processes, as torchrun starts them, share the videos of a run, as if they were one."""
 
 import json
-import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.process import BaseProcess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 import inference
-from tests.support.commands import Outcome, files_in, run_apart, run_here
-from tests.support.kills import PROCESSES
+from tests.support.commands import files_in, run_apart, run_here
+from tests.support.forks import Forked, script
+from tests.support.processes import free_port, place_of
 from tests.support.vos_folders import write_frames
 from tracking.work import WORK
 
 LENGTHS = {"a": 3, "b": 30, "c": 2, "d": 5, "e": 4}  # frames of each video
-Start = Callable[[int], list[BaseProcess]]
+Start = Callable[[int], list[Forked]]
 
 
 @pytest.fixture
@@ -32,42 +31,17 @@ def flags(trained, tmp_path) -> list[object]:
     return [*flags, "--birth_score", 0.2, "--score_threshold", 0.2]
 
 
-def run_as(rank: int, number: int, port: int, folder: Path, flags: list[object]) -> None:
-    """Run inference.py as one process of several, and write what it says into a folder."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
-    outcome = run_here(inference.main, *flags)
-    (folder / f"{rank}.json").write_text(json.dumps(outcome))
-
-
 @pytest.fixture
-def start(flags, tmp_path) -> Iterator[Start]:
+def start(flags) -> Iterator[Start]:
     """A function that starts the command in so many processes; those that are left are killed at the end."""
-    processes = []
+    with ExitStack() as processes:
 
-    def begin(number: int) -> list[BaseProcess]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        begun = [
-            PROCESSES.Process(target=run_as, args=(r, number, port, tmp_path, flags)) for r in range(number)
-        ]
-        for process in begun:
-            process.start()
-        processes.extend(begun)
-        return begun
+        def begin(number: int) -> list[Forked]:
+            work, port = script("inference.py", *flags), free_port()
+            places = [place_of(rank, number, port) for rank in range(number)]
+            return [processes.enter_context(Forked(work, place)) for place in places]
 
-    yield begin
-    for process in processes:
-        process.kill()
-        process.join()
-
-
-def ends_of(processes: list[BaseProcess], folder: Path) -> list[Outcome]:
-    for process in processes:
-        process.join(90)
-        assert process.exitcode == 0, process.exitcode
-    return [Outcome(*json.loads((folder / f"{rank}.json").read_text())) for rank in range(len(processes))]
+        yield begin
 
 
 def content_of(output: Path) -> dict[str, bytes]:
@@ -94,7 +68,7 @@ def test_a_bad_video_fails_alone_and_every_process_ends_with_status_1(flags, sta
     bad = tmp_path / "videos" / "b" / "00003.jpg"
     bad.write_bytes(bad.read_bytes()[:300])
     assert run_here(inference.main, *flags, "--output", tmp_path / "alone").status == 1
-    ends = ends_of(start(3), tmp_path)
+    ends = [process.outcome() for process in start(3)]
     assert [end.status for end in ends] == [1, 1, 1]
     assert content_of(tmp_path / "output") == content_of(tmp_path / "alone")
     assert list(json.loads((tmp_path / "output" / "failed.json").read_text())) == ["b", "d"]
@@ -108,7 +82,7 @@ def test_a_bad_video_fails_alone_and_every_process_ends_with_status_1(flags, sta
 
 def test_what_comes_once_is_not_shared(flags, start, tmp_path):
     flags += ["--video_root", "-"]
-    ends = ends_of(start(2), tmp_path)
+    ends = [process.outcome() for process in start(2)]
     assert 2 in (statuses := {end.status for end in ends}) and statuses <= {1, 2}
     reason = "error: --video_root - is one video: track it without torchrun"
     assert {line for end in ends for line in end.err if "error" in line} == {reason}
@@ -130,16 +104,15 @@ def test_what_is_done_when_processes_are_ended_stays_done(flags, start, tmp_path
     expected = content_of(run_here(inference.main, *flags, "--output", tmp_path / "alone").run)
     processes = start(2)
     while not list((tmp_path / "output").glob(f"{WORK}/videos/*/done.json")):
-        assert all(process.is_alive() for process in processes)
+        assert all(process.poll() is None for process in processes)
         time.sleep(0.002)
     for rank, number in signals:
-        os.kill(processes[rank].pid, number)
-    processes[0].join(60)
-    end = Outcome(*json.loads((tmp_path / "0.json").read_text()))
+        processes[rank].send_signal(number)
+    end = processes[0].outcome()
     assert end.status in (1, 130)
     assert any("of 5 videos are done: the same command goes on" in line for line in end.err), end.err
-    processes[1].join(60)
-    ends = ends_of(start(2), tmp_path)
+    processes[1].wait()
+    ends = [process.outcome() for process in start(2)]
     assert [end.status for end in ends] == [0, 0]
     assert sum(len(videos_begun(end.out)) for end in ends) < len(LENGTHS)
     assert content_of(tmp_path / "output") == expected

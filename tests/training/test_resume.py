@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 
 import main
 from common.checkpoint import read_checkpoint, save_checkpoint
-from tests.support.commands import TINY, assert_refused, files_in, run_apart, run_here
+from tests.support.commands import TINY, assert_refused, files_in, run_here
+from tests.support.forks import end_of
 from tests.support.runs import assert_same_run, rows_of
 from training import report
 from training.interrupt import interruptible
@@ -22,13 +24,6 @@ from training.interrupt import interruptible
 # Two steps an epoch; the state is written before the first, after every third, and at the end of an epoch,
 # before its evaluation and after it.
 FLAGS = ["--epochs", 3, "--checkpoint_steps", 3]
-KILLED = """
-from tests.training.test_resume import die_at, quicken
-import main
-quicken(setattr)
-die_at({name!r}, {number})
-main.main()
-"""
 
 
 def quicken(setattr: Callable) -> None:
@@ -38,8 +33,8 @@ def quicken(setattr: Callable) -> None:
     setattr(report, "plot_curves", lambda *_: None)
 
 
-def die_at(name: str, number: int) -> None:
-    """Make a call of this number, of an optimiser step or of a save, the last moment of this process."""
+def train_until(name: str, number: int, flags: list[object]) -> None:
+    """Train in this process, whose last moment is a call of this number, an optimiser step or a save."""
     owner, attribute = {"step": (torch.optim.AdamW, "step"), "save": (torch, "save")}[name]
     function, calls = getattr(owner, attribute), []
 
@@ -52,7 +47,9 @@ def die_at(name: str, number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*args, **kwargs)
 
+    quicken(setattr)
     setattr(owner, attribute, fatal)
+    run_here(main.main, *flags)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,11 +92,12 @@ def interrupt_at(
 # killed
 
 
-@pytest.mark.parametrize("moment", [("step", 4, 3), ("save", 6, 2)], ids=str)
-def test_a_killed_run_continues_and_ends_like_an_unbroken_one(small_data, tmp_path, train, unbroken, moment):
-    name, number, saved = moment
+@pytest.mark.parametrize("name, number, saved", [("step", 4, 3), ("save", 6, 2)])
+def test_a_killed_run_continues_and_ends_like_an_unbroken_one(
+    small_data, tmp_path, train, unbroken, name, number, saved
+):
     flags = [*TINY, *FLAGS, "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
-    killed = run_apart("-c", KILLED.format(name=name, number=number), *flags)
+    killed = end_of(partial(train_until, name, number, flags))
     assert killed.status == -signal.SIGKILL, killed.err
     run = tmp_path / "runs" / "1"
     assert read_checkpoint(run / "last.pth")["step"] == saved
