@@ -10,7 +10,7 @@ import pytest
 from torch.distributed import TCPStore
 
 from common.checkpoint import read_checkpoint
-from tests.support.commands import TINY, run_apart
+from tests.support.commands import TINY, Outcome, run_apart
 from tests.support.forks import Forked, script
 from tests.support.processes import place_of
 
@@ -63,21 +63,23 @@ def ends_of(processes: list[Forked]) -> tuple[list[int], list[str]]:
     return [end.status for end in ends], [line for end in ends for line in end.err]
 
 
-def test_two_processes_train_into_one_folder(small_data, tmp_path):
+def assert_one_run(outcome: Outcome, runs: Path) -> None:
+    """Assert that two processes have trained, with a clip each, into one folder."""
+    assert outcome.run == runs / "1" and list(runs.iterdir()) == [outcome.run]
+    assert read_checkpoint(outcome.run / "last.pth")["step"] == 2
+    assert (outcome.run / "metrics.json").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_train_into_one_folder(small_data, tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
     outcome = run_apart(*launcher, "main.py", *flags_of(small_data, tmp_path), "--epochs", 1)
-    assert outcome.status == 0, outcome.err
-    assert [path.name for path in tmp_path.iterdir()] == ["1"]
-    assert read_checkpoint(tmp_path / "1" / "last.pth")["step"] == 2
-    assert (tmp_path / "1" / "metrics.json").is_file()
+    assert_one_run(outcome, tmp_path)
 
 
-def test_devices_start_the_processes_and_end_with_their_status(small_data, tmp_path):
-    flags = [*flags_of(small_data, tmp_path), "--devices", 2]
-    outcome = run_apart("main.py", *flags, "--epochs", 1)
-    assert outcome.status == 0, outcome.err
-    assert read_checkpoint(tmp_path / "1" / "last.pth")["step"] == 2
-    assert outcome.run == tmp_path / "1"
+def test_devices_start_two_processes_which_train_into_one_folder(small_data, tmp_path):
+    outcome = run_apart("main.py", *flags_of(small_data, tmp_path), "--devices", 2, "--epochs", 1)
+    assert_one_run(outcome, tmp_path)
 
 
 @pytest.mark.slow

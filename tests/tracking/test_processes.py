@@ -54,13 +54,17 @@ def videos_begun(lines: list[str]) -> list[str]:
     return [line.split(":")[0].split()[1] for line in lines if " frames of " in line]
 
 
-def test_torchrun_makes_the_output_of_one_process(flags, tmp_path):
+@pytest.mark.parametrize("launcher", ["fork", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_two_processes_make_the_output_of_one(flags, start, tmp_path, launcher):
     expected = content_of(run_here(inference.main, *flags, "--output", tmp_path / "alone").run)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    outcome = run_apart(*launcher, "inference.py", *flags)
-    assert outcome.run == tmp_path / "output"
+    if launcher == "fork":
+        ends = [process.outcome() for process in start(2)]
+    else:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+        ends = [run_apart(*torchrun, "inference.py", *flags)]
+    assert [end.status for end in ends] == [0] * len(ends) and ends[0].run == tmp_path / "output"
     assert content_of(tmp_path / "output") == expected
-    assert sorted(videos_begun(outcome.out)) == list(LENGTHS)
+    assert sorted(video for end in ends for video in videos_begun(end.out)) == list(LENGTHS)
 
 
 def test_a_bad_video_fails_alone_and_every_process_ends_with_status_1(flags, start, tmp_path):
