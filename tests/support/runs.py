@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,18 @@ def content_of(run: Path, name: str) -> Any:
     return (run / name).read_bytes()
 
 
+@cache
+def _expected(run: Path, name: str) -> Any:
+    """The content of a file of a run to which others are compared; it is read once."""
+    return content_of(run, name)
+
+
 def assert_same_run(run: Path, other: Path) -> None:
-    """Assert that two folders have the same files, and each the same content, bit for bit."""
+    """Assert that two folders have the same files, and each the same content, bit for bit.
+
+    other: a run that does not change from one comparison to the next
+    """
     names = files_in(other)
     assert files_in(run) == names
-    differing = [name for name in names if content_of(run, name) != content_of(other, name)]
+    differing = [name for name in names if content_of(run, name) != _expected(other, name)]
     assert not differing
