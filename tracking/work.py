@@ -111,8 +111,11 @@ class Work:
                     self._publish(name)  # which a kill may have cut off
             return
         record = {"settings": None, "overwrite": overwrite, "former": self.names()}
-        write_json(self.settings_file, record)  # of no command's settings, until all of the former is gone
-        _remove(self.folder / "videos")
+        if (self.folder / "videos").exists():
+            write_json(
+                self.settings_file, record
+            )  # of no command's settings, until all of the former is gone
+            _remove(self.folder / "videos")
         write_json(self.settings_file, record | {"settings": settings})
 
     def open(self, name: str, source: Any) -> Path:

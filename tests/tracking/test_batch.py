@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 import inference
 from common.checkpoint import read_checkpoint, save_checkpoint
 from common.errors import UserError
+from common.files import write_json
 from tests.support.commands import Outcome, assert_refused, files_in, run_here
 from tests.support.forks import Forked, kill_after, run_forked, script
 from tests.support.vos_folders import write_frames, write_prompt
@@ -195,6 +197,18 @@ def test_a_long_video_goes_on_from_its_last_state(tmp_path, trained, infer, numb
     assert content_of(tmp_path / "output") == unbroken
 
 
+def test_a_run_that_is_killed_once_it_has_written_its_settings_goes_on(videos, infer, tmp_path, monkeypatch):
+    def write_once(path: Path, content: Any) -> None:
+        write_json(path, content)
+        raise SystemExit(9)
+
+    monkeypatch.setattr("tracking.work.write_json", write_once)
+    assert infer().status == 9
+    monkeypatch.undo()
+    assert infer().status == 0
+    assert content_of(tmp_path / "output") == content_of(infer("--output", tmp_path / "unbroken").run)
+
+
 @pytest.fixture(scope="module")
 def unbroken(trained, tmp_path_factory) -> tuple[Path, float]:
     """A folder of videos with the results of a run that nothing stops, and the seconds it takes."""
@@ -216,5 +230,6 @@ def test_a_run_that_is_killed_at_random_ends_like_an_unbroken_one(trained, tmp_p
     moments = random.Random(number)
     statuses = [kill_after(moments.uniform(0.2, 1) * seconds, *command) for _ in range(moments.randint(2, 5))]
     assert set(statuses) <= {0, -9, 2}  # 2: it was killed when all was done
-    assert run_forked(*command).status in (0, 2)
+    last = run_forked(*command)
+    assert last.status == 0 or "holds results already" in last.err[0]
     assert content_of(tmp_path / "output") == content_of(folder / "output")
