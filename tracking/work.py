@@ -112,9 +112,8 @@ class Work:
             return
         record = {"settings": None, "overwrite": overwrite, "former": self.names()}
         if (self.folder / "videos").exists():
-            write_json(
-                self.settings_file, record
-            )  # of no command's settings, until all of the former is gone
+            # Of no command's settings, until all of the former is gone.
+            write_json(self.settings_file, record)
             _remove(self.folder / "videos")
         write_json(self.settings_file, record | {"settings": settings})
 
