@@ -13,6 +13,7 @@ from common.errors import ENDING_SIGNALS
 from configs.systems import CONFIGS
 from tests.support.commands import TINY, Outcome, run_here
 from tests.support.fake_system import FAKE_CONFIGS, SYSTEM
+from training import report
 from video import synthetic
 
 
@@ -62,6 +63,12 @@ def train(small_data: Path, tmp_path: Path) -> Callable[..., Outcome]:
     """A function of further flags that trains VITA-TCOVIS on the small data set in this process."""
     flags = [*TINY, "--dataset_root", small_data, "--run_dir", tmp_path / "runs", "--epochs", 1]
     return lambda *further: run_here(main.main, *flags, *further)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the curves of a run, which take half a second, where a test is about something else."""
+    monkeypatch.setattr(report, "plot_curves", lambda *_: None)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from tests.support.commands import TINY, assert_refused, files_in, run_apart, ru
 from tests.support.fake_system import FakeCriterion
 from tests.support.json_sets import write_coco, write_vis
 from tests.support.vos_folders import maps_of
-from training import report
 from video import synthetic
 
 METRICS = set(
@@ -47,11 +46,10 @@ def data(small_data, tmp_path) -> Path:
 
 
 @pytest.fixture
-def unscored(monkeypatch):
+def unscored(undrawn, monkeypatch):
     """Leave the slow part out where a test is about training: nothing is tracked, J&F is 0."""
     monkeypatch.setattr(main, "evaluate_tracker", lambda *_, **__: {"J&F": 0.0})
     monkeypatch.setattr(main.Gallery, "picture", lambda _: np.zeros((4, 4, 3), dtype=np.uint8))
-    monkeypatch.setattr(report, "plot_curves", lambda *_: None)
 
 
 # ----------------------------------------------------------------------------------------------------

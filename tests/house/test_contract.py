@@ -373,7 +373,9 @@ def test_before_its_first_prompt_a_prompted_tracker_sees_background(system):
     assert seen[2].ids.tolist() == [5]
 
 
-def test_a_prompted_system_trains_scores_and_runs_by_its_row_alone(fake_system, small_data, tmp_path):
+def test_a_prompted_system_trains_scores_and_runs_by_its_row_alone(
+    undrawn, fake_system, small_data, tmp_path
+):
     flags = ["--system", fake_system, "--dataset_root", small_data, "--run_dir", tmp_path / "runs"]
     flags += ["--epochs", 2, "--batch_size", 2, "--num_workers", 0, "--device", "cpu", "--width", 4]
     trained = run_here(main.main, *flags)

@@ -65,7 +65,7 @@ def test_an_epoch_and_its_evaluation_are_on_a_gpu_what_they_are_on_a_cpu(small_d
     assert on_gpu.keys() == scores.keys()  # of masks that are hardly trained no threshold says the same
 
 
-def test_a_run_is_trained_saved_resumed_and_scored_on_a_gpu(small_data, tmp_path):
+def test_a_run_is_trained_saved_resumed_and_scored_on_a_gpu(undrawn, small_data, tmp_path):
     flags = [*SMALL["vita_tcovis"], "--dataset_root", small_data, "--run_dir", tmp_path, "--device", "cuda"]
     flags += ["--eval_every", 0]
     with simulated_gpu():

@@ -111,6 +111,7 @@ def test_the_frozen_encoder_stays_what_it_was_and_the_rest_is_trained(flags, sam
     assert any("what tracking adds" in line for line in outcome.out)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_encoder_is_trained_too_where_it_is_asked_for_and_nothing_is_kept(flags, sam, tmp_path):
     outcome = run_here(main.main, *flags, "--train_encoder")
     assert outcome.status == 0, outcome.err
@@ -119,6 +120,7 @@ def test_the_encoder_is_trained_too_where_it_is_asked_for_and_nothing_is_kept(fl
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_epoch_after_the_first_encodes_nothing_and_ends_the_same(flags, prepared, tmp_path):
     first = run_here(main.main, *flags)
     assert first.status == 0 and len(prepared) > 0
@@ -131,6 +133,7 @@ def test_an_epoch_after_the_first_encodes_nothing_and_ends_the_same(flags, prepa
     assert all(x.equal(other[name]) for name, x in one.items())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_resumed_run_is_the_unbroken_one(flags, monkeypatch, tmp_path):
     two = [*flags, "--epochs", 2, "--eval_every", 0]
     unbroken = run_here(main.main, *two, "--run_dir", tmp_path / "unbroken")
@@ -154,6 +157,7 @@ SWITCHES = ["--instance random", "--max_gap 3", "--loss logits", "--w_dice 1", "
 SWITCHES += ["--template both", "--image_size 40", "--interpolate logits", "--attn_pe"]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_every_switch_trains(switch, flags):
     outcome = run_here(main.main, *flags, "--eval_every", 0, *switch.split())
@@ -223,6 +227,7 @@ def track(checkpoint: Path, video: Path, *further: object):
     return run_here(inference.main, *flags, *further)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_published_file_and_what_was_trained_from_it_track_a_video(sam, flags, video):
     trained = run_here(main.main, *flags)
     for checkpoint, further in ((sam, []), (trained.run / "best.pth", ["--track_size", 48, "--gate", 0])):

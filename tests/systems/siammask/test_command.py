@@ -15,6 +15,8 @@ from tests.support.siammask_networks import FLAGS
 from tests.support.vos_folders import write_frames, write_prompt
 from video.images import read_label_map
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for `base_run`
+
 
 @pytest.fixture(scope="module")
 def base_run(small_data, tmp_path_factory) -> Outcome:

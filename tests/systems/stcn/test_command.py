@@ -17,6 +17,8 @@ from tests.support.vos_folders import write_frames, write_prompt, written_ids
 from tests.support.vos_videos import SIZE
 from video.images import read_label_map
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for `stcn_run`
+
 
 @pytest.fixture(scope="module")
 def stcn_run(small_data, tmp_path_factory) -> Outcome:

@@ -13,6 +13,8 @@ from tests.support.commands import Outcome, assert_refused, files_in, run_here, 
 from tests.support.vos_folders import write_frames, write_prompt, written_ids
 from tests.support.xmem_networks import FLAGS
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for `xmem_run`
+
 
 @pytest.fixture(scope="module")
 def xmem_run(small_data, tmp_path_factory) -> Outcome:
