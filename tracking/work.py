@@ -81,8 +81,10 @@ class Work:
     def check(self, videos: Sequence[Video], settings: Any = None, *, overwrite: bool) -> None:
         """Raise UserError where results cannot be put into the output, or may not replace what it holds.
 
-        Names of videos that no file can have are told here, before others are tracked for hours.
+        Names of videos that no file can have are told here, before others are tracked for hours. What is left
+        of a run that was killed while it removed its working place goes first, even if this one is refused.
         """
+        _remove(self.output / FINISHED)
         if not overwrite and not self.goes_on(settings, overwrite=overwrite):
             self._check_empty(settings)
         check_own(self.folder, RUN_FILE)
@@ -104,7 +106,6 @@ class Work:
 
     def begin(self, settings: Any, *, overwrite: bool) -> None:
         """Go on with what is there, or begin anew; former results stay until they are replaced."""
-        _remove(self.output / FINISHED)  # of a run that was killed at its very end
         if self.goes_on(settings, overwrite=overwrite):
             for name in self._begun():
                 if self.is_done(name):

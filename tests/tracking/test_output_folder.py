@@ -18,7 +18,7 @@ from tests.support.commands import Outcome, assert_refused, files_in, held_elsew
 from tests.support.forks import Forked, end_of, script
 from tests.support.vos_folders import write_frames, write_prompt
 from tracking.output import VideoOutput
-from tracking.work import WORK
+from tracking.work import FINISHED, WORK
 from video.writer import OverlayWriter
 
 
@@ -194,6 +194,14 @@ def test_a_run_cleans_up_after_one_that_was_killed(tmp_path, infer):
     output = infer("--overwrite").run
     assert files_in(output) == sorted([*maps_in(output), "results.json", "tracks.json"])
     assert len(maps_in(output)) == 2
+
+
+def test_what_a_run_killed_at_its_very_end_left_goes_though_the_next_is_refused(tmp_path, infer):
+    write_frames(tmp_path / "videos" / "a", 2)
+    complete = files_in(infer().run)
+    write_left(tmp_path / "output", [f"{FINISHED}/run.json", f"{FINISHED}/videos/a/done.json"])
+    assert_refused(infer(), "holds results already", "--overwrite")
+    assert files_in(tmp_path / "output") == complete
 
 
 @pytest.mark.parametrize("name", [*LEFT, f"{WORK}/thesis.tex"])
