@@ -82,7 +82,7 @@ class Trainer:
     def __init__(self, plan: Plan, network: nn.Module, train: VideoSet, valid: VideoSet, report: Report):
         self.plan, self.options, self.valid, self.report = plan, plan.options, valid, report
         self.device = pick_device(self.options.device)
-        self.network = network.to(self.device)
+        self.network = network.to(self.device, memory_format=torch.channels_last)
         self.criterion = plan.system.criterion(plan.configs["criterion"]).to(self.device)
         self.objective = self._make_objective()
         self.tracker = plan.system.tracker(self.network, plan.configs["tracker"])

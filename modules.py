@@ -169,10 +169,11 @@ class Level(NamedTuple):
     positions: Tensor
     mask_features: Tensor | None
 
-    def frame(self, t: int) -> "Level":
-        """The same of frame t alone, without T."""
-        masks = self.mask_features
-        return Level(self.features[:, t], self.positions, None if masks is None else masks[:, t])
+    def frames(self) -> list["Level"]:
+        """The same of each frame alone, without T; together they have one backward, not one each."""
+        features = self.features.unbind(1)
+        masks = [None] * len(features) if self.mask_features is None else self.mask_features.unbind(1)
+        return [Level(x, self.positions, mask) for x, mask in zip(features, masks, strict=True)]
 
 
 class VITA_TCOVIS(nn.Module):
@@ -242,8 +243,8 @@ class VITA_TCOVIS(nn.Module):
         if queries is None and self.config.propagate:
             queries = 0 * self.propagation(self.tokens)  # in the graph of a clip of one frame, too
         states = []  # of each frame: tokens before and after every layer
-        for t in range(T):
-            states.append(self._decode([level.frame(t) for level in levels], queries))
+        for frame in zip(*(level.frames() for level in levels), strict=True):
+            states.append(self._decode(list(frame), queries))
             queries = self._queries(states[-1][:, -1]) if self.config.propagate else None
         tokens = torch.stack(states, 1).flatten(0, 1)  # (B*T, L, N, D)
         *aux, last = [
