@@ -7,7 +7,8 @@ Each flag is the folder of an official checkout; what has none is passed over. T
 in one file in the published layout, a clip of drifting noise, and the masks or boxes of its first frame; SAM
 gets a box in each of two frames. A program that asks for a GPU gets the CPU. Each tracks the clip in a
 process of its own, `--rounds` times in turns, after two frames to warm up; the reading of files is not in
-it. Scorers are whole commands, on generated results of DAVIS and of MOTSChallenge. Times are CPU seconds, of
+it, but in the rows of `--file_frames`, of whole commands, inference.py and XMem's or STCN's script. Scorers
+are whole commands, on generated results of DAVIS and of MOTSChallenge. Times are CPU seconds, of
 trackers for each frame; the ratio is the median of those of the rounds; memory is the peak of a process. The
 instructions of both are bounded by ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA.
 """
@@ -20,11 +21,12 @@ import numpy as np
 import torch
 
 from benchmarks.measuring import set_up
+from benchmarks.peers.files import SCRIPTS, track_files, write_files
 from benchmarks.peers.inputs import write_clip, write_weights
 from benchmarks.peers.ours import NAMES
 from benchmarks.peers.scores import score_in_turns
 from benchmarks.peers.turns import Turns, track_in_turns
-from common.config import Parser
+from common.config import AMP_CHOICES, Parser
 from common.errors import UserError, run_command
 from common.progress import say
 
@@ -48,13 +50,19 @@ def print_row(name: str, turns: Turns, frames: int, agreement: str) -> None:
 def report_tracker(name: str, args: argparse.Namespace, folder: Path) -> None:
     """A row for each number of objects."""
     job = {"program": name, "checkout": str(getattr(args, name)), "threads": args.threads}
-    job |= {"weights": str(folder / "weights.pth"), "clip": str(folder / "clip.npz")}
+    job |= {"amp": args.amp, "weights": str(folder / "weights.pth"), "clip": str(folder / "clip.npz")}
     write_weights(Path(job["weights"]), name)
     rows = [(objects, args.frames) for objects in args.objects] if name != "sam" else [(1, 2)]
     for objects, frames in rows:
         write_clip(Path(job["clip"]), tuple(args.size), frames, objects)
         turns, equal = track_in_turns(job, folder, args.rounds)
         print_row(f"{name}, objects: {objects}", turns, frames, f"equal pixels: {equal:.5f}")
+    if args.file_frames and name in SCRIPTS:
+        write_clip(Path(job["clip"]), tuple(args.size), args.file_frames, 1)
+        write_files(folder / "files", Path(job["clip"]))
+        places = getattr(args, name), folder / "files", Path(job["weights"])
+        turns, equal = track_files(name, *places, args.rounds, args.amp)
+        print_row(f"{name}, files to files", turns, args.file_frames, f"equal pixels: {equal:.5f}")
 
 
 def report_scorer(name: str, args: argparse.Namespace, folder: Path) -> None:
@@ -70,6 +78,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs=2, default=[480, 854], help="height and width of frames")
     parser.add_argument("--frames", type=int, default=4, help="of the clip, the first with its masks too")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 3], help="of each row of a tracker")
+    parser.add_argument("--file_frames", type=int, default=0, help="of a row from files to files; 0: none")
+    parser.add_argument("--amp", choices=AMP_CHOICES, default="off", help="of ours, as of inference.py")
     parser.add_argument("--videos", type=int, default=4, help="that are scored")
     parser.add_argument("--video_frames", type=int, default=20, help="of each of these")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each program")

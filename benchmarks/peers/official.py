@@ -70,13 +70,27 @@ def without_gpu() -> None:
     torch.zeros = lambda *size, device=None, **options: make(*size, **options)
 
 
+def without_imagenet(program: str) -> None:
+    """XMem and STCN fetch none of ImageNet's weights, which theirs would replace at once."""
+    model_zoo.load_url = without_effect
+    if program == "xmem":
+        from model import resnet
+
+        resnet.load_weights_add_extra_dim = without_effect
+    else:
+        from model import mod_resnet
+        from torchvision import models
+
+        mod_resnet.load_weights_sequential = without_effect
+        make, models.resnet50 = models.resnet50, lambda pretrained: make()
+
+
 def xmem(job: Job) -> Track:
-    from model import resnet
+    without_imagenet("xmem")
     from model.network import XMem
 
     from inference.inference_core import InferenceCore
 
-    resnet.load_weights_add_extra_dim = model_zoo.load_url = without_effect
     config = dict(XMEM)
     network = XMem(config, job["weights"]).eval()
 
@@ -94,14 +108,11 @@ def xmem(job: Job) -> Track:
 
 
 def stcn(job: Job) -> Track:
+    without_imagenet("stcn")
     from inference_core import InferenceCore
-    from model import mod_resnet
     from model.eval_network import STCN
-    from torchvision import models
     from util.tensor_util import unpad
 
-    mod_resnet.load_weights_sequential = model_zoo.load_url = without_effect
-    make, models.resnet50 = models.resnet50, lambda pretrained: make()
     network = STCN().eval()
     network.load_state_dict(torch.load(job["weights"]))
 

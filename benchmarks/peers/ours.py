@@ -9,6 +9,7 @@ import torch
 from benchmarks.peers.official import Job, Track, boxes_of, serve
 from common.backbone import for_inference
 from common.config import config_from_dict
+from common.device import autocast
 from common.types import Prompt
 from inference import SYSTEMS, load_network
 
@@ -25,7 +26,8 @@ def prompt_of(program: str, labels: np.ndarray) -> Prompt:
 def make(job: Job) -> Track:
     program, name = job["program"], NAMES[job["program"]]
     network, config = load_network(job["weights"], name)
-    network = for_inference(network, torch.device("cpu"))
+    device = torch.device("cpu")
+    network = for_inference(network, device, winograd=job["amp"] == "off")
     if program == "sam":
         cutter = SYSTEMS[name].cutter(network)
 
@@ -43,9 +45,10 @@ def make(job: Job) -> Track:
         maps = []
         if program != "sam":
             tracker.reset()
-        for t, frame in enumerate(frames):
-            prompt = prompt_of(program, labels) if program == "sam" or t == 0 else None
-            maps.append(step(torch.from_numpy(frame).permute(2, 0, 1), prompt).byte().numpy())
+        with autocast(device, job["amp"]):
+            for t, frame in enumerate(frames):
+                prompt = prompt_of(program, labels) if program == "sam" or t == 0 else None
+                maps.append(step(torch.from_numpy(frame).permute(2, 0, 1), prompt).byte().numpy())
         return np.stack(maps)
 
     return track
