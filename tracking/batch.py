@@ -4,7 +4,7 @@ Several processes share the videos: the first one begins the output and ends it,
 """
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
@@ -97,8 +97,8 @@ def bad_videos(videos: list[Video], prompts: Prompts | None, work: Work, *, need
         return survive(videos, check)
 
 
-def write_results(work: Work, names: list[str], failed: dict[str, str]) -> None:
-    """Write the JSON files of a run: what is found in these videos, and why others failed."""
+def write_results(work: Work, names: list[str], failed: dict[str, str], categories: Sequence[str]) -> None:
+    """Write the JSON files of a run: the tracks of these videos, the categories, why other videos failed."""
     output, path = work.output, work.folder / "results.sqlite"
     path.unlink(missing_ok=True)
     with ResultsSpool(path) as spool:
@@ -110,6 +110,8 @@ def write_results(work: Work, names: list[str], failed: dict[str, str]) -> None:
         else:
             say("results.json is skipped: it needs pycocotools: pip install pycocotools", error=True)
     path.unlink()
+    if categories:
+        write_json(output / "categories.json", dict(enumerate(categories, start=1)))
     (output / "failed.json").unlink(missing_ok=True)
     if failed:
         write_json(output / "failed.json", dict(sorted(failed.items())))
@@ -172,11 +174,13 @@ def process_videos(
     *,
     settings: dict[str, Any] | None = None,
     failed: Mapping[str, str] = MappingProxyType({}),
+    categories: Sequence[str] = (),
 ) -> dict[str, str]:
     """Track the videos and write all of a run's results; those of videos that were there before leave.
 
     settings: as of `Work.goes_on`
     failed: {video: reason} of those that need not be tried
+    categories: names of the classes, the first of which is 1 in results.json; none where there are no classes
     Returns {video: reason} of all that failed.
     """
     if config.overlays and not available("av"):
@@ -200,7 +204,7 @@ def process_videos(
     failed = {name: reason for part in [failed, *parts] for name, reason in part.items()}
     if distributed.is_main():
         done = [video.name for video in videos if video.name not in failed]
-        write_results(work, done, failed)
+        write_results(work, done, failed, categories)
         work.end(done)
     return failed
 
@@ -246,10 +250,7 @@ def track_all(
             failed = bad_videos(videos, prompts, work, needed=needed)
             stack.enter_context(shown)
         failed = distributed.broadcast(failed)
-        failed = process_videos(
-            tracker, videos, prompts, args.output, config, settings=settings, failed=failed
-        )
-        if is_main and categories:
-            write_json(args.output / "categories.json", dict(enumerate(categories, start=1)))
+        extras = {"settings": settings, "failed": failed, "categories": categories}
+        failed = process_videos(tracker, videos, prompts, args.output, config, **extras)
     tell_end(failed, videos, args.output)
     return failed

@@ -19,7 +19,7 @@ if __name__ == "__main__":  # help and mistakes are told before torch is loaded,
 from common.config import checked, config_from_dict
 from common.device import pick_device
 from common.errors import UserError
-from common.files import LOCK, read_json, sole_writer, write_json
+from common.files import LOCK, read_json, sole_writer
 from common.types import Prompt, Tracks
 from inference import VITATracker
 from tracking.batch import process_videos, tell_end
@@ -54,6 +54,12 @@ def saved_options(videos: Sequence[SavedVideo]) -> dict[str, Any]:
     return asdict(config_from_dict(VITATracker.Config, videos[0].tracker, str(videos[0].path)))
 
 
+def saved_categories(videos: Sequence[SavedVideo]) -> list[str]:
+    """The names of the classes that the full run wrote beside its detections; none if it has no classes."""
+    path = videos[0].path.resolve().parent.parent / "categories.json"
+    return list(read_json(path).values()) if path.is_file() else []
+
+
 def chosen_options(videos: Sequence[SavedVideo], args: Namespace) -> VITATracker.Config:
     """The options of the tracker: those of the full run where none is given."""
     given = {name: getattr(args, name) for name in FLAGS if getattr(args, name) is not None}
@@ -69,9 +75,9 @@ def main() -> None:
     run = RunConfig(device=args.device, amp=args.amp, overlays=False, overwrite=args.overwrite)
     with sole_writer(args.output / LOCK):
         Work(args.output).check(videos, overwrite=args.overwrite)
-        failed = process_videos(ReplayTracker(options, args.device), videos, None, args.output, run)
-        if (names := videos[0].path.resolve().parent.parent / "categories.json").is_file():  # of the full run
-            write_json(args.output / names.name, read_json(names))
+        categories = saved_categories(videos)
+        tracker = ReplayTracker(options, args.device)
+        failed = process_videos(tracker, videos, None, args.output, run, categories=categories)
     tell_end(failed, videos, args.output)
     sys.exit(1 if failed else 0)
 

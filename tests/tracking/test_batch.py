@@ -21,7 +21,7 @@ from tests.support.vos_folders import write_frames, write_prompt
 from tracking.batch import FREE_FLAGS, reason_of
 from tracking.config import make_parser
 from tracking.process import process_video
-from tracking.work import WORK
+from tracking.work import WORK, Work
 
 FRAMES = 12
 
@@ -207,6 +207,22 @@ def test_a_run_that_is_killed_once_it_has_written_its_settings_goes_on(videos, i
     monkeypatch.undo()
     assert infer().status == 0
     assert content_of(tmp_path / "output") == content_of(infer("--output", tmp_path / "unbroken").run)
+
+
+def test_the_names_of_classes_outlive_a_kill_as_soon_as_all_videos_are_done(
+    videos, infer, trained, tmp_path, monkeypatch
+):
+    contents = read_checkpoint(trained.run / "best.pth")
+    contents["config"]["categories"] = ["ape"]
+    save_checkpoint(tmp_path / "classes.pth", contents)
+
+    def kill(work: Work, names: list[str]) -> None:
+        work._drop()
+        raise SystemExit(9)
+
+    monkeypatch.setattr(Work, "end", kill)
+    assert infer("--checkpoint", tmp_path / "classes.pth").status == 9
+    assert json.loads((tmp_path / "output" / "categories.json").read_text()) == {"1": "ape"}
 
 
 @pytest.fixture(scope="module")
