@@ -115,7 +115,8 @@ def run_command(main: Callable[[], None]) -> None:
     Ctrl-C, and the signals of schedulers and closed terminals, let it clean up and end it with status 130.
     """
     _keep_descriptors()
-    former = handle_signals(ENDING_SIGNALS, _interrupt)
+    former = handle_signals([signal.SIGINT], signal.default_int_handler)
+    former |= handle_signals(ENDING_SIGNALS, _interrupt)
     try:
         main()
     except (UserError, OSError) as error:
@@ -138,16 +139,11 @@ def run_command(main: Callable[[], None]) -> None:
             signal.signal(number, handler)
 
 
-TURN = 10.0  # seconds in which the first process of a machine tells what all of them refuse
+TURN = 10.0  # seconds in which the first process of a machine reports what all of them refuse
 
 
-def run_check(check: Callable[[], None]) -> None:
-    """As `run_command`, of what every process of torchrun checks alike: the first of a machine tells it.
-
-    The others wait meanwhile, because torchrun ends all where one has ended; what only they refuse they tell.
-    """
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        return run_command(check)
+def _check_quietly(check: Callable[[], None]) -> None:
+    """Run a check that another process runs, too; what it refuses is reported after that one's turn."""
     out, err = io.StringIO(), io.StringIO()
     try:
         with redirect_stdout(out), redirect_stderr(err):
@@ -157,3 +153,18 @@ def run_check(check: Callable[[], None]) -> None:
             time.sleep(TURN)
             sys.stderr.write(err.getvalue())
         raise
+
+
+def run_check(check: Callable[[], None]) -> None:
+    """Run what a command checks before it loads torch, as `run_command` does.
+
+    Every process of torchrun checks the same: the first of a machine reports a mistake. The others wait
+    meanwhile, because torchrun ends all processes when one has ended; then they report what only they refuse.
+    Until `run_command` begins, Ctrl-C and the signals that end a command end it at once, with status 130:
+    nothing has been written, and a traceback from the middle of an import would help nobody.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        run_command(check)
+    else:
+        _check_quietly(check)
+    handle_signals([signal.SIGINT, *ENDING_SIGNALS], lambda *_: os._exit(130))

@@ -15,11 +15,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.errors import run_command
+from common.errors import run_check, run_command
 from configs.export import parse_args
 
 if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
-    run_command(parse_args)
+    run_check(parse_args)
 
 import torch
 from torch import Tensor, nn

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import run_command
+from common.errors import run_check, run_command
 from tuning.space import Sampler, parse_hpo, words_of
 
 if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
-    run_command(parse_hpo)
+    run_check(parse_hpo)
 
 from common.errors import UserError
 from common.files import LOCK, atomic_write, read_json, sole_writer

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from common.errors import run_command
+from common.errors import run_check, run_command
 from configs.tuning import FLAGS, parse_replay
 
 if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
-    run_command(parse_replay)
+    run_check(parse_replay)
 
 from common.config import checked, config_from_dict
 from common.device import pick_device

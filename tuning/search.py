@@ -11,11 +11,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from common.errors import run_command
+from common.errors import run_check, run_command
 from configs.tuning import FILES, FLAGS, GRID, SHOWN, parse_search
 
 if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
-    run_command(parse_search)
+    run_check(parse_search)
 
 from annotated.videos import AnnotatedVideo, VOSFolder
 from common.config import checked

@@ -178,6 +178,33 @@ def test_what_all_processes_refuse_the_first_tells_at_once(monkeypatch, capsys, 
     assert capsys.readouterr().err == "error: it is refused\n"  # after all, where torchrun does not end it
 
 
+WHILE_TORCH_IS_LOADED = """
+import os, signal
+from common.errors import run_check, run_command
+run_check(lambda: None)
+os.kill(os.getpid(), {number})
+"""
+WHEN_IT_IS_LOADED = """
+def main():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        print("it cleans up")
+run_command(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_torch_is_loaded_ends_the_command_without_a_traceback(number):
+    outcome = run_apart("-c", WHILE_TORCH_IS_LOADED.format(number=int(number)))
+    assert outcome == (130, [], [])
+
+
+def test_ctrl_c_when_torch_is_loaded_lets_the_command_clean_up():
+    code = WHILE_TORCH_IS_LOADED.format(number=0) + WHEN_IT_IS_LOADED
+    assert run_apart("-c", code) == (130, ["it cleans up"], [])
+
+
 @pytest.mark.parametrize(
     "argv, lines",
     [
