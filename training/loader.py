@@ -1,6 +1,7 @@
 """Which clips make which batch of an epoch, and the worker processes that load them."""
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -89,13 +90,37 @@ class EpochSampler(Sampler[list[Key]]):
         return [[order[place] for place in places] for places in sorted(rounds)]
 
 
-def use_one_thread(_worker: int = 0) -> None:
+def use_one_thread() -> None:
     """Let this process compute by one thread, OpenCV included: workers are as many as cores already."""
     torch.set_num_threads(1)
     with suppress(ImportError):
         import cv2
 
         cv2.setNumThreads(0)
+
+
+def _heed_parent_alone() -> None:
+    """Let SIGTERM end this process only where its parent sends it, as torch does at the end of a loader.
+
+    A scheduler sends it to all processes of a run. The main one then still needs batches, to finish its step
+    and to write a checkpoint.
+    """
+    if not hasattr(signal, "sigwaitinfo"):  # as on macOS
+        return
+
+    def wait() -> None:
+        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _start_worker(_worker: int) -> None:
+    """What a process does before it loads its first clip."""
+    use_one_thread()
+    _heed_parent_alone()
 
 
 def _share(collate: Callable[[list[Clip]], Clip], clips: list[Clip]) -> Clip:
@@ -170,7 +195,7 @@ def make_loader(
         pin_memory=pin_memory,
         timeout=timeout if num_workers else 0,
         persistent_workers=num_workers > 0,
-        worker_init_fn=use_one_thread,
+        worker_init_fn=_start_worker,
     )
 
 

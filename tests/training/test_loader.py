@@ -153,6 +153,20 @@ def test_a_worker_that_is_killed_is_told_in_one_line_with_both_remedies(loader):
     )
 
 
+def test_workers_leave_a_signal_to_all_processes_to_the_one_that_started_them(loader):
+    with loader_errors():
+        batches = iter(loader)
+        next(batches)
+        workers = multiprocessing.active_children()
+        subprocess.run(["kill", "-TERM", *(str(worker.pid) for worker in workers)], check=True)
+        time.sleep(1)
+        assert [int(batch.items) for batch in batches] == list(range(1, 100))
+    for worker in workers:
+        worker.terminate()
+        worker.join(10)
+        assert worker.exitcode == 0
+
+
 def test_a_worker_that_is_stopped_is_told_in_time_and_ended(loader):
     with pytest.raises(UserError) as error, loader_errors():
         for number, _ in enumerate(loader):
