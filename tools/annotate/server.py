@@ -164,36 +164,35 @@ class Annotator:
     def frame(self, n: int, body: bytes) -> Reply:
         """Frame n as a JPEG, to look at."""
         file = io.BytesIO()
-        Image.fromarray(self._picture(n)).save(file, "JPEG", quality=92)
+        Image.fromarray(self._session_with(n).pictures.at(n)).save(file, "JPEG", quality=92)
         return Reply(file.getvalue(), "image/jpeg")
 
     def labels(self, n: int, body: bytes) -> Reply:
         """The map of frame n: 16 bits a pixel, the low byte first, row by row."""
-        self._check_frame(n)
-        origin, labels = self.session.labels(n)
+        origin, labels = self._session_with(n).labels(n)
         return Reply(labels.astype("<u2").tobytes(), "application/octet-stream", {"X-Origin": origin})
 
     def paint(self, n: int, body: bytes) -> Reply:
         """Take such a map as the prompt of frame n."""
-        self._check_frame(n)
-        height, width = self.session.size
-        if len(body) != 2 * height * width:
-            raise UserError(f"a map of {width}x{height} has {2 * height * width} bytes, not {len(body)}")
         with self.lock:
             self._check_idle()
-            self.session.paint(n, np.frombuffer(body, "<u2").reshape(height, width))
+            session = self._session_with(n)
+            height, width = session.size
+            if len(body) != 2 * height * width:
+                raise UserError(f"a map of {width}x{height} has {2 * height * width} bytes, not {len(body)}")
+            session.paint(n, np.frombuffer(body, "<u2").reshape(height, width))
             return self.status(n, body)
 
     def click(self, n: int, body: bytes) -> Reply:
         """The object that clicks on frame n mark: a byte a pixel, 1 where it is; body: as of `read_marks`."""
-        self._check_frame(n)
         if self.click_masks is None:
             raise UserError("this page takes no clicks: start it with --cut sam_vit_b")
         track, clicks = read_marks(body)
-        check_clicks(track, clicks, self.session.size, has_box=False)
         with self.lock:
             self._check_idle()
-            mask = self.click_masks.cut(self.session.video.name, n, self._picture(n), track, clicks)
+            session = self._session_with(n)
+            check_clicks(track, clicks, session.size, has_box=False)
+            mask = self.click_masks.cut(session.video.name, n, session.pictures.at(n), track, clicks)
         return Reply(mask.tobytes(), "application/octet-stream")
 
     def _status(self) -> dict[str, Any]:
@@ -203,13 +202,12 @@ class Annotator:
         if self.session.running or self.results.running:
             raise UserError("the tracker runs: stop it first")
 
-    def _check_frame(self, n: int) -> None:
-        if n >= self.session.pictures.num_frames:
+    def _session_with(self, n: int) -> Session:
+        """The session of the video that is open now, which another request may change; it has a frame n."""
+        session = self.session
+        if n >= session.pictures.num_frames:
             raise UserError(f"there is no frame {n}")
-
-    def _picture(self, n: int) -> np.ndarray:
-        self._check_frame(n)
-        return self.session.pictures.at(n)
+        return session
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -4,7 +4,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class Session:
         self.tracked = self.reached = 0
         self.speed, self.error = 0.0, ""
         self._stopping, self._thread = Event(), Thread()
+        self._painting = Lock()  # of the files of prompts: one request may read what another changes
 
     @property
     def running(self) -> bool:
@@ -58,8 +59,10 @@ class Session:
 
     def labels(self, k: int) -> tuple[str, np.ndarray]:
         """The map of frame k, (H, W), and what it is: a `prompt`, a `track`, or `none`, all background."""
-        if k in self.prompted:
-            return "prompt", PromptFolder(self.prompt_root, "all").labels(self.video, self.pictures.name(k))
+        with self._painting:
+            if k in self.prompted:
+                folder = PromptFolder(self.prompt_root, "all")
+                return "prompt", folder.labels(self.video, self.pictures.name(k))
         if k < self.reached:
             return "track", read_label_map(self._map_path(k))
         return "none", np.zeros(self.size, dtype=np.uint8)
@@ -68,14 +71,15 @@ class Session:
         """Make an (H, W) map of ids the prompt of frame k; one without objects takes the prompt away."""
         if self.running:
             raise UserError("the tracker runs: stop it, then paint")
-        if labels.any():
-            write_label_map(self._prompt_path(k), labels)
-            self.prompted.add(k)
-        else:
-            self._prompt_path(k).unlink(missing_ok=True)
-            self.prompted.discard(k)
-            with suppress(OSError):  # there are others
-                self.prompt_folder.rmdir()
+        with self._painting:
+            if labels.any():
+                write_label_map(self._prompt_path(k), labels)
+                self.prompted.add(k)
+            else:
+                self._prompt_path(k).unlink(missing_ok=True)
+                self.prompted.discard(k)
+                with suppress(OSError):  # there are others
+                    self.prompt_folder.rmdir()
         self.tracked = min(self.tracked, k)
         self.states.drop_after(k)
 

@@ -1,5 +1,7 @@
 """A session's tracks are those of an unbroken run, however it was stopped, mended and run on."""
 
+from threading import Thread
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,22 @@ def test_while_it_runs_nothing_is_painted(make_session):
         session.paint(1, square(0, 0))
     tracker.go.set()
     session.stop()
+
+
+def test_a_prompt_that_is_taken_away_while_it_is_read_is_read_whole(make_session, monkeypatch):
+    session, read = make_session(ShiftingTracker()), PromptFolder.labels
+    session.paint(3, square(3, 4))
+    taking_away = Thread(target=session.paint, args=(3, 0 * square(3, 4)))
+
+    def read_slowly(*args):
+        taking_away.start()
+        taking_away.join(0.2)
+        return read(*args)
+
+    monkeypatch.setattr(PromptFolder, "labels", read_slowly)
+    assert session.labels(3)[0] == "prompt"
+    taking_away.join(SECONDS)
+    assert session.labels(3)[0] == "none"
 
 
 def test_a_run_without_any_prompt_is_refused_where_one_is_needed(make_session):
