@@ -214,9 +214,9 @@ def parse_hpo(argv: Sequence[str] | None = None) -> tuple[Namespace, Sampler]:
     )
     parser.add_argument("--output", type=Path, required=True, help="a new folder for runs and results")
     parser.add_argument("--vary", nargs="+", required=True, metavar="FLAG", help=f"flags of main.py: {FORMS}")
-    help = "grid of lists, random, or Optuna; by default a grid of lists, else Optuna where it is installed"
+    help = "grid of lists, random, or Optuna (default: grid if all are lists, else Optuna if it is installed)"
     parser.add_argument("--method", choices=list(METHODS), help=help)
-    help = "runs to train; a grid has all of its own unless given"
+    help = "number of runs to train; a grid trains all its combinations by default"
     parser.add_argument("--trials", type=within(1, MAX_TRIALS), help=help)
     parser.add_argument("--by", choices=SHOWN[:-1], default="J&F", help="score to maximize")
     parser.add_argument("--seed", type=within(0, 2**31), default=0, help="seed of random and Optuna")
@@ -229,7 +229,7 @@ def parse_hpo(argv: Sequence[str] | None = None) -> tuple[Namespace, Sampler]:
         is_list = all(isinstance(values, Choice) for values in space.values())
         args.method = "grid" if is_list else "optuna" if available("optuna") else "random"
     if args.trials is None and args.method != "grid":
-        raise UserError(f"--method {args.method} has no end of its own: give --trials")
+        raise UserError(f"--method {args.method} needs a number of runs: give --trials")
     args.trials = args.trials or MAX_TRIALS
     if args.output.exists():
         raise UserError(f"--output {args.output} is there already: give a new folder")
