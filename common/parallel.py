@@ -31,7 +31,7 @@ def _safe_context(module: str) -> BaseContext:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Inside, the signals that end a command wait, and for ever in the processes that are started inside.
 
     A terminal and a scheduler send them to all processes alike, of which this one ends the others.
@@ -81,14 +81,14 @@ def process_map(
     if num_workers <= 1 or total <= 1:
         return list(progress(map(function, *columns), title, total))
     context = _safe_context(getattr(function, "func", function).__module__)
-    with _signals_held():
+    with signals_held():
         executor = ProcessPoolExecutor(min(num_workers, total), mp_context=context)
     try:
-        with _signals_held():
+        with signals_held():
             futures = [executor.submit(function, *items) for items in zip(*columns, strict=True)]
         return list(progress(_results(futures, title), title, total))
     except BrokenProcessPool as error:
-        problem = f"{title}: one of {num_workers} processes was killed, as where memory runs out"
+        problem = f"{title}: one of {num_workers} processes was killed, as happens when memory runs out"
         raise UserError(f"{problem}: use fewer --num_workers") from error
     except BaseException:
         _kill_processes()

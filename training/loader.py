@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.errors import UserError
+from common.parallel import signals_held
 from common.seeding import mix
 from common.types import Clip
 
@@ -103,17 +104,17 @@ def _heed_parent_alone() -> None:
     """Let SIGTERM end this process only where its parent sends it, as torch does at the end of a loader.
 
     A scheduler sends it to all processes of a run. The main one then still needs batches, to finish its step
-    and to write a checkpoint.
+    and to write a checkpoint. It is held since this process began, by `signals_held`.
     """
-    if not hasattr(signal, "sigwaitinfo"):  # as on macOS
-        return
 
     def wait() -> None:
         while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
             pass
         os._exit(0)
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    if not hasattr(signal, "sigwaitinfo"):  # as on macOS
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        return
     threading.Thread(target=wait, daemon=True).start()
 
 
@@ -164,7 +165,8 @@ class TimedLoader(DataLoader):
     """A loader that waits no longer than its `timeout` for a batch."""
 
     def __iter__(self) -> Iterator[Any]:
-        batches = super().__iter__()
+        with signals_held():  # and in its workers, which are started here, for ever
+            batches = super().__iter__()
         while True:
             with _time_limit(self.timeout):
                 try:
@@ -208,9 +210,9 @@ def _kill_workers() -> None:
 
 @contextmanager
 def loader_errors() -> Iterator[None]:
-    """Inside, what befalls the workers of a loader is a UserError: an error, a death, or no answer in time.
+    """Inside, a fault of a loader's workers is a UserError: an error, a death, or no answer in time.
 
-    torch raises it wherever the main process is at that moment. An error of ours is told as it was there.
+    torch raises it wherever the main process is at that moment. A UserError of a worker keeps its message.
     """
     try:
         yield
@@ -224,6 +226,6 @@ def loader_errors() -> Iterator[None]:
             problem = f"{message}, because its workers are stopped or too slow"
             raise UserError(f"{problem}: {SHARED_MEMORY}, or raise --loader_timeout") from error
         if message.startswith("DataLoader worker"):
-            problem = "a process that loads data was killed, as where memory runs out"
+            problem = "a process that loads data was killed, as happens when memory runs out"
             raise UserError(f"{problem} ({message.splitlines()[0]}): {SHARED_MEMORY}") from error
         raise

@@ -1,6 +1,6 @@
 """The order of an epoch: every clip at most once, the same for all processes, batches of one orientation.
 
-And what befalls the workers that load it.
+And what happens when the workers that load it fail.
 """
 
 import multiprocessing
@@ -154,6 +154,7 @@ def test_a_worker_that_is_killed_is_told_in_one_line_with_both_remedies(loader):
 
 
 def test_workers_leave_a_signal_to_all_processes_to_the_one_that_started_them(loader):
+    loader.timeout = 60  # a busy machine may start them slowly
     with loader_errors():
         batches = iter(loader)
         next(batches)
