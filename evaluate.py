@@ -152,7 +152,7 @@ def check_paths(args: argparse.Namespace) -> None:
                 f"{path} cannot be written: give each of --json, --csv, --explain a file of its own"
             )
         if path.exists() and any(map(path.is_relative_to, inputs)) and not is_report(path):
-            raise UserError(f"{path} is one of the files to score, and no report: give another file")
+            raise UserError(f"{path} is one of the files to score, not a report: give another file")
     for path in (args.against, args.video_root):
         if path and not path.exists():
             raise UserError(f"there is no {path}: give results with --against, frames with --video_root")

@@ -15,7 +15,7 @@ from common.errors import run_check, run_command
 from tracking.config import check_flags, check_page, make_parser, parse_first
 from training.listeners.agent import arguments
 
-if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+if __name__ == "__main__":  # help and mistakes come before torch is loaded, which takes seconds
     run_check(lambda: check_flags(arguments()))
 
 import torch
@@ -305,7 +305,7 @@ def load_tracker(
 
     winograd: as of `for_inference`
     options: of the tracker's `Config`, in place of those that it was trained with
-    Raises UserError where the checkpoint or the device cannot be had, or an option is none.
+    Raises UserError where the checkpoint or the device cannot be loaded, or an option is none.
     """
     network, config = load_network(path)
     tracker = SYSTEMS[config["system"]].tracker

@@ -17,7 +17,7 @@ from common.errors import run_check, run_command
 from training.config import check_flags, parse_args
 from training.listeners.agent import arguments
 
-if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+if __name__ == "__main__":  # help and mistakes come before torch is loaded, which takes seconds
     run_check(lambda: check_flags(arguments()))
 
 import torch
@@ -127,7 +127,7 @@ class Trainer:
             return False
         if not distributed.any_process(is_stale(state.history.rows, state.best, patience)):
             return True
-        say(f"{patience} evaluations were none better: training ends after epoch {state.epoch}")
+        say(f"none of {patience} evaluations was better: training ends after epoch {state.epoch}")
         return False
 
     def _train_epoch(self, interrupted: Callable[[], bool]) -> None:
@@ -327,7 +327,7 @@ def run_training(args: argparse.Namespace, listeners: Listeners, begun: float, l
     options = plan.options
     torch.set_num_threads(options.threads or torch.get_num_threads())
     checkpoint = find_checkpoint(options.resume, Path(options.run_dir))
-    pick_device(options.device)  # what cannot be used is told before anything is written
+    pick_device(options.device)  # what cannot be used is refused before anything is written
     state = read_resumable(checkpoint, plan.name, plan.configs, plan.flags) if checkpoint else None
     if state and is_finished(checkpoint, state, options):
         return
@@ -379,7 +379,7 @@ def main() -> None:
             names = {"tags": [args.system], "continued": continued}
             listeners = open_listeners(args, parser, **names, own=[RunRecord(args, parser)])
         args.clearml_task = distributed.broadcast(listeners.task or continued)
-        with ExitStack() as locks, listeners, loader_errors():  # the folder is locked until all is told
+        with ExitStack() as locks, listeners, loader_errors():  # the folder is locked until all is reported
             run_training(args, listeners, begun, locks)
 
 

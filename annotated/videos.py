@@ -291,7 +291,7 @@ class VideoSet:
 
     @property
     def digest(self) -> str:
-        """8 hex digits of the names, first frames and lengths, by which other videos are told."""
+        """8 hex digits of the names, first frames and lengths, by which other videos are recognised."""
         videos = (f"{Path(video.name).name} {video.frames[0]} {len(video.frames)}" for video in self.videos)
         return f"{crc32(chr(10).join(videos).encode(errors='surrogateescape')):08x}"
 
@@ -351,7 +351,7 @@ def check_objects(root: Path, videos: Sequence[AnnotatedVideo]) -> None:
             if objects_in(video.read_mask(frame)):
                 return
         except (UserError, OSError) as error:
-            troubles = troubles or [str(error)]  # where objects are found, it is told where it is drawn
+            troubles = troubles or [str(error)]  # it is reported when a clip needs it, if others have objects
     if troubles:
         raise UserError(f"{root} has no mask with an object that can be read; the first error: {troubles[0]}")
     remedy = "give each object a pixel value from 1 to 254, or 1 to 65535 in 16 bits"
@@ -370,7 +370,7 @@ def tell_smoothed_edges(videos: Sequence[AnnotatedVideo], executor: Executor) ->
 def check(folder: VideoSet, *, skip_bad: bool, workers: int = 4) -> list[str]:
     """Look at every file before a run, without decoding it; returns what is wrong with bad ones, in order.
 
-    Of each video the first mask is decoded: smoothed edges are told.
+    Of each video the first mask is decoded: smoothed edges are reported.
 
     With `skip_bad` bad files leave the lists of their videos, and videos without any mask left the folder.
     Raises UserError at the first bad file otherwise, or where no video is left.

@@ -207,7 +207,7 @@ def pretrained_weights(source: str, which: str, flag: str = "--backbone_weights"
     """torchvision's weights of a network, or of the Mask R-CNN that has it as its backbone.
 
     source: `imagenet`, which stands for `which`; `coco`, for torchvision's Mask R-CNN of ResNet-50; or a file
-    Raises UserError where they cannot be had, or are of COCO and the network is another.
+    Raises UserError where they cannot be loaded, or are of COCO and the network is another.
     """
     if source == "coco" and not which.startswith("ResNet50"):
         raise UserError(f"{flag} coco: only ResNet-50 has weights of COCO; use imagenet or a file")
@@ -284,7 +284,7 @@ class Backbone(nn.Module):
 
         source: `imagenet`, `coco`, or the path of a state dict
         Returns the 1x1 convolutions of a detector's pyramid, as `laterals_of`. Raises UserError where the
-        weights cannot be had or do not fit; there is no silent random start.
+        weights cannot be loaded or do not fit; there is no silent random start.
         """
         published = PRETRAINED[self.name]
         weights = pretrained_weights(source, published)

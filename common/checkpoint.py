@@ -208,7 +208,7 @@ def _unpickle(path: Path, map_location: torch.device | str) -> Any:
         except pickle.UnpicklingError as error:
             # Without the word GLOBAL the reader met an instruction unknown to it, and cannot say more.
             objects = "arbitrary objects, which could run code"
-            reason = f"it holds {objects}" if "GLOBAL" in str(error) else f"it is junk, or holds {objects}"
+            reason = f"it holds {objects}" if "GLOBAL" in str(error) else f"it is damaged, or holds {objects}"
             raise UserError(f"{path} is not a checkpoint: {reason}; nothing in it was executed") from error
         except Exception as error:  # damage shows in a dozen ways, from EOFError to UnicodeDecodeError
             reason = " ".join(str(error).split())[:100] or type(error).__name__
@@ -326,7 +326,7 @@ def check_start(path: str, weights: dict[str, Tensor], state: dict[str, Tensor])
 
 
 def _recognise(path: Path, content: Any, systems: Mapping[str, Loadable]) -> dict[str, Any]:
-    """A published file as a checkpoint of ours, told in a line; UserError where its keys are unknown."""
+    """A published file as a checkpoint of ours, which a line says; UserError where its keys are unknown."""
     published_systems = {name: system.recognise for name, system in systems.items() if system.recognise}
     for name, recognise in published_systems.items():
         published = recognise(content)

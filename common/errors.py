@@ -1,4 +1,4 @@
-"""Mistakes that a user can make, told in one line with the remedy."""
+"""Mistakes that a user can make: each is reported in one line, with the remedy."""
 
 import importlib
 import io
@@ -131,7 +131,7 @@ def run_command(main: Callable[[], None]) -> None:
             raise
         amount = re.search(r"tried to allocate [\d.]+ \w+", str(error), re.IGNORECASE)
         reason = f"{amount[0]} at once" if amount else "it is used up"
-        _end(f"memory is not enough ({reason}): ask for smaller sizes, or fewer of a batch")
+        _end(f"memory is not enough ({reason}): ask for smaller sizes, or a smaller batch")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

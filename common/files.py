@@ -70,7 +70,7 @@ def check_own(folder: Path, files: re.Pattern[str] = OWN_FILE) -> None:
     found = [folder, *folder.rglob("*")] if folder.is_dir() or folder.is_symlink() else []
     others = [folder] if folder.is_file() else [path for path in found if not is_own(path, files)]
     if others:
-        raise UserError(f"{others[0]} is in the way, and no file of this program's: move it away")
+        raise UserError(f"{others[0]} was not written by this program and is in the way: move it away")
 
 
 def remove_own(folder: Path) -> None:
@@ -84,7 +84,7 @@ def _take(lock: Path) -> TextIO:
     """The lock file, open and locked for this process; UserError where another process has it."""
     while True:
         if lock.is_symlink() or (lock.exists() and not lock.is_file()):
-            raise UserError(f"{lock} is in the way, and no lock of this program's: move it away")
+            raise UserError(f"{lock} was not written by this program and is in the way: move it away")
         file = open(lock, "a+", encoding="utf-8", errors="replace")
         try:
             import fcntl  # not on Windows
@@ -95,7 +95,7 @@ def _take(lock: Path) -> TextIO:
             holder = file.read(200) or "another process"
             raise UserError(f"{lock} is held by {holder}: wait for its end, or write elsewhere") from error
         except (ImportError, OSError) as error:
-            say(f"{lock} cannot be locked ({error}): see to it that no other run writes there", error=True)
+            say(f"{lock} cannot be locked ({error}): make sure that no other run writes there", error=True)
             return file
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
@@ -353,8 +353,8 @@ def fetch(file: Download, folder: Path) -> Path:
     """The path of a published file in a folder, where it is downloaded unless it is there.
 
     Until it is whole and checked it lies beside its place under the ending `.partial`, which a next try
-    continues where the server can. Raises UserError, with the address and the place, where it cannot be had,
-    or another process fetches it; OSError where the disk is full.
+    continues where the server can. Raises UserError, with the address and the place, where it cannot be
+    fetched, or another process fetches it; OSError where the disk is full.
     """
     path = folder / file.name
     if path.is_file():

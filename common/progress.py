@@ -41,8 +41,8 @@ def begin_lines(prefix: str) -> None:
 def say(message: str, *, error: bool = False) -> None:
     """Print a line, in one process of a run only; on stderr where it tells of trouble.
 
-    A stream that is closed or full loses its lines and ends nothing. That of stdout is told on stderr, unless
-    its reader has left, as `head` does.
+    A stream that is closed or full loses its lines and ends nothing. That of stdout is reported on stderr,
+    unless its reader has ended, as `head` does.
     """
     global _lost
     if _silent:
@@ -73,7 +73,7 @@ def plain_lines() -> bool:
     return _prefix != "" or sys.stderr is None or not sys.stderr.isatty()
 
 
-def told(items: Iterable[Item], title: str, total: int | None, unit: str) -> Iterator[Item]:
+def reported(items: Iterable[Item], title: str, total: int | None, unit: str) -> Iterator[Item]:
     """The same items; every `INTERVAL` seconds a line on stderr says how many, how fast, the time left."""
     begun = last = time.monotonic()
     for count, item in enumerate(items, start=1):
@@ -90,9 +90,9 @@ def told(items: Iterable[Item], title: str, total: int | None, unit: str) -> Ite
 def progress(
     items: Iterable[Item], title: str, total: int | None = None, unit: str = "item"
 ) -> Iterable[Item]:
-    """The same items, with a tqdm bar where stderr is a terminal and tqdm is installed, else as `told`."""
+    """The same items, with a tqdm bar if stderr is a terminal and tqdm is installed, else as `reported`."""
     if plain_lines():
-        return told(items, title, total, unit)
+        return reported(items, title, total, unit)
     try:
         return require("tqdm", "a progress bar").tqdm(items, desc=title, total=total, leave=False)
     except MissingPackage:

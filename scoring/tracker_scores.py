@@ -64,7 +64,7 @@ class VideoScorer:
     def __init__(
         self, prompted: bool = False, video_id: int = 1, categories: Mapping[int, int] | None = None
     ) -> None:
-        """prompted: whether the tracker is told the objects' ids; then objects are matched to tracks by id.
+        """prompted: whether the tracker gets the objects' ids; then objects are matched to tracks by id.
 
         video_id: of this video in the tracker's results
         categories: the category id of each object, None where AP is not to tell categories apart

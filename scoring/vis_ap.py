@@ -25,7 +25,7 @@ class VideoAP:
 
     precision: (10 thresholds, 101 recalls, categories, 4 area ranges, 3 limits of results)
     recall: (10, categories, 4, 3)
-    categories: the category id of each row of the axis, -1 where categories were not told apart
+    categories: the category id of each row of the axis, -1 where categories were not distinguished
     videos: {video id: AP and AP50 of that video alone}
     """
 

@@ -131,7 +131,7 @@ class VisTracks:
     """The tracks of some videos, in the order of the files.
 
     lengths: {video id: number of frames}, by id
-    categories: their ids, ascending; ANY_CATEGORY alone where they are not told apart
+    categories: their ids, ascending; ANY_CATEGORY alone where they are not distinguished
     truth, results: the tracks of each video and category. A track has "id" (from 1 on), "category_id",
     "segmentations" (RLE or None for each frame), "pixels" (of all frames), "area" (mean over its frames),
     "iscrowd" and "ignore" (0 or 1), and "score" (None in the truth)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from common.errors import run_check, run_command
 from configs.export import parse_args
 
-if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+if __name__ == "__main__":  # help and mistakes come before torch is loaded, which takes seconds
     run_check(parse_args)
 
 import torch
@@ -291,7 +291,7 @@ def export_part(part: Part, path: Path) -> str:
 
 
 def _is_written(part: Part, output: Path) -> bool:
-    """Export a part and tell how it went in one line; returns whether it is there."""
+    """Export a part and report it in one line; returns whether its file is there."""
     path = output.with_name(f"{output.stem}.{part.name}{output.suffix}") if part.name else output
     try:
         say(export_part(part, path))

@@ -66,7 +66,7 @@ def reason_of(error: Exception) -> str | None:
 
 
 def survive(videos: list[Video], function: Callable[[Video], None]) -> dict[str, str]:
-    """Do something with each video; {video: reason} of those with which it cannot be done, which are told.
+    """Do something with each video; {video: reason} of those that fail, which are reported.
 
     Several processes share the videos. Raises what goes wrong where that is no fault of one video, or there
     is but one.
@@ -165,6 +165,13 @@ def _break_off(work: Work, videos: list[Video], *, goes_on: bool) -> None:
         say(f"{count} of {len(videos)} videos are done: the same command goes on from there", error=True)
 
 
+def _finish(work: Work, videos: list[Video], failed: dict[str, str], categories: Sequence[str]) -> None:
+    """Write the results of a run, and remove its working place, unless some videos failed."""
+    done = [video.name for video in videos if video.name not in failed]
+    write_results(work, done, failed, categories)
+    work.end(done)
+
+
 def process_videos(
     tracker: Tracker,
     videos: list[Video],
@@ -180,7 +187,7 @@ def process_videos(
 
     settings: as of `Work.goes_on`
     failed: {video: reason} of those that need not be tried
-    categories: names of the classes, the first of which is 1 in results.json; none where there are no classes
+    categories: names of the classes, where there are any; the first is 1 in results.json
     Returns {video: reason} of all that failed.
     """
     if config.overlays and not available("av"):
@@ -203,16 +210,14 @@ def process_videos(
             raise
     failed = {name: reason for part in [failed, *parts] for name, reason in part.items()}
     if distributed.is_main():
-        done = [video.name for video in videos if video.name not in failed]
-        write_results(work, done, failed, categories)
-        work.end(done)
+        _finish(work, videos, failed, categories)
     return failed
 
 
 def tell_end(failed: dict[str, str], videos: list[Video], output: Path) -> None:
     """Say where the results are, and how many videos have none."""
     if failed:
-        remedy = f"see {output / 'failed.json'}; when they are mended, the same command does them alone"
+        remedy = f"see {output / 'failed.json'}; once they are mended, the same command tracks only these"
         say(f"{len(failed)} of {len(videos)} videos failed: {remedy}", error=True)
     say(str(output))
 

@@ -139,7 +139,7 @@ def saving(
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Inside, what is wrong with a file is told by a UserError."""
+    """Inside, what is wrong with a file raises a UserError."""
     try:
         yield
     except UserError:

@@ -24,7 +24,7 @@ class Propagator(Tracker, Protocol):
 
 
 def is_propagator(tracker: Tracker | type[Tracker]) -> bool:
-    """Whether a tracker, or a class of them, can be given newcomers and told to forget objects."""
+    """Whether a tracker, or a class of them, can take newcomers and forget objects."""
     return hasattr(tracker, "forget")
 
 

@@ -60,7 +60,7 @@ def record_video(
 
     A thread records each frame, in order, while the next ones are tracked; what `record` raises is raised.
     taken: as of `track_video`
-    save: told after each step how many frames the tracker has taken; they may not be recorded yet
+    save: is called after each step with how many frames the tracker has taken; they may not be recorded yet
     """
     # Before there are threads: of two that begin to import SciPy at once, one may meet half of it.
     import scipy.ndimage

@@ -93,5 +93,5 @@ def process_video(
     seconds = time.monotonic() - begun
     say(f"{video.name}: {count} frames, {(count - taken) / seconds:.1f} frames/s")
     late = [name for name in sorted(prompts.unused) if video.has_frame(name)] if prompts else []
-    if late:  # the other names were told before
+    if late:  # the other names were reported before
         say(f"{video.name}: no frame has the name of the prompts {late}", error=True)

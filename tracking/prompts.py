@@ -100,19 +100,19 @@ class PromptFolder:
         self.prompted_ids: set[int] = set()  # ids that the video's prompts named so far
         self.unused: set[str] = set()  # names of its maps that no frame has asked for
         self.colours: tuple[str, ColourIds] | None = None  # of the video that was asked about last
-        self.smoothed: set[Path] = set()  # maps whose smoothed edges were told
+        self.smoothed: set[Path] = set()  # maps whose smoothed edges were reported
 
     def check(self, video: Video, *, needed: bool) -> None:
         """Look at a video's maps before anything is tracked: at all headers, and for the first object.
 
-        Files that are no prompt of a frame, and smoothed edges, are told on stderr. Raises UserError at a map
-        that is no label map or has another size than the first frame. If no map of a frame shows an object,
-        it is refused where a prompt is needed, else told; where none is needed, an id that leaves no room for
-        those of objects that are found is refused.
+        Files that are no prompt of a frame, and smoothed edges, are reported on stderr. Raises UserError at a
+        map that is no label map or has another size than the first frame. If no map of a frame shows an
+        object, it is refused where a prompt is needed, else reported; where none is needed, an id that leaves
+        no room for those of objects that are found is refused.
         """
         folder = below(self.root, video.name)
         paths = list(self._maps(video))
-        told = unused_line(video, folder, {path.name for path in paths})
+        lines = unused_line(video, folder, {path.name for path in paths})
         frame_size = video.size if paths else None
         image = video.images[0] if isinstance(video, ImageSequence) else None
         for path in paths:
@@ -124,11 +124,11 @@ class PromptFolder:
                 check_room(path, self._labels(video, path))
         if not any(objects_in(self._labels(video, path)) for path in paths):
             if needed:
-                raise UserError("; ".join([str(no_prompt(video.name)), *told]))
+                raise UserError("; ".join([str(no_prompt(video.name)), *lines]))
             if paths:
-                told.append(f"{folder} has label maps without any object: {video.name} is tracked without")
-        told += self._colour_ids(video).lines(folder)
-        for line in told:
+                lines.append(f"{folder} has label maps without any object: {video.name} is tracked without")
+        lines += self._colour_ids(video).lines(folder)
+        for line in lines:
             say(line, error=True)
 
     def sources(self, video: Video) -> list[Path]:
@@ -191,7 +191,7 @@ class PromptFolder:
     def _labels(self, video: Video, path: Path) -> np.ndarray:
         """The (H, W) label map in a file, in which void is as `void_in` says.
 
-        Values on smoothed edges join a neighbour, which is told once.
+        Values on smoothed edges join a neighbour, which is reported once.
         """
         if is_painted(path):
             return self._colour_ids(video).read(path)

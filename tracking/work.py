@@ -81,22 +81,23 @@ class Work:
     def check(self, videos: Sequence[Video], settings: Any = None, *, overwrite: bool) -> None:
         """Raise UserError where results cannot be put into the output, or may not replace what it holds.
 
-        Names of videos that no file can have are told here, before others are tracked for hours. What is left
-        of a run that was killed while it removed its working place goes first, even if this one is refused.
+        Names of videos that no file can have are refused here, before others are tracked for hours. What is
+        left of a run that was killed while it removed its working place goes first, even if this one is
+        refused.
         """
         _remove(self.output / FINISHED)
         if not overwrite and not self.goes_on(settings, overwrite=overwrite):
             self._check_empty(settings)
         check_own(self.folder, RUN_FILE)
         if (self.folder / "videos").exists() and not self.settings_file.exists():
-            raise UserError(f"{self.folder} is of no run into --output {self.output}: move it")
+            raise UserError(f"{self.folder} was not written by a run into --output {self.output}: move it")
         former = set(self.names())
         for name in sorted({*former, *(video.name for video in videos)}):
             paths = VideoPaths.of_results(self.output, name)
             there = [path for path in paths[:2] if path.exists()]
             if name not in former and there and not self.is_done(name):
                 remedy = "move it, or choose another folder"
-                raise UserError(f"{there[0]} is of no run into --output {self.output}: {remedy}")
+                raise UserError(f"{there[0]} was not written by a run into --output {self.output}: {remedy}")
             check_own(paths.maps)
 
     def check_frames(self, video: Video) -> None:

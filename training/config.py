@@ -180,7 +180,7 @@ def read_options(args: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]
     """
     options = config_from_args(TrainConfig, args)
     if options.patience and not options.eval_every:
-        raise UserError("--patience counts evaluations, of which --eval_every 0 has one: give another")
+        raise UserError("--patience counts evaluations, and --eval_every 0 has only one: give 1 or more")
     return options, CONFIGS[args.system].read(args)
 
 

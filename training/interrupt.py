@@ -18,8 +18,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     """Inside, they only set what the yielded function tells; Ctrl-C pressed again interrupts at once.
 
     The function says whether any process was asked to end, so all must call it together. Several processes
-    do not heed what comes after: torchrun passes Ctrl-C on to those that the terminal has told already, and
-    asks all to end where one has ended.
+    do not heed what comes after: torchrun passes Ctrl-C on to those that have it from the terminal already,
+    and asks all to end where one has ended.
     """
     asked = is_done = False
 

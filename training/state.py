@@ -123,12 +123,12 @@ def check_same_videos(flags: dict[str, Any], path: Path, steps_per_epoch: int, v
 
 
 def is_stale(rows: list[Row], best: dict[str, float] | None, patience: int) -> bool:
-    """Whether `--patience` evaluations were none better than the best; 0: never."""
+    """Whether the last `--patience` evaluations were not better than the best; 0: never."""
     return 0 < patience <= num_without_improvement(rows, best)
 
 
 def is_finished(path: Path, state: dict[str, Any], options: TrainConfig) -> bool:
-    """Whether the run of a checkpoint has all its epochs and its scores, which are told, with its folder."""
+    """Whether the run of a checkpoint has all its epochs and scores, which a line says, with its folder."""
     rows = (state.get("history") or {}).get("rows", [])
     stale = is_stale(rows, state["best"], options.patience)
     if not (stale or state["epoch"] >= options.epochs) or not has_results(path):

@@ -51,7 +51,7 @@ def parameter_of(automation: ModuleType, name: str, values: Choice | Range) -> A
 
 
 def open_template(clearml: ModuleType, task_id: str, space: Space) -> Any:
-    """The task whose copies are trained; UserError where it cannot be had, or has not all the flags."""
+    """The task whose copies are trained; UserError where it cannot be loaded, or has not all the flags."""
     problem = why_offline(clearml)
     try:
         if problem is None:
@@ -60,7 +60,7 @@ def open_template(clearml: ModuleType, task_id: str, space: Space) -> Any:
     except Exception as error:
         problem = one_line(error)
     if problem:
-        raise UserError(f"--clearml_template {task_id} cannot be had ({problem}): check the id")
+        raise UserError(f"--clearml_template {task_id} cannot be fetched ({problem}): check the id")
     if absent := [name for name in space if name not in arguments]:
         remedy = "give the id of a task of main.py --enable_clearml"
         raise UserError(f"--clearml_template {task_id} has no Args/{absent[0]}: {remedy}")
@@ -78,7 +78,7 @@ def search(args: Namespace) -> list[Searched]:
     """Let agents train what ClearML's optimizer asks for; Ctrl-C ends it, and what agents are at.
 
     args: of `parse_hpo`
-    Raises UserError where the server, the template or the queue cannot be had; MissingPackage.
+    Raises UserError where the server, the template or the queue cannot be loaded; MissingPackage.
     """
     clearml = require_clearml("--clearml_template")
     template = open_template(clearml, args.clearml_template, args.space)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from common.errors import run_check, run_command
 from tuning.space import Sampler, parse_hpo, words_of
 
-if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+if __name__ == "__main__":  # help and mistakes come before torch is loaded, which takes seconds
     run_check(parse_hpo)
 
 from common.errors import UserError
@@ -101,7 +101,7 @@ def main() -> None:
             done = search(sampler, args.trials, args.flags, args.output, args.by)
         scored = [one for one in done if one.trial.numbers[args.by] is not None]
         if not scored:
-            raise UserError(f"no run of {len(done)} has a number {args.by}: see their lines above")
+            raise UserError(f"none of {len(done)} runs has a score {args.by}: see their lines above")
         best = min(scored, key=lambda one: one.trial.rank(args.by))
         write_best(args.output / BEST, best.trial, args.flags, args.by)
         if len(scored) > 1 and not args.clearml_template:

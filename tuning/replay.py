@@ -13,7 +13,7 @@ from typing import Any
 from common.errors import run_check, run_command
 from configs.tuning import FLAGS, parse_replay
 
-if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+if __name__ == "__main__":  # help and mistakes come before torch is loaded, which takes seconds
     run_check(parse_replay)
 
 from common.config import checked, config_from_dict
@@ -29,7 +29,7 @@ from tracking.work import Work
 
 
 class ReplayTracker:
-    """VITA-TCOVIS from the detections of each frame on; prompts were told before."""
+    """VITA-TCOVIS from the detections of each frame on; prompts were used before."""
 
     needs_prompt = False
 

@@ -14,7 +14,7 @@ from typing import Any
 from common.errors import run_check, run_command
 from configs.tuning import FILES, FLAGS, GRID, SHOWN, parse_search
 
-if __name__ == "__main__":  # help and mistakes are told before torch is loaded, which takes seconds
+if __name__ == "__main__":  # help and mistakes come before torch is loaded, which takes seconds
     run_check(parse_search)
 
 from annotated.videos import AnnotatedVideo, VOSFolder

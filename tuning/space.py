@@ -181,7 +181,7 @@ def check_runs(fixed: Sequence[str], space: Space) -> None:
     args, _ = parse_args([*fixed, *words_of(first)])
     for name in NO_RUNS:
         if getattr(args, name):
-            raise UserError(f"--{name} makes no run that a search can compare: leave it out")
+            raise UserError(f"--{name} makes runs that cannot be compared: leave it out")
 
 
 def _add_clearml(parser: Parser) -> None:

@@ -164,7 +164,7 @@ def state_of(path: Path) -> FileState:
     try:
         stat = path.stat()
     except OSError:
-        return path, 0, 0  # it is told where it is read
+        return path, 0, 0  # it is refused where it is read
     return path, stat.st_mtime_ns, stat.st_size
 
 
@@ -177,7 +177,7 @@ def _bit_depth(files: tuple[FileState, ...]) -> int:
                 if is_deep(image):
                     depth = max(depth, int(deep_values(path, image).max(initial=0)).bit_length())
         except (UserError, OSError):
-            continue  # it is told where it is read as a frame
+            continue  # it is refused where it is read as a frame
         if depth >= 16:
             break
     return depth
@@ -246,7 +246,7 @@ def _shows_one_object(maps: tuple[FileState, ...]) -> bool:
         try:
             pixels = read_pixels(path)
         except (UserError, OSError):
-            continue  # it is told where it is read for itself
+            continue  # it is refused where it is read for itself
         if pixels.any():
             known = holds_255_only(pixels)
             if not known:

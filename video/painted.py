@@ -48,7 +48,7 @@ def join_edges(path: Path, labels: np.ndarray) -> tuple[np.ndarray, int]:
     edges = np.isin(labels, edge_ids(labels))
     joined = int(edges.sum())
     if joined > MOST_JOINED * (labels > 0).sum():
-        raise UserError(f"{path} is smoothed more than flat: paint without anti-aliasing and soft brushes")
+        raise UserError(f"{path} has more smoothed than flat pixels: paint without soft brushes")
     if not joined:
         return labels, 0
     from scipy.ndimage import distance_transform_edt
@@ -114,7 +114,7 @@ class ColourIds:
         return labels
 
     def lines(self, folder: Path) -> Iterator[str]:
-        """What a person is told of them."""
+        """The lines that are printed of them."""
         if self.ids:
             pairs = ", ".join(f"{k} {hex_colour(c)}" for c, k in sorted(self.ids.items(), key=lambda x: x[1]))
             yield f"{folder} is painted in colours; they are the objects {pairs}"

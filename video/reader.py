@@ -279,7 +279,7 @@ def _candidates(root: Path) -> tuple[list[Path], str]:
 def _told(root: Path, others: list[Path]) -> None:
     """Say which files are passed over."""
     names = ", ".join(sorted(path.name for path in others)[:3]) + (", ..." if len(others) > 3 else "")
-    say(f"{root}: files that are no videos are passed over, {len(others)}: {names}", error=True)
+    say(f"{root}: {len(others)} files are not videos and are skipped: {names}", error=True)
 
 
 def _videos_among(
@@ -323,16 +323,16 @@ def find_videos(
     part: the frames of each that are read, which no live source has; None: all
     raw_size: WIDTHxHEIGHT of raw frames on standard input
     A video is named by its folder (that around img1, as in MOTS), or by its file without the suffix.
-    Files that are neither an image nor a video are passed over, which is told. Raises UserError where the
+    Files that are neither an image nor a video are skipped, which a line says. Raises UserError where the
     path does not exist, where nothing is found, where two videos have the same name, and where flags do not
     suit it.
     """
     if isinstance(root, LiveRoot):
         if part:
-            raise UserError(f"--video_root {root} comes once and is read whole: leave out {part}")
+            raise UserError(f"--video_root {root} can be read only once, and as a whole: leave out {part}")
         return [live_video(root, fps, raw_size)]
     if raw_size:
-        raise UserError(f"--raw_size {raw_size} is of raw frames on standard input: give --video_root -")
+        raise UserError(f"--raw_size {raw_size} describes raw frames on standard input: give --video_root -")
     (paths, pattern), others = _candidates(Path(root)), []
     videos = sorted(_videos_among(paths, pattern, fps, part, others), key=lambda video: video.name)
     if not videos:

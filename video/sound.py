@@ -101,7 +101,7 @@ def _write(temporary: Path, silent: Any, source: Any, stream: Any, start: Fracti
 def add_sound(path: Path, source: Path, start: Fraction, end: Fraction) -> None:
     """Give an mp4 the sound that a video file has from `start` to `end` seconds, if it has any.
 
-    Sound that cannot be read costs nothing but itself, which is told.
+    Sound that cannot be read is left out, which a line says.
     """
     av = require("av", "writing sound")
     try:

@@ -11,7 +11,7 @@ from scoring.report import Report, make_report
 from scoring.vis_ap import score_tracks
 from scoring.vis_tracks import ANY_CATEGORY, read_tracks
 
-ALL_CLASSES = "all"  # the class where categories are not told apart
+ALL_CLASSES = "all"  # the class where categories are not distinguished
 
 
 def _find_json(path: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""SAMTrack: SAM whose mask decoder is told by a template frame and its mask what to cut out.
+"""SAMTrack: SAM whose mask decoder gets a template frame and its mask as the prompt.
 
 Kirillov et al., "Segment Anything", ICCV 2023, arXiv 2304.02643, extended by the template attention of
 `mask_decoder.py`. The state dict has the names of the published weights.
@@ -19,7 +19,7 @@ from systems.sam_track.images import Size, batch_on_grid, pad_to, padding_on_gri
 from systems.sam_track.mask_decoder import MaskDecoder
 from systems.sam_track.prompt_encoder import PositionsOnly, PromptEncoder
 
-NOWHERE = -30.0  # the logit of an object that is told to be nowhere
+NOWHERE = -30.0  # the logit of an object that the prompt shows nowhere
 
 
 class Templates(NamedTuple):
@@ -74,7 +74,7 @@ def make_decoder(config: "SAMTrack.Config") -> MaskDecoder:
 
 
 class SAMTrack(nn.Module):
-    """Masks of the first frame in, masks of all others out, each told by the frame before it and its mask.
+    """Masks of the first frame in, masks of all others out, each prompted by the frame before and its mask.
 
     Unless `train_encoder`, the image encoder is frozen, and what it makes of a known file is kept on disk.
     """

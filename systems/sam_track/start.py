@@ -57,7 +57,7 @@ def load_checkpoint(network: SAMTrack, path: str) -> None:
 def start(network: SAMTrack, config: SAMTrack.Config) -> None:
     """Bring the weights that a run of SAM for tracking begins with, and look at the folder of its cache.
 
-    Raises UserError where one cannot be had.
+    Raises UserError where one cannot be loaded.
     """
     if network.cache:
         network.cache.check()

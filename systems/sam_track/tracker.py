@@ -1,4 +1,4 @@
-"""SAMTracker: carries masks through a video, each frame told by the one before it, and encoded once."""
+"""SAMTracker: carries masks through a video, each frame prompted by the one before it, and encoded once."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,7 @@ class Template:
 
 
 class SAMTracker:
-    """SAM on one video: what an object looks like is told by a template, a frame and its mask there.
+    """SAM on one video: what an object looks like is shown by a template, a frame and its mask there.
 
     `first` is the frame of the object's last prompt, `previous` the latest whose mask is to be trusted: one
     that is empty, or whose mean probability is below `gate`, is passed over, so that an object which leaves

@@ -180,7 +180,7 @@ def load_imagenet(backbone: DilatedResNet | DilatedMobileNet, source: str) -> No
     source: `imagenet`, `coco` (ResNet-50), or a file with a state dict of torchvision's network, into which
         its normalisation is folded, or of the published `resnet.model`, which stays as it is; the shortcuts
         of layer2 and layer3 are 3x3 here, and one of 1x1 becomes the middle of it
-    Raises UserError where the weights cannot be had or do not fit.
+    Raises UserError where the weights cannot be loaded or do not fit.
     """
     weights = body_of(pretrained_weights(source, backbone.pretrained))
     as_published = is_published(weights)

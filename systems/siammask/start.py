@@ -23,7 +23,7 @@ def load_checkpoint(network: SiamMask, path: str) -> None:
 
 
 def start(network: SiamMask, config: SiamMask.Config) -> None:
-    """Bring the weights that a run of SiamMask begins with; UserError where they cannot be had.
+    """Bring the weights that a run of SiamMask begins with; UserError where they cannot be loaded.
 
     The second step begins from the first: without it what is frozen would be random.
     """

@@ -69,7 +69,7 @@ def choose_targets(first: Tensor, instance: str, min_area: int, most: int = 2) -
 def davis_videos(root: Path, *, skip_bad: bool) -> list[AnnotatedVideo]:
     """The checked training videos of DAVIS; those that ImageSets/2017/train.txt names, where there is one.
 
-    With `skip_bad` every bad file that is left out is told. Raises UserError where there is no folder,
+    With `skip_bad` every bad file that is left out is reported. Raises UserError where there is no folder,
     or no video is left, or none shows an object.
     """
     if not root.is_dir():

@@ -39,7 +39,8 @@ def load_imagenet(encoder: nn.Module, source: str, which: str, flag: str) -> Non
 
     source: `imagenet`, `coco` (ResNet-50), or a file; flag: by which it was given
     The encoder's biases of convolutions, its batch counters and the filters of its mask channels, which are
-    made orthogonal, are not in such a file. Raises UserError where the weights cannot be had or do not fit.
+    made orthogonal, are not in such a file. Raises UserError where the weights cannot be loaded, or do not
+    fit.
     """
     weights = body_of(pretrained_weights(source, which, flag))
     weights = {name_in(encoder, key): value for key, value in weights.items()}
@@ -75,7 +76,7 @@ def load_checkpoint(network: MemoryNetwork, path: str, systems: Mapping[str, Loa
 
 
 def start_from(network: MemoryNetwork, config: STCN.Config, systems: Mapping[str, Loadable]) -> None:
-    """Begin from another network's weights, or from ImageNet's; UserError where they cannot be had."""
+    """Begin from another network's weights, or from ImageNet's; UserError where they cannot be loaded."""
     if config.load_network != "none":
         load_checkpoint(network, config.load_network, systems)
         return
@@ -90,5 +91,5 @@ def start_from(network: MemoryNetwork, config: STCN.Config, systems: Mapping[str
 
 
 def start(network: STCN, config: STCN.Config) -> None:
-    """Bring the weights that a run of STCN begins with; UserError where they cannot be had."""
+    """Bring the weights that a run of STCN begins with; UserError where they cannot be loaded."""
     start_from(network, config, {"stcn": Loadable(STCN, recognise, DOWNLOADS)})

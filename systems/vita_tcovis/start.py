@@ -61,7 +61,7 @@ def load_checkpoint(network: VITA_TCOVIS, path: str) -> None:
 def start(network: VITA_TCOVIS, config: VITA_TCOVIS.Config) -> None:
     """Bring the weights that a run begins with: a checkpoint's, or the backbone's.
 
-    Raises UserError where they cannot be had.
+    Raises UserError where they cannot be loaded.
     """
     if config.load_network != "none":
         load_checkpoint(network, config.load_network)

@@ -7,5 +7,5 @@ from systems.xmem.published import DOWNLOADS, recognise
 
 
 def start(network: XMem, config: XMem.Config) -> None:
-    """Bring the weights that a run of XMem begins with; UserError where they cannot be had."""
+    """Bring the weights that a run of XMem begins with; UserError where they cannot be loaded."""
     start_from(network, config, {"xmem": Loadable(XMem, recognise, DOWNLOADS)})

@@ -17,9 +17,9 @@ def test_the_help_on_a_checkpoint_needs_no_other_flag(tmp_path, flag):
     "flags, reason",
     [
         (["0", "--start", "x"], "--start x: give frames"),
-        (["0", "--every", "2"], "--video_root 0 comes once and is read whole: leave out --every 2"),
+        (["0", "--every", "2"], "--video_root 0 can be read only once, and as a whole: leave out --every 2"),
         (["-", "--raw_size", "wide"], "--raw_size wide: give WIDTHxHEIGHT"),
-        ([".", "--raw_size", "8x6"], "--raw_size 8x6 is of raw frames on standard input"),
+        ([".", "--raw_size", "8x6"], "--raw_size 8x6 describes raw frames on standard input"),
         (["none/*.jpg"], "none/.*: no such file or folder"),
     ],
 )

@@ -21,7 +21,7 @@ def test_training_ends_after_evaluations_without_improvement_and_is_then_done(tr
     outcome = train("--epochs", 9, "--patience", 2)
     last = read_checkpoint(outcome.run / "last.pth")
     assert last["epoch"] == 4 and last["best"] == {"J&F": 3.0, "epoch": 2}
-    assert "2 evaluations were none better: training ends after epoch 4" in outcome.out
+    assert "none of 2 evaluations was better: training ends after epoch 4" in outcome.out
     assert any(line.endswith("by the weights of epoch 2, the best of the run") for line in outcome.out)
     again = train("--epochs", 9, "--patience", 2, "--resume", "auto")
     assert again.out[0].startswith("nothing to resume") and "raise --patience" in again.out[0]

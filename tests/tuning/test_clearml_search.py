@@ -97,7 +97,7 @@ def test_a_template_that_is_none_is_refused_in_one_line(stub, template, tmp_path
     (line,) = own_lines(run(*flags, template, status=2).stderr)
     assert f"--clearml_template {template} has no Args/width" in line
     (line,) = own_lines(run(*flags, "nothing", status=2).stderr)
-    assert "--clearml_template nothing cannot be had" in line
+    assert "--clearml_template nothing cannot be fetched" in line
     assert not (tmp_path / "o").exists() and len(stub.tasks) == 1
 
 

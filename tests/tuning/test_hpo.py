@@ -66,7 +66,7 @@ def test_one_run_is_compared_with_none(tmp_path, trained):
 
 def test_a_search_where_every_run_fails_says_so(tmp_path, trained):
     outcome = run_here(hpo.main, "--output", tmp_path / "o", "--vary", "lr_head=1e9", "--", *FIXED)
-    assert_refused(outcome, "no run of 1 has a number J&F")
+    assert_refused(outcome, "none of 1 runs has a score J&F")
 
 
 def test_a_number_of_trials_ends_the_search(tmp_path, trained):
@@ -93,7 +93,10 @@ def test_the_folder_of_a_run_is_found_among_the_lines_of_clearml(tmp_path, monke
         (["--vary", "lr_haed=1,2", "--", *FIXED], "--lr_haed"),
         (["--vary", "lr_head=1,x", "--", *FIXED], "--lr_head"),
         (["--vary", "lr_head=-1..1", "--method", "random", "--trials", "2", "--", *FIXED], "--lr_head -1"),
-        (["--vary", "lr_head=1,2", "--", *FIXED, "--dry_run"], "--dry_run makes no run"),
+        (
+            ["--vary", "lr_head=1,2", "--", *FIXED, "--dry_run"],
+            "--dry_run makes runs that cannot",
+        ),
         (["--vary", "lr_head=1,2", "--", "--dataset_root", "/none"], "/none is no folder"),
     ],
 )

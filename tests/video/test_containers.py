@@ -74,7 +74,7 @@ def test_what_ffmpeg_reads_is_a_video_whatever_its_suffix_and_the_rest_is_counte
         (tmp_path / name).write_text("let x = 1;\n" * 100)
     write_tone(tmp_path / "song.m4a", cover=True)
     assert [video.name for video in find_videos(tmp_path)] == ["a", "b", "c", "d"]
-    line = "files that are no videos are passed over, 5: notes.txt, program.ts, song.m4a, ..."
+    line = "5 files are not videos and are skipped: notes.txt, program.ts, song.m4a, ..."
     assert capsys.readouterr().err == f"{tmp_path}: {line}\n"
     assert find_videos(tmp_path / "c.rec")[0].name == "c" and capsys.readouterr().err == ""
     with pytest.raises(UserError, match=r"program\.ts is not a readable video"):

@@ -90,7 +90,12 @@ def test_what_is_no_painted_map_is_refused_with_the_remedy(tmp_path):
     ramp = np.zeros((20, 40, 3), np.uint8)
     ramp[5:15, 5:35, 0] = np.arange(30) * 8 + 1
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    reasons = {"photo": "as a photo", "full": "no background", "jpeg": "is a JPEG", "ramp": "more than flat"}
+    reasons = {
+        "photo": "as a photo",
+        "full": "no background",
+        "jpeg": "is a JPEG",
+        "ramp": "than flat pixels",
+    }
     for name, reason in reasons.items():
         with pytest.raises(UserError, match=reason):
             read_flat_colours(tmp_path / f"{name}.png")

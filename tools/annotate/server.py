@@ -272,7 +272,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A page that was closed in the middle of an answer is no trouble; all else is told."""
+        """A page that was closed in the middle of an answer is no trouble; all else is reported."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
             say(f"{type(error).__name__}: {error}", error=True)
@@ -292,7 +292,9 @@ def remove_left(output: Path) -> None:
     for folder in output.glob(f"{WORK}*"):
         others = [path for path in folder.rglob("*") if path.is_file() and path.suffix not in WORK_FILES]
         if others or folder.is_symlink() or not folder.is_dir():
-            raise UserError(f"{(others or [folder])[0]} is in the way, and of no session: move it away")
+            raise UserError(
+                f"{(others or [folder])[0]} was not written by this page and is in the way: move it away"
+            )
         shutil.rmtree(folder)
 
 

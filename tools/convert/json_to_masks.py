@@ -97,7 +97,7 @@ def listing_of_tracks(
 ) -> VideoListing:
     """A video of tracks.json, of which the masks with these numbers tell the size; they are not all empty.
 
-    Raises UserError where the names of frames without a track cannot be told.
+    Raises UserError where the names of frames without a track cannot be known.
     """
     number_at = {place: number for number in numbers for place in table.frames(number)}
     places = sorted(number_at)

@@ -27,7 +27,7 @@ def read_flags(argv: Sequence[str]) -> tuple[list[Path], Path]:
     )
     args = parser.parse_args(argv)
     if len(args.runs) == 1 and args.output:
-        raise UserError("--output is of a comparison: the page of one run is report.html in its folder")
+        raise UserError("--output is for several runs: the page of one run is report.html in its folder")
     output = args.output or args.runs[0].resolve().parent / "comparison.html"
     if output.is_dir():
         raise UserError(f"--output {output} is a folder: give a file")

@@ -25,7 +25,7 @@ def status_of(error: BaseException | None) -> str:
 class RunRecord(Listener):
     """Takes the reports that report.html shows; the page is made at evaluations and at the end.
 
-    A disk that is full, or a page that cannot be made of what the folder holds, is told and ends nothing.
+    A disk that is full, or a page that cannot be made of the folder's files, is reported and ends nothing.
     """
 
     def __init__(self, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

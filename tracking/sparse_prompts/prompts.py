@@ -32,7 +32,7 @@ class SparsePrompts:
     def __init__(self, prompts: dict[str, Prompt], source: str, cutter: Cutter | None = None):
         """source: of the prompts, for messages; cutter: makes label maps of them, None: they stay"""
         self.prompts, self.source, self.cutter = prompts, source, cutter
-        self.note = ""  # a line on what becomes of the prompts, told with the first
+        self.note = ""  # a line on what becomes of the prompts, printed with the first
 
     def check(self, video: Video, *, needed: bool) -> None:
         """Look at a video's prompt before anything is tracked; UserError where it is absent or wrong."""

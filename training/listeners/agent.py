@@ -82,7 +82,7 @@ def left_to_queue(args: argparse.Namespace, parser: argparse.ArgumentParser, **n
 def take_dataset(args: argparse.Namespace) -> None:
     """Put the folder of a local copy of `--clearml_dataset`, where it is given, into `--dataset_root`.
 
-    Raises UserError where it cannot be had.
+    Raises UserError where it cannot be loaded.
     """
     if not args.clearml_dataset:
         return
@@ -95,4 +95,4 @@ def take_dataset(args: argparse.Namespace) -> None:
             return
     except Exception as error:
         problem = one_line(error)
-    raise UserError(f"--clearml_dataset {args.clearml_dataset} cannot be had ({problem}): check the id")
+    raise UserError(f"--clearml_dataset {args.clearml_dataset} cannot be fetched ({problem}): check the id")

@@ -1,8 +1,8 @@
 """The ClearML task of a run: reporting to it never stops, delays or hangs training.
 
 Reports are handed to a thread and sent from there, because some of ClearML's calls wait for hours where a
-server has gone away. What fails is told once, counted, and told again at the end. What a server that has gone
-away had not received is put into an offline session.
+server has gone away. What fails is reported once, counted, and reported again at the end. What a server that
+has gone away had not received is put into an offline session.
 """
 
 import atexit
@@ -35,7 +35,7 @@ class Call(NamedTuple):
 def _leave(status: int) -> None:
     """End the process at its exit, before ClearML's own hooks, which would wait for the server for hours.
 
-    status: of `run_command`, which told the user of a mistake or an interruption, or 0; what ended in a
+    status: of `run_command`, which reported a mistake or an interruption, or 0; what ended in a
     traceback is 1 anyway
     """
     for stream in (sys.stdout, sys.stderr):

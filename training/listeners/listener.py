@@ -98,7 +98,7 @@ class Listeners(Forwarding):
             getattr(listener, name)(*report)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Close each of them, whatever becomes of the others, which is told."""
+        """Close each of them; a failure of one is reported and does not keep the others open."""
         for listener in self.listeners:
             try:
                 listener.close(error)

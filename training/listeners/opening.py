@@ -58,7 +58,7 @@ def open_listeners(
     its own. Without credentials, or where the server does not answer, one line says so and the run is
     recorded offline.
     tags: of the task, beside --clearml_tags; continued: the id of the task of a run that goes on
-    own: listeners of the command itself, which are told first
+    own: listeners of the command itself, which are called first
     Raises UserError: a package is not installed; an agent without a server.
     """
     listeners: list[Listener] = [*own]

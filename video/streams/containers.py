@@ -1,4 +1,4 @@
-"""Video files as FFmpeg reads them: opened with care, decoded frame by frame, damage told."""
+"""Video files as FFmpeg reads them: opened with care, decoded frame by frame, damage reported."""
 
 from __future__ import annotations
 

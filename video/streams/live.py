@@ -229,7 +229,7 @@ class LiveVideo:
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (frame name, uint8 RGB (3, H, W)) until it ends or is stopped; once.
 
-        Where it breaks off, it ends with the frames that came, which is told. Raises what `check` raises.
+        Where it breaks off, it ends with the frames that came, which a line says. Raises what `check` raises.
         """
         count, pictures = 0, chain([self._first], self._pictures)
 

@@ -243,7 +243,7 @@ def test_a_video_that_cannot_be_opened_leaves_the_former_one_open(page, tmp_path
 def test_a_folder_that_no_session_wrote_is_never_removed(tmp_path):
     (tmp_path / ".annotate.mine").mkdir()
     (tmp_path / ".annotate.mine" / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"thesis\.txt is in the way"):
+    with pytest.raises(UserError, match=r"thesis\.txt was not written by this page"):
         remove_left(tmp_path)
     assert (tmp_path / ".annotate.mine" / "thesis.txt").read_text() == "mine"
 

@@ -122,7 +122,7 @@ def test_the_command_makes_the_page_again_and_prints_where_it_is(tmp_path):
     ("flags", "parts"),
     [
         (["{}/nothing"], ["nothing holds no args.json"]),
-        (["{}/1", "--output", "{}/x.html"], ["--output is of a comparison"]),
+        (["{}/1", "--output", "{}/x.html"], ["--output is for several runs"]),
         (["{}/1", "{}/1", "--output", "{}/1"], ["is a folder"]),
         (["{}/1", "{}/1", "--output", "{}/1/args.json"], ["args.json is no page"]),
     ],

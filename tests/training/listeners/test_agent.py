@@ -119,4 +119,4 @@ def test_a_data_set_that_is_not_there_is_told_in_one_line(run, stub):
     taken = printed(run, TAKE_DATASET, "nobody")
     assert taken.returncode == 2
     (line,) = own_lines(taken.stderr)
-    assert line.startswith("error: --clearml_dataset nobody cannot be had")
+    assert line.startswith("error: --clearml_dataset nobody cannot be fetched")
