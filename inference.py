@@ -305,7 +305,7 @@ def load_tracker(
 
     winograd: as of `for_inference`
     options: of the tracker's `Config`, in place of those that it was trained with
-    Raises UserError where the checkpoint or the device cannot be loaded, or an option is none.
+    Raises UserError where there is no such checkpoint, device or option.
     """
     network, config = load_network(path)
     tracker = SYSTEMS[config["system"]].tracker
