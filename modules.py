@@ -230,10 +230,10 @@ class VITA_TCOVIS(nn.Module):
 
         queries: (B, N, D) of the frame before the first, or None at the start of a video
         Returns `class_logits` (B, T, N, num_classes + 1; the last is "no object"), `mask_logits` (B, T, N, h,
-        w) at the mask stride, `embeddings` (B, T, N, 128), `foreground_logits` (B, T, h, w) of the mask
-        features, whatever the tokens; `queries` (B, N, D) for the frame after the last, None without
-        `propagate`; and in training `aux`: a list of class_logits and mask_logits of the tokens before each
-        layer. Raises ValueError where the frames are not padded.
+        w) at the mask stride, `embeddings` (B, T, N, 128), `mask_features` (B, T, D, h, w), of which
+        `foreground_logits` (B, T, h, w) are, whatever the tokens; `queries` (B, N, D) for the frame after the
+        last, None without `propagate`; and in training `aux`: a list of class_logits and mask_logits of the
+        tokens before each layer. Raises ValueError where the frames are not padded.
         """
         B, T, _, H, W = frames.shape
         if H % self.stride or W % self.stride:
@@ -254,6 +254,7 @@ class VITA_TCOVIS(nn.Module):
         return {
             **last,
             "embeddings": self.association(self.token_norm(tokens[:, -1])).unflatten(0, (B, T)),
+            "mask_features": mask_features.unflatten(0, (B, T)),
             "foreground_logits": self.foreground_head(mask_features).squeeze(1).unflatten(0, (B, T)),
             "queries": queries,
             "aux": aux,

@@ -16,6 +16,8 @@ from configs.vita_tcovis import CriterionConfig
 from video.label_maps import IGNORE
 from video.points import pixel_centres, sample_labels, sample_logits, uncertain_points
 
+INSTANCE_TEMPERATURE = 0.1  # of cosines
+
 # ---------------------------------------------------------------------------------------------------- losses
 
 
@@ -47,6 +49,26 @@ def foreground_loss(logits: Tensor, labels: Tensor) -> Tensor:
     objects = F.adaptive_avg_pool2d((labels > 0) * counted, logits.shape[-2:]).flatten(1)
     targets, logits = objects / weights.clamp(min=1e-6), logits.flatten(1)
     return mask_bce(logits, targets, weights) + dice_loss(logits.sigmoid(), targets, weights)
+
+
+def instance_loss(features: Tensor, labels: Tensor, slots: int) -> Tensor:
+    """Instance discrimination: cells know the mean feature of their object among those of its frame.
+
+    features (M, D, h, w), labels (M, H, W) of objects 1 to `slots`. Cross-entropy of the cosines /
+    INSTANCE_TEMPERATURE of each cell with the means of all objects and of the background; a mean over the
+    cells of each, so that small objects count as much as large ones, then over all of them (MaX-DeepLab, Wang
+    et al., CVPR 2021, arXiv 2012.00759, section 3.4, which has no background and averages over cells).
+    """
+    step = labels.shape[-1] // features.shape[-1]
+    cells = labels[:, step // 2 :: step, step // 2 :: step].flatten(1)  # (M, S)
+    members = torch.stack([cells == slot for slot in range(slots + 1)], 1).to(features.dtype)  # (M, K + 1, S)
+    unit = F.normalize(features.flatten(2), dim=1)  # (M, D, S)
+    means = F.normalize(members @ unit.transpose(1, 2), dim=-1)  # (M, K + 1, D)
+    sizes = members.sum(-1)
+    cosines = means @ unit / INSTANCE_TEMPERATURE
+    likelihoods = cosines.masked_fill((sizes == 0)[..., None], -1e4).log_softmax(1)
+    losses = -(likelihoods * members).sum(-1) / sizes.clamp(min=1)  # (M, K + 1)
+    return weighted_mean(losses, sizes > 0)
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
@@ -259,14 +281,16 @@ class TCOVISCriterion(nn.Module):
         return self.log_temperature.exp()
 
     def forward(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
-        """Returns the weighted scalars "class", "mask", "dice", "foreground", "match", "contrastive"."""
+        """Returns the weighted scalars "class", "mask", "dice", "match", "contrastive"; and "foreground" and
+        "instance" where the outputs hold mask features.
+        """
         with torch.autocast(clip.frames.device.type, enabled=False):
             layers = [*outputs["aux"], outputs] if self.config.deep_supervision else [outputs]
             match = self.matcher(layers, clip, self.config.num_points)
             return {
                 "class": self.config.w_class * self._class_loss(layers, clip, match),
                 **self._mask_losses(layers, clip, match),
-                **self._foreground_loss(outputs, clip),
+                **self._feature_losses(outputs, clip),
                 **self._association_losses(outputs["embeddings"].float(), clip, match.matched[-1]),
             }
 
@@ -312,13 +336,16 @@ class TCOVISCriterion(nn.Module):
         losses = mask_bce(logits, targets, weights), dice_loss(logits.sigmoid(), targets, weights)
         return torch.stack([loss.sum() for loss in losses])
 
-    def _foreground_loss(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
-        """The mean over all frames; nothing for outputs without `foreground_logits`."""
-        if "foreground_logits" not in outputs:
+    def _feature_losses(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
+        """What the mask features learn without tokens, over all frames; nothing for outputs without them."""
+        if "mask_features" not in outputs:
             return {}
+        labels, features = clip.labels.flatten(0, 1), outputs["mask_features"].flatten(0, 1).float()
         logits = outputs["foreground_logits"].flatten(0, 1).float()
-        loss = foreground_loss(logits, clip.labels.flatten(0, 1)).mean()
-        return {"foreground": self.config.w_foreground * loss}
+        return {
+            "foreground": self.config.w_foreground * foreground_loss(logits, labels).mean(),
+            "instance": self.config.w_instance * instance_loss(features, labels, clip.ids.shape[1]),
+        }
 
     def _association_losses(self, embeddings: Tensor, clip: Clip, matched: Tensor) -> dict[str, Tensor]:
         """Matching and contrastive loss of the matched tokens of the last layer."""

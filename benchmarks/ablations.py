@@ -43,6 +43,7 @@ TRAINING = {
     "every frame by itself": "--propagate false",
     "no masked attention": "--masked_attention false",
     "no foreground loss": "--w_foreground 0",
+    "no instance discrimination": "--w_instance 0",
     "strides 32, 16, 8 attended": "--attention_stride 8",
     "no deep supervision": "--deep_supervision false",
     "masks at stride 32, no laterals": "--mask_stride 32",

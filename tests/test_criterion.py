@@ -10,7 +10,7 @@ from torch import Tensor
 
 from common.types import Clip
 from tests.support.clips import make_clip, perfect_outputs, random_clip, random_outputs
-from utils import HungarianMatcher, TCOVISCriterion, foreground_loss
+from utils import HungarianMatcher, TCOVISCriterion, foreground_loss, instance_loss
 from video.label_maps import IGNORE
 
 
@@ -255,13 +255,18 @@ def test_the_assign_switch_reaches_the_losses():
     assert losses_of(outputs, clip, assign="frame")["mask"] < 0.01 < losses_of(outputs, clip)["mask"]
 
 
-def test_foreground_counts_where_the_network_has_it_with_its_weight():
+def test_mask_features_are_taught_where_the_network_gives_them_each_loss_with_its_weight():
     clip = random_clip(0)
     outputs = random_outputs(0, clip)
-    assert "foreground" not in losses_of(outputs, clip)
+    assert losses_of(outputs, clip).keys().isdisjoint(("foreground", "instance"))
     outputs["foreground_logits"] = torch.randn(clip.labels.shape)
-    plain = foreground_loss(outputs["foreground_logits"].flatten(0, 1), clip.labels.flatten(0, 1)).mean()
-    assert losses_of(outputs, clip, w_foreground=3.0)["foreground"] == pytest.approx(3 * float(plain))
+    outputs["mask_features"] = torch.randn(*clip.labels.shape[:2], 8, *clip.labels.shape[2:])
+    labels = clip.labels.flatten(0, 1)
+    foreground = foreground_loss(outputs["foreground_logits"].flatten(0, 1), labels).mean()
+    instance = instance_loss(outputs["mask_features"].flatten(0, 1), labels, clip.ids.shape[1])
+    losses = losses_of(outputs, clip, w_foreground=3.0, w_instance=2.0)
+    assert losses["foreground"] == pytest.approx(3 * float(foreground))
+    assert losses["instance"] == pytest.approx(2 * float(instance))
 
 
 @pytest.mark.parametrize("flag, name", [("w_class", "class"), ("w_mask", "mask"), ("w_dice", "dice")])

@@ -28,7 +28,7 @@ def test_shapes_follow_mask_stride_and_number_of_classes(mask_stride, num_classe
     masks, classes = (2, 3, 5, 64 // mask_stride, 96 // mask_stride), (2, 3, 5, num_classes + 1)
     layer = {"class_logits": classes, "mask_logits": masks}
     others = {"embeddings": (2, 3, 5, 128), "foreground_logits": (*masks[:2], *masks[3:])}
-    others["queries"] = (2, 5, 32)
+    others |= {"queries": (2, 5, 32), "mask_features": (2, 3, 32, *masks[3:])}
     assert shapes(outputs) == {**layer, **others}
     assert [shapes(aux) for aux in outputs["aux"]] == [layer, layer]  # before layer 1, and after it
 

@@ -15,6 +15,7 @@ from utils import (
     cosine_statistics,
     dice_loss,
     foreground_loss,
+    instance_loss,
     mask_bce,
     matching_loss,
     object_identities,
@@ -94,6 +95,47 @@ def test_foreground_of_a_frame_that_is_ignored_as_a_whole_costs_nothing():
     loss = foreground_loss(logits, torch.full((1, 8, 8), IGNORE, dtype=torch.uint8))
     loss.sum().backward()
     assert loss.tolist() == [0.0] and not logits.grad.any()
+
+
+def slow_instance_loss(features: Tensor, labels: Tensor) -> Tensor:
+    """Cell by cell, of labels as large as the features."""
+    losses = []
+    for x, slots in zip(F.normalize(features, dim=1), labels, strict=True):
+        present = sorted(set(slots.unique().tolist()) - {IGNORE})
+        means = torch.stack([F.normalize(x[:, slots == k].mean(1), dim=0) for k in present])
+        for place, k in enumerate(present):
+            cells = x[:, slots == k].T
+            losses.append(
+                torch.stack([F.cross_entropy(10 * means @ c, torch.tensor(place)) for c in cells]).mean()
+            )
+    return torch.stack(losses).mean()
+
+
+def test_instance_loss_is_what_its_slow_definition_says():
+    features = torch.randn(3, 8, 4, 6)
+    labels = torch.randint(0, 4, (3, 4, 6), dtype=torch.uint8)
+    labels[0][labels[0] == 2] = 0  # no object 2 in the first frame
+    labels[1, :2] = IGNORE
+    expected = slow_instance_loss(features, labels)
+    assert instance_loss(features, labels, 3).item() == pytest.approx(expected.item(), rel=1e-5)
+    larger = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)  # cells of 4x4 pixels
+    assert instance_loss(features, larger, 3).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_instance_loss_by_hand_and_its_gradient_pulls_a_strange_cell_to_its_object():
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).T.view(1, 2, 1, 3)
+    right = torch.tensor([[[1, 1, 0]]], dtype=torch.uint8)
+    assert instance_loss(features, right, 1).item() == pytest.approx(math.log1p(math.exp(-10)), abs=1e-7)
+    strange = features.clone().requires_grad_()
+    instance_loss(strange, torch.tensor([[[1, 0, 0]]], dtype=torch.uint8), 1).backward()
+    assert strange.grad[0, 1, 0, 1] < 0  # the second cell goes towards the third
+
+
+def test_instance_loss_of_a_frame_that_is_ignored_as_a_whole_is_nothing():
+    features = torch.randn(1, 4, 2, 2, requires_grad=True)
+    loss = instance_loss(features, torch.full((1, 8, 8), IGNORE, dtype=torch.uint8), 2)
+    loss.backward()
+    assert loss.item() == 0 and not features.grad.any()
 
 
 # ------------------------------------------------------------------------------------------------ association
