@@ -281,8 +281,8 @@ class TCOVISCriterion(nn.Module):
         return self.log_temperature.exp()
 
     def forward(self, outputs: dict[str, Any], clip: Clip) -> dict[str, Tensor]:
-        """Returns the weighted scalars "class", "mask", "dice", "match", "contrastive"; and "foreground" and
-        "instance" where the outputs hold mask features.
+        """Returns the weighted scalars "class", "mask", "dice", "match" and "contrastive"; where the outputs
+        hold mask features, "foreground"; and "instance" where `w_instance` is not 0, too.
         """
         with torch.autocast(clip.frames.device.type, enabled=False):
             layers = [*outputs["aux"], outputs] if self.config.deep_supervision else [outputs]
@@ -342,10 +342,11 @@ class TCOVISCriterion(nn.Module):
             return {}
         labels, features = clip.labels.flatten(0, 1), outputs["mask_features"].flatten(0, 1).float()
         logits = outputs["foreground_logits"].flatten(0, 1).float()
-        return {
-            "foreground": self.config.w_foreground * foreground_loss(logits, labels).mean(),
-            "instance": self.config.w_instance * instance_loss(features, labels, clip.ids.shape[1]),
-        }
+        losses = {"foreground": self.config.w_foreground * foreground_loss(logits, labels).mean()}
+        if self.config.w_instance:
+            instance = instance_loss(features, labels, clip.ids.shape[1])
+            losses["instance"] = self.config.w_instance * instance
+        return losses
 
     def _association_losses(self, embeddings: Tensor, clip: Clip, matched: Tensor) -> dict[str, Tensor]:
         """Matching and contrastive loss of the matched tokens of the last layer."""

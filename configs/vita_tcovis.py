@@ -52,7 +52,9 @@ class CriterionConfig:
     w_match: float = option(2.0, "weight of the matching loss of embeddings", least=0)
     w_ctr: float = option(1.0, "weight of the contrastive loss of embeddings", least=0)
     w_foreground: float = option(5.0, "weight of the foreground loss of the mask features", least=0)
-    w_instance: float = option(1.0, "weight of the instance discrimination of the mask features", least=0)
+    w_instance: float = option(
+        0.0, "weight of the instance discrimination of the mask features; 0: none", least=0
+    )
     no_object: float = option(0.1, "weight of the no-object class in the classification loss", least=0)
     cost_class: float = option(2.0, "classification cost of the Hungarian matcher", least=0)
     cost_mask: float = option(5.0, "binary cross-entropy cost of the Hungarian matcher", least=0)

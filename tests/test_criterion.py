@@ -264,6 +264,7 @@ def test_mask_features_are_taught_where_the_network_gives_them_each_loss_with_it
     labels = clip.labels.flatten(0, 1)
     foreground = foreground_loss(outputs["foreground_logits"].flatten(0, 1), labels).mean()
     instance = instance_loss(outputs["mask_features"].flatten(0, 1), labels, clip.ids.shape[1])
+    assert "instance" not in losses_of(outputs, clip)
     losses = losses_of(outputs, clip, w_foreground=3.0, w_instance=2.0)
     assert losses["foreground"] == pytest.approx(3 * float(foreground))
     assert losses["instance"] == pytest.approx(2 * float(instance))
