@@ -232,11 +232,11 @@ def test_no_report_takes_the_place_of_what_is_scored(flags, root, results, flag)
     (root / "notes.json").write_text("{}")
     for path in (results / "cat" / "00000.png", root / "Annotations/480p/dog/00001.png", root / "notes.json"):
         before = path.read_bytes()
-        assert_refused(run_here(evaluate.main, *flags, flag, path), path, "no report")
+        assert_refused(run_here(evaluate.main, *flags, flag, path), path, "not a report")
         assert path.read_bytes() == before
     link = results / "link.json"
     link.symlink_to(results / "cat" / "00000.png")
-    assert_refused(run_here(evaluate.main, *flags, flag, link), "no report")
+    assert_refused(run_here(evaluate.main, *flags, flag, link), "not a report")
 
 
 @pytest.mark.parametrize("flag", ["--json", "--csv", "--explain"])

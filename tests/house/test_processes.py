@@ -29,6 +29,7 @@ RATES = {name: "1e-5" if name == "siammask" else "1e-3" for name in SMALL}
 # Two processes add up in another order, and the second step passes on the rounding of the first. A single
 # process with the clips of its batches exchanged differs as much.
 TOLERANCE = 1e-4
+NORM_TOLERANCE = 1e-3  # after a step: noise of 1e-7 in the weights alone changes it by 2e-4
 
 
 def without_its_last_objects(clip: Clip) -> Clip:
@@ -92,4 +93,9 @@ def test_two_processes_learn_what_one_learns_of_their_clips(
         one = process[name]
         assert (one["after"] - alone["after"]).norm() < TOLERANCE * change
         torch.testing.assert_close(one["buffers"], alone["buffers"], rtol=TOLERANCE, atol=1e-6)
-        assert one["figures"] == [pytest.approx(row, rel=TOLERANCE, abs=1e-6) for row in alone["figures"]]
+        for step, (figures, expected) in enumerate(zip(one["figures"], alone["figures"], strict=True)):
+            norm, figures = figures["gradient_norm"], figures | {"gradient_norm": 0}
+            bound = NORM_TOLERANCE if step else TOLERANCE
+            assert norm == pytest.approx(expected["gradient_norm"], rel=bound)
+            expected = expected | {"gradient_norm": 0}
+            assert figures == pytest.approx(expected, rel=TOLERANCE, abs=1e-6)
